@@ -1,0 +1,76 @@
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "__version__",
+    "bin_2d",
+    "build_profile",
+    "cull_box",
+    "disk_normal",
+    "face_on_rotation",
+    "project",
+    "rotate",
+]
+
+_Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+_Vector: TypeAlias = Sequence[float] | _Floats
+_Matrix: TypeAlias = Sequence[Sequence[float]] | _Floats
+
+__version__: str
+build_profile: str
+
+def cull_box(
+    coordinates: _Floats,
+    center: _Vector,
+    half_width: float | _Vector,
+    *,
+    box_size: float | None = None,
+    depth: float | None = None,
+    rotation: _Matrix | None = None,
+    threads: int | None = None,
+) -> npt.NDArray[np.int64]: ...
+def disk_normal(
+    coordinates: _Floats,
+    velocities: _Floats,
+    masses: _Floats,
+    *,
+    center: _Vector,
+    bulk_velocity: _Vector,
+    box_size: float | None = None,
+    threads: int | None = None,
+) -> npt.NDArray[np.float64]: ...
+def face_on_rotation(normal: _Vector) -> npt.NDArray[np.float64]: ...
+def rotate(
+    coordinates: _Floats,
+    rotation: _Matrix,
+    *,
+    center: _Vector | None = None,
+    box_size: float | None = None,
+    threads: int | None = None,
+) -> npt.NDArray[np.float64]: ...
+def bin_2d(
+    x: _Floats,
+    y: _Floats,
+    weights: Iterable[_Floats],
+    *,
+    bins: int | Sequence[int],
+    extent: Sequence[Sequence[float]],
+    bin_scale: float | None = None,
+    threads: int | None = None,
+) -> npt.NDArray[np.float64]: ...
+def project(
+    coordinates: _Floats,
+    weights: Iterable[_Floats],
+    *,
+    center: _Vector,
+    box_size: float | None,
+    rotation: _Matrix | None,
+    half_width: float | _Vector,
+    bins: int | Sequence[int],
+    depth: float | None = None,
+    bin_scale: float | None = None,
+    threads: int | None = None,
+) -> tuple[npt.NDArray[np.float64], int, int, int, list[int], list[float], list[float]]: ...

@@ -1,0 +1,1 @@
+"""From particles to maps: gas physics, orientation, projection."""

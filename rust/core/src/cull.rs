@@ -1,0 +1,362 @@
+//! The frame of a picture, and which particles are in it.
+
+use std::ops::Range;
+
+use crate::bin2d::{Batch, Gather, Real};
+use crate::error::check_finite;
+use crate::parallel::map_blocks;
+use crate::{Error, Matrix, Threads, Vector};
+
+const IDENTITY: Matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+/// Moves positions into the frame of a centre: minimum image of a periodic box, nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    center: Vector,
+    /// 0 without a box.
+    box_size: f64,
+    half_box: f64,
+    /// Offsets up to here are at most one box from their minimum image.
+    one_box: f64,
+}
+
+impl Origin {
+    pub(crate) fn new(center: Vector, box_size: Option<f64>) -> Result<Self, Error> {
+        check_finite("center", &center)?;
+        let Some(size) = box_size else {
+            return Ok(Self {
+                center,
+                box_size: 0.0,
+                half_box: f64::INFINITY,
+                one_box: f64::INFINITY,
+            });
+        };
+        if !(size.is_finite() && size > 0.0) {
+            return Err(Error::range("box_size", &size, "None or finite and > 0"));
+        }
+        // Half a subnormal size may be rounded, which the shortcut does not allow for.
+        let exact = size >= 2.0 * f64::MIN_POSITIVE;
+        Ok(Self {
+            center,
+            box_size: size,
+            half_box: 0.5 * size,
+            one_box: if exact { 1.25 * size } else { -1.0 },
+        })
+    }
+
+    /// Minimum image of a point about the centre, `d - size * round(d / size)`.
+    #[inline(always)]
+    pub(crate) fn offset<T: Real>(&self, point: &[T; 3]) -> Vector {
+        let [x, y, z] = *point;
+        let [cx, cy, cz] = self.center;
+        let d = [x.wide() - cx, y.wide() - cy, z.wide() - cz];
+        let near = |v: f64| v.abs() <= self.one_box;
+        if !(near(d[0]) & near(d[1]) & near(d[2])) {
+            return self.wrap(d);
+        }
+        // Of particles and a centre in the box all are near. The quotient then rounds to -1, 0 or
+        // 1, and to 0 exactly up to half a box: the same bits without a division.
+        d.map(|v| {
+            let up = if v > self.half_box {
+                self.box_size
+            } else {
+                0.0
+            };
+            let down = if v < -self.half_box {
+                self.box_size
+            } else {
+                0.0
+            };
+            v - up + down
+        })
+    }
+
+    #[cold]
+    fn wrap(&self, d: Vector) -> Vector {
+        if self.box_size == 0.0 {
+            return d;
+        }
+        d.map(|v| v - self.box_size * (v / self.box_size).round_ties_even())
+    }
+}
+
+/// A box of `[-half, half)` along the axes of a rotation about a centre.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    origin: Origin,
+    rotation: Matrix,
+    half_width: [f64; 2],
+    depth: Option<f64>,
+}
+
+impl Frame {
+    /// A frame about `center`, all in the unit of the coordinates.
+    ///
+    /// `box_size` is the period, `rotation` maps offsets to the frame's axes (none: the box's
+    /// own), `half_width` is half the extent in x and y, `depth` half the extent in z (none: no
+    /// cut in z).
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for `center` and `rotation`; [`Error::Range`] for a `box_size`,
+    /// `half_width` or `depth` that is not finite and positive.
+    pub fn new(
+        center: Vector,
+        box_size: Option<f64>,
+        rotation: Option<Matrix>,
+        half_width: [f64; 2],
+        depth: Option<f64>,
+    ) -> Result<Self, Error> {
+        let origin = Origin::new(center, box_size)?;
+        let rotation = rotation.unwrap_or(IDENTITY);
+        check_rotation(&rotation)?;
+        let sensible = |half: f64| half > 0.0 && (2.0 * half).is_finite();
+        if !half_width.into_iter().all(sensible) {
+            return Err(Error::range(
+                "half_width",
+                &half_width,
+                "finite numbers > 0, whose double is finite",
+            ));
+        }
+        if let Some(depth) = depth
+            && !sensible(depth)
+        {
+            return Err(Error::range(
+                "depth",
+                &depth,
+                "None or a finite number > 0, whose double is finite",
+            ));
+        }
+        Ok(Self {
+            origin,
+            rotation,
+            half_width,
+            depth,
+        })
+    }
+
+    pub(crate) fn half_width(&self) -> [f64; 2] {
+        self.half_width
+    }
+
+    /// The particles of `points` in the frame, with their place in the picture.
+    #[inline]
+    pub(crate) fn select<T: Real>(&self, points: &[[T; 3]], batch: &mut Batch) {
+        match self.depth {
+            None => self.select_with(points, batch, |_| true),
+            Some(depth) => self.select_with(points, batch, |d| {
+                let z = dot(&self.rotation[2], d);
+                (z >= -depth) & (z < depth)
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn select_with<T: Real>(
+        &self,
+        points: &[[T; 3]],
+        batch: &mut Batch,
+        in_depth: impl Fn(&Vector) -> bool,
+    ) {
+        let [hx, hy] = self.half_width;
+        batch.fill(points.iter().map(|point| {
+            let finite = point[0].is_finite() & point[1].is_finite() & point[2].is_finite();
+            let d = self.origin.offset(point);
+            let x = dot(&self.rotation[0], &d);
+            let y = dot(&self.rotation[1], &d);
+            let inside = finite & (x >= -hx) & (x < hx) & (y >= -hy) & (y < hy) & in_depth(&d);
+            (x, y, inside, finite)
+        }));
+    }
+}
+
+pub(crate) fn check_rotation(rotation: &Matrix) -> Result<(), Error> {
+    for (index, row) in rotation.iter().enumerate() {
+        if row.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFinite {
+                name: "rotation",
+                index,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+pub(crate) fn dot(row: &Vector, d: &Vector) -> f64 {
+    row[0] * d[0] + row[1] * d[1] + row[2] * d[2]
+}
+
+/// Particles seen through a frame.
+pub(crate) struct Framed<'a, T> {
+    pub(crate) points: &'a [[T; 3]],
+    pub(crate) frame: &'a Frame,
+}
+
+impl<T: Real> Gather for Framed<'_, T> {
+    fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    #[inline]
+    fn gather(&self, range: Range<usize>, batch: &mut Batch) {
+        self.frame.select(&self.points[range], batch);
+    }
+}
+
+/// Indices of the particles in `frame`, ascending.
+///
+/// # Errors
+/// [`Error::Pool`] when the threads cannot be started.
+pub fn cull_box<T: Real>(
+    coordinates: &[[T; 3]],
+    frame: &Frame,
+    threads: Threads,
+) -> Result<Vec<i64>, Error> {
+    let framed = Framed {
+        points: coordinates,
+        frame,
+    };
+    let mut parts = map_blocks(coordinates.len(), threads, |block| {
+        let mut found = Vec::new();
+        let mut batch = Batch::default();
+        for range in Batch::ranges(block) {
+            let first = range.start as i64;
+            framed.gather(range, &mut batch);
+            found.extend(batch.at().iter().map(|&at| first + i64::from(at)));
+        }
+        found
+    })?;
+    if parts.len() == 1 {
+        return Ok(parts.swap_remove(0));
+    }
+    Ok(parts.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn frame(half: f64, box_size: Option<f64>, depth: Option<f64>) -> Frame {
+        Frame::new([0.0; 3], box_size, None, [half; 2], depth).unwrap()
+    }
+
+    fn cull(points: &[[f64; 3]], frame: &Frame) -> Vec<i64> {
+        cull_box(points, frame, Threads::SERIAL).unwrap()
+    }
+
+    #[test]
+    fn edges_are_half_open() {
+        let below = 1.0_f64.next_down();
+        let points = [
+            [-1.0, 0.0, 0.0],
+            [1.0, 0.0, 0.0],
+            [below, below, below],
+            [0.0, 1.0, 0.0],
+            [0.0, -1.0, 0.0],
+            [0.0, 0.0, 1.0],
+            [0.0, 0.0, -1.0],
+        ];
+        assert_eq!(cull(&points, &frame(1.0, None, None)), [0, 2, 4, 5, 6]);
+        assert_eq!(cull(&points, &frame(1.0, None, Some(1.0))), [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn the_box_wraps_any_number_of_times() {
+        let f = frame(1.0, Some(10.0), None);
+        let points = [[9.5, 0.0, 0.0], [-29.5, 40.0, 0.0], [5.0, 0.0, 0.0]];
+        assert_eq!(cull(&points, &f), [0, 1]);
+    }
+
+    #[test]
+    fn the_shortcut_for_near_particles_changes_no_bit() {
+        for size in [
+            7.3,
+            1.0,
+            35_000.0,
+            75_000.0,
+            2.0_f64.next_down(),
+            1e-310,
+            1e300,
+        ] {
+            let origin = Origin::new([0.0; 3], Some(size)).unwrap();
+            for part in [0.0, 1e-300, 0.3, 0.5, 0.9, 1.0, 1.25, 1.5, 2.5, 7.0] {
+                let v: f64 = part * size;
+                for v in [v, v.next_up(), v.next_down(), -v, -v.next_up()] {
+                    assert_eq!(origin.offset(&[v, 0.0, 0.0]), origin.wrap([v, 0.0, 0.0]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrapping_is_the_textbook_formula() {
+        let size = 7.3;
+        let origin = Origin::new([0.1, -3.0, 1e5], Some(size)).unwrap();
+        for k in 0..2000 {
+            let v = f64::from(k) * 0.731 - 700.0;
+            let p = [v, v * 1e6, v * 1e14];
+            let expected = [p[0] - 0.1, p[1] + 3.0, p[2] - 1e5]
+                .map(|d| d - size * (d / size).round_ties_even());
+            assert_eq!(origin.offset(&p), expected);
+        }
+    }
+
+    #[test]
+    fn bad_and_huge_coordinates_are_in_no_frame() {
+        for box_size in [None, Some(10.0), Some(1e-300)] {
+            let f = frame(1.0, box_size, None);
+            for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                for axis in 0..3 {
+                    let mut p = [0.0; 3];
+                    p[axis] = bad;
+                    assert!(cull(&[p], &f).is_empty());
+                }
+            }
+        }
+        assert!(cull(&[[1e300, 0.0, 0.0]], &frame(1.0, None, None)).is_empty());
+        assert!(cull(&[[f64::MAX, 0.0, 0.0]], &frame(1.0, Some(1e-300), None)).is_empty());
+    }
+
+    #[test]
+    fn frames_are_checked() {
+        let make = |center: f64, size, half, depth| {
+            Frame::new([center, 0.0, 0.0], size, None, [1.0, half], depth).err()
+        };
+        assert!(make(0.0, Some(1.0), 1.0, Some(1.0)).is_none());
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                make(0.0, Some(bad), 1.0, None),
+                Some(Error::Range {
+                    name: "box_size",
+                    ..
+                })
+            ));
+            assert!(matches!(
+                make(0.0, None, bad, None),
+                Some(Error::Range {
+                    name: "half_width",
+                    ..
+                })
+            ));
+            assert!(matches!(
+                make(0.0, None, 1.0, Some(bad)),
+                Some(Error::Range { name: "depth", .. })
+            ));
+        }
+        assert!(matches!(
+            make(f64::NAN, None, 1.0, None),
+            Some(Error::NonFinite { name: "center", .. })
+        ));
+        let mut rotation = IDENTITY;
+        rotation[1][2] = f64::INFINITY;
+        assert_eq!(
+            Frame::new([0.0; 3], None, Some(rotation), [1.0; 2], None).err(),
+            Some(Error::NonFinite {
+                name: "rotation",
+                index: 1
+            })
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! Kernels that turn simulation particles into maps: slices in, freshly allocated vectors out.
+//!
+//! The numerics contract, kept by every function and tested line by line:
+//!
+//! - Arithmetic is f64 whatever the input type, without fused multiply-add.
+//! - Results have the same bits for every [`Threads`]: sums are grouped in blocks of [`BLOCK`]
+//!   particles by index, and the blocks are added in order.
+//! - A frame and its bins are half-open, `[-half, half)`; the range test comes before the cast to
+//!   an index, and an index that rounds up to the number of bins is the last bin.
+//! - A particle with a NaN or infinite coordinate is in no frame and in no bin. A weight that is
+//!   NaN or infinite adds nothing, and is counted.
+//! - Nothing panics: what cannot be computed is an [`Error`].
+
+#![forbid(unsafe_code)]
+
+mod bin2d;
+mod cull;
+mod error;
+mod parallel;
+mod project;
+mod rotate;
+
+pub use bin2d::{Channel, Grid, Real, bin_2d};
+pub use cull::{Frame, cull_box};
+pub use error::Error;
+pub use parallel::{BLOCK, Threads};
+pub use project::{Ledger, Projection, project};
+pub use rotate::{disk_normal, face_on_rotation, rotate};
+
+/// A point or a direction.
+pub type Vector = [f64; 3];
+
+/// A matrix by rows.
+pub type Matrix = [[f64; 3]; 3];

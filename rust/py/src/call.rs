@@ -1,0 +1,248 @@
+//! One function per kernel: convert, release the GIL, compute, convert back.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3};
+use pyo3::prelude::*;
+use sfr_core::{Channel, Error, Frame, Grid, Threads, Vector};
+
+use crate::convert::{self, Floats};
+use crate::errors::{InternalError, to_python};
+
+/// Maps, particles read, in the frame and with bad coordinates, then per channel the number of
+/// bad weights, the sum read and the sum in the frame.
+type Projected<'py> = (
+    Bound<'py, PyArray3<f64>>,
+    usize,
+    usize,
+    usize,
+    Vec<usize>,
+    Vec<f64>,
+    Vec<f64>,
+);
+
+type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
+
+/// Runs the slice's arm with its type known.
+macro_rules! with_slice {
+    ($view:expr, $slice:ident => $body:expr) => {
+        match $view {
+            Channel::F32($slice) => $body,
+            Channel::F64($slice) => $body,
+        }
+    };
+}
+
+/// Computes without the GIL, on the threads asked for; a panic becomes an `InternalError`.
+fn detached<R: Send>(
+    py: Python<'_>,
+    threads: Option<Argument<'_, '_>>,
+    job: impl FnOnce(Threads) -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    let threads = Threads::new(convert::threads(threads)?).map_err(|e| to_python(&e))?;
+    match py.detach(|| catch_unwind(AssertUnwindSafe(|| job(threads)))) {
+        Ok(result) => result.map_err(|e| to_python(&e)),
+        Err(panic) => Err(InternalError::new_err(format!(
+            "the kernel stopped: {}; please report it",
+            panic_message(&*panic)
+        ))),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+fn points<T>(flat: &[T]) -> &[[T; 3]] {
+    flat.as_chunks().0
+}
+
+fn frame(
+    center: Vector,
+    box_size: Option<Argument<'_, '_>>,
+    rotation: Option<Argument<'_, '_>>,
+    half_width: Argument<'_, '_>,
+    depth: Option<Argument<'_, '_>>,
+) -> PyResult<Frame> {
+    Frame::new(
+        center,
+        convert::optional(box_size, "box_size")?,
+        rotation
+            .map(|rotation| convert::matrix(rotation, "rotation"))
+            .transpose()?,
+        convert::half_width(half_width)?,
+        convert::optional(depth, "depth")?,
+    )
+    .map_err(|e| to_python(&e))
+}
+
+#[pyfunction]
+#[pyo3(signature = (
+    coordinates, center, half_width, *, box_size=None, depth=None, rotation=None, threads=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn cull_box<'py>(
+    py: Python<'py>,
+    coordinates: Argument<'_, 'py>,
+    center: Argument<'_, 'py>,
+    half_width: Argument<'_, 'py>,
+    box_size: Option<Argument<'_, 'py>>,
+    depth: Option<Argument<'_, 'py>>,
+    rotation: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let coordinates = Floats::points(coordinates, "coordinates")?;
+    let center = convert::vector(center, "center")?;
+    let frame = frame(center, box_size, rotation, half_width, depth)?;
+    let view = coordinates.view()?;
+    let found = detached(
+        py,
+        threads,
+        |threads| with_slice!(view, flat => sfr_core::cull_box(points(flat), &frame, threads)),
+    )?;
+    Ok(found.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (
+    coordinates, velocities, masses, *, center, bulk_velocity, box_size=None, threads=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn disk_normal<'py>(
+    py: Python<'py>,
+    coordinates: Argument<'_, 'py>,
+    velocities: Argument<'_, 'py>,
+    masses: Argument<'_, 'py>,
+    center: Argument<'_, 'py>,
+    bulk_velocity: Argument<'_, 'py>,
+    box_size: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let coordinates = Floats::points(coordinates, "coordinates")?;
+    let velocities = Floats::points(velocities, "velocities")?;
+    let masses = Floats::values(masses, "masses")?;
+    let center = convert::vector(center, "center")?;
+    let bulk = convert::vector(bulk_velocity, "bulk_velocity")?;
+    let box_size = convert::optional(box_size, "box_size")?;
+    let (p, v, m) = (coordinates.view()?, velocities.view()?, masses.view()?);
+    let normal = detached(py, threads, |threads| {
+        with_slice!(p, p => with_slice!(v, v => with_slice!(m, m => {
+            sfr_core::disk_normal(points(p), points(v), m, center, bulk, box_size, threads)
+        })))
+    })?;
+    Ok(PyArray1::from_slice(py, &normal))
+}
+
+#[pyfunction]
+pub(crate) fn face_on_rotation<'py>(
+    py: Python<'py>,
+    normal: Argument<'_, 'py>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let normal = convert::vector(normal, "normal")?;
+    let rotation = sfr_core::face_on_rotation(normal).map_err(|e| to_python(&e))?;
+    convert::shaped(py, rotation.concat(), (3, 3))
+}
+
+#[pyfunction]
+#[pyo3(signature = (coordinates, rotation, *, center=None, box_size=None, threads=None))]
+pub(crate) fn rotate<'py>(
+    py: Python<'py>,
+    coordinates: Argument<'_, 'py>,
+    rotation: Argument<'_, 'py>,
+    center: Option<Argument<'_, 'py>>,
+    box_size: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let coordinates = Floats::points(coordinates, "coordinates")?;
+    let rotation = convert::matrix(rotation, "rotation")?;
+    let center = center
+        .map(|center| convert::vector(center, "center"))
+        .transpose()?;
+    let box_size = convert::optional(box_size, "box_size")?;
+    let view = coordinates.view()?;
+    let rotated = detached(py, threads, |threads| {
+        with_slice!(view, flat => {
+            sfr_core::rotate(points(flat), &rotation, center, box_size, threads)
+        })
+    })?;
+    let n = rotated.len() / 3;
+    convert::shaped(py, rotated, (n, 3))
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, weights, *, bins, extent, bin_scale=None, threads=None))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn bin_2d<'py>(
+    py: Python<'py>,
+    x: Argument<'_, 'py>,
+    y: Argument<'_, 'py>,
+    weights: Argument<'_, 'py>,
+    bins: Argument<'_, 'py>,
+    extent: Argument<'_, 'py>,
+    bin_scale: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let x = Floats::values(x, "x")?;
+    let y = Floats::values(y, "y")?;
+    let weights = convert::channels(weights, "weights")?;
+    let bins = convert::bins(bins)?;
+    let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
+    let grid = Grid::new(convert::extent(extent)?, bins, scale).map_err(|e| to_python(&e))?;
+    let (x, y) = (x.view()?, y.view()?);
+    let channels = convert::views(&weights)?;
+    let maps = detached(py, threads, |threads| {
+        with_slice!(x, x => with_slice!(y, y => {
+            sfr_core::bin_2d(x, y, &channels, &grid, threads)
+        }))
+    })?;
+    convert::shaped(py, maps, (channels.len(), bins[0], bins[1]))
+}
+
+#[pyfunction]
+#[pyo3(signature = (
+    coordinates, weights, *, center, box_size, rotation, half_width, bins, depth=None,
+    bin_scale=None, threads=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn project<'py>(
+    py: Python<'py>,
+    coordinates: Argument<'_, 'py>,
+    weights: Argument<'_, 'py>,
+    center: Argument<'_, 'py>,
+    box_size: Option<Argument<'_, 'py>>,
+    rotation: Option<Argument<'_, 'py>>,
+    half_width: Argument<'_, 'py>,
+    bins: Argument<'_, 'py>,
+    depth: Option<Argument<'_, 'py>>,
+    bin_scale: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Projected<'py>> {
+    let coordinates = Floats::points(coordinates, "coordinates")?;
+    let weights = convert::channels(weights, "weights")?;
+    let center = convert::vector(center, "center")?;
+    let frame = frame(center, box_size, rotation, half_width, depth)?;
+    let bins = convert::bins(bins)?;
+    let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
+    let view = coordinates.view()?;
+    let channels = convert::views(&weights)?;
+    let projection = detached(py, threads, |threads| {
+        with_slice!(view, flat => {
+            sfr_core::project(points(flat), &channels, &frame, bins, scale, threads)
+        })
+    })?;
+    let ledger = projection.ledger;
+    Ok((
+        convert::shaped(py, projection.maps, (channels.len(), bins[0], bins[1]))?,
+        ledger.read,
+        ledger.in_frame,
+        ledger.bad_coordinates,
+        ledger.bad_weight,
+        ledger.sum_read,
+        ledger.sum_in_frame,
+    ))
+}

@@ -1,0 +1,211 @@
+//! Arguments from Python, borrowed and never copied, and results to Python, moved.
+
+use numpy::ndarray::{Array, Dimension, IntoDimension};
+use numpy::{
+    Element, IntoPyArray, PyArray, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods,
+    PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use sfr_core::{Channel, Matrix, Vector};
+
+use crate::errors::{DTypeError, InternalError, RangeError, ShapeError};
+
+/// An array of either precision, held so that it cannot be written to through this crate.
+pub(crate) enum Floats<'py> {
+    F32(PyReadonlyArrayDyn<'py, f32>),
+    F64(PyReadonlyArrayDyn<'py, f64>),
+}
+
+impl<'py> Floats<'py> {
+    /// One value per particle.
+    pub(crate) fn values(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        Self::new(object, name, "(N,)", |shape| shape.len() == 1)
+    }
+
+    /// A point or a velocity per particle.
+    pub(crate) fn points(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        Self::new(object, name, "(N, 3)", |shape| matches!(shape, [_, 3]))
+    }
+
+    fn new(
+        object: &Bound<'py, PyAny>,
+        name: &str,
+        allowed: &str,
+        fits: impl Fn(&[usize]) -> bool,
+    ) -> PyResult<Self> {
+        let py = object.py();
+        let Ok(array) = object.cast::<PyUntypedArray>() else {
+            return Err(DTypeError::new_err(format!(
+                "{name}: got {}, allowed is a numpy array of float32 or float64",
+                type_name(object)
+            )));
+        };
+        let dtype = array.dtype();
+        let single = dtype.is_equiv_to(&f32::get_dtype(py));
+        if !single && !dtype.is_equiv_to(&f64::get_dtype(py)) {
+            return Err(DTypeError::new_err(format!(
+                "{name}: dtype is {}, allowed are float32 and float64 in native byte order; \
+                 convert with {name}.astype(numpy.float64)",
+                dtype.repr()?
+            )));
+        }
+        if !fits(array.shape()) {
+            return Err(ShapeError::new_err(format!(
+                "{name}: shape is {:?}, allowed is {allowed}",
+                array.shape()
+            )));
+        }
+        if !array.is_c_contiguous() || !array.is_aligned() {
+            return Err(ShapeError::new_err(format!(
+                "{name}: not C-contiguous and aligned in memory, which is all that is allowed; \
+                 copy it with numpy.require({name}, requirements=['C', 'A'])"
+            )));
+        }
+        let busy = |e| InternalError::new_err(format!("{name}: {e}"));
+        if single {
+            let array = object.cast::<PyArrayDyn<f32>>()?;
+            Ok(Self::F32(array.try_readonly().map_err(busy)?))
+        } else {
+            let array = object.cast::<PyArrayDyn<f64>>()?;
+            Ok(Self::F64(array.try_readonly().map_err(busy)?))
+        }
+    }
+
+    pub(crate) fn view(&self) -> PyResult<Channel<'_>> {
+        let view = match self {
+            Self::F32(array) => array.as_slice().map(Channel::F32),
+            Self::F64(array) => array.as_slice().map(Channel::F64),
+        };
+        view.map_err(|e| InternalError::new_err(e.to_string()))
+    }
+}
+
+/// One array per channel.
+pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Floats<'py>>> {
+    let Ok(items) = object.try_iter() else {
+        return Err(DTypeError::new_err(format!(
+            "{name}: got {}, allowed is a sequence of numpy arrays, one per channel",
+            type_name(object)
+        )));
+    };
+    items
+        .enumerate()
+        .map(|(c, item)| Floats::values(&item?, &format!("{name}[{c}]")))
+        .collect()
+}
+
+pub(crate) fn views<'a>(arrays: &'a [Floats<'_>]) -> PyResult<Vec<Channel<'a>>> {
+    arrays.iter().map(Floats::view).collect()
+}
+
+pub(crate) fn number(object: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+    object
+        .extract()
+        .map_err(|e| wrong(object, name, "a number", &e))
+}
+
+pub(crate) fn optional(object: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<Option<f64>> {
+    object.map(|object| number(object, name)).transpose()
+}
+
+fn whole(object: &Bound<'_, PyAny>, name: &str) -> PyResult<i64> {
+    object
+        .extract()
+        .map_err(|e| wrong(object, name, "a whole number", &e))
+}
+
+pub(crate) fn threads(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<i64>> {
+    object.map(|object| whole(object, "threads")).transpose()
+}
+
+pub(crate) fn vector(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Vector> {
+    fixed(object, name, "3 numbers", |item| number(item, name))
+}
+
+pub(crate) fn matrix(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Matrix> {
+    fixed(object, name, "3 rows of 3 numbers", |row| vector(row, name))
+}
+
+/// A number for both axes, or one for each.
+pub(crate) fn half_width(object: &Bound<'_, PyAny>) -> PyResult<[f64; 2]> {
+    let name = "half_width";
+    if object.try_iter().is_err() {
+        return number(object, name).map(|half| [half; 2]);
+    }
+    fixed(object, name, "a number or 2", |item| number(item, name))
+}
+
+/// A count for both axes, or one for each.
+pub(crate) fn bins(object: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
+    let name = "bins";
+    let one = |item: &Bound<'_, PyAny>| {
+        let count = whole(item, name)?;
+        usize::try_from(count)
+            .map_err(|_| RangeError::new_err(format!("{name}: got {count}, allowed is 1 or more")))
+    };
+    if object.try_iter().is_err() {
+        return one(object).map(|count| [count; 2]);
+    }
+    fixed(object, name, "a whole number or 2", one)
+}
+
+pub(crate) fn extent(object: &Bound<'_, PyAny>) -> PyResult<[[f64; 2]; 2]> {
+    let (name, allowed) = ("extent", "((x0, x1), (y0, y1))");
+    fixed(object, name, allowed, |pair| {
+        fixed(pair, name, allowed, |item| number(item, name))
+    })
+}
+
+fn fixed<T, const N: usize>(
+    object: &Bound<'_, PyAny>,
+    name: &str,
+    allowed: &str,
+    convert: impl Fn(&Bound<'_, PyAny>) -> PyResult<T>,
+) -> PyResult<[T; N]> {
+    let Ok(items) = object.try_iter() else {
+        return Err(ShapeError::new_err(format!(
+            "{name}: got {}, allowed is {allowed}",
+            type_name(object)
+        )));
+    };
+    let items: Vec<_> = items.take(N + 1).collect::<PyResult<_>>()?;
+    let found = items.len();
+    let values: Vec<T> = items.iter().map(convert).collect::<PyResult<_>>()?;
+    values.try_into().map_err(|_| {
+        let more = if found > N { " or more" } else { "" };
+        ShapeError::new_err(format!(
+            "{name}: got {found}{more} entries along an axis, allowed is {allowed}"
+        ))
+    })
+}
+
+fn wrong(object: &Bound<'_, PyAny>, name: &str, allowed: &str, error: &PyErr) -> PyErr {
+    let message = format!("{name}: got {}, allowed is {allowed}", type_name(object));
+    if error.is_instance_of::<PyTypeError>(object.py()) {
+        DTypeError::new_err(message)
+    } else {
+        RangeError::new_err(format!("{message} ({error})"))
+    }
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object
+        .get_type()
+        .fully_qualified_name()
+        .map_or_else(|_| "an unknown type".to_owned(), |name| name.to_string())
+}
+
+/// A vector as an array of a shape, without a copy.
+pub(crate) fn shaped<'py, T: Element, S: IntoDimension>(
+    py: Python<'py>,
+    values: Vec<T>,
+    shape: S,
+) -> PyResult<Bound<'py, PyArray<T, S::Dim>>>
+where
+    S::Dim: Dimension,
+{
+    Array::from_shape_vec(shape.into_dimension(), values)
+        .map(|array| array.into_pyarray(py))
+        .map_err(|e| InternalError::new_err(e.to_string()))
+}

@@ -1,0 +1,34 @@
+"""Fixtures that all tests share; they import the package inside, to keep collection fast."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("fast", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def mock_sim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small mock simulation: snapshots 98 (mini) and 99 (full), 6 galaxies each."""
+    from sfr.simulation.mock import write_mock
+
+    folder = tmp_path_factory.mktemp("mock") / "sim"
+    return write_mock(folder, galaxies=6, snaps=[99, 98], cells=400).path
+
+
+@pytest.fixture(scope="session")
+def external_data() -> Path:
+    """Folder with original files of the simulations."""
+    stated = os.environ.get("SFR_TEST_DATA")
+    folder = Path(stated) if stated else PROJECT_ROOT.parent / "shared" / "data" / "tng"
+    if not folder.is_dir():
+        pytest.skip(f"no original simulation files: {folder} is not there (set SFR_TEST_DATA)")
+    return folder

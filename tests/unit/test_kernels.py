@@ -1,0 +1,455 @@
+"""The kernels against their numpy twins, against numpy.histogram2d, and against themselves."""
+
+import doctest
+import math
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sfr import _core
+from sfr.render import kernels, reference
+
+BLOCK = 1 << 16
+THREADS = [1, 2, 3, 7, None]
+fast = settings(deadline=None, max_examples=60)
+
+values = st.one_of(
+    st.floats(-4, 4, width=32),
+    st.integers(-8, 8).map(lambda k: k / 2),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30, -0.0]),
+)
+plain = st.floats(-4, 4, width=32)
+dtypes = st.sampled_from([np.float32, np.float64])
+boxes = st.one_of(st.none(), st.sampled_from([3.0, 8.0, 0.7]))
+halves = st.one_of(st.sampled_from([0.5, 1.0, 2.5]), st.tuples(*[st.sampled_from([0.5, 3.0])] * 2))
+centers = st.tuples(plain, plain, plain)
+
+
+@st.composite
+def arrays(draw, columns=None, count=None, elements=values):
+    n = draw(st.integers(0, 50)) if count is None else count
+    shape = (n,) if columns is None else (n, columns)
+    return draw(hnp.arrays(draw(dtypes), shape, elements=elements))
+
+
+@st.composite
+def rotations(draw):
+    normal = draw(centers.filter(lambda v: any(abs(x) > 1e-3 for x in v)))
+    return draw(st.sampled_from([None, kernels.face_on_rotation(normal), -np.eye(3), np.eye(3)]))
+
+
+@st.composite
+def scenes(draw):
+    coordinates = draw(arrays(columns=3))
+    n = len(coordinates)
+    weights = [draw(arrays(count=n)) for _ in range(draw(st.integers(1, 3)))]
+    frame = {
+        "center": draw(centers),
+        "half_width": draw(halves),
+        "box_size": draw(boxes),
+        "rotation": draw(rotations()),
+        "depth": draw(st.sampled_from([None, 0.5, 2.0])),
+    }
+    return coordinates, weights, frame
+
+
+def many(rng, n, dtype=np.float32):
+    coordinates = rng.normal(0.0, 1.0, (n, 3)).astype(dtype)
+    weights = [rng.uniform(0.5, 2.0, n), rng.normal(5.0, 1.0, n).astype(np.float32)]
+    return coordinates, weights
+
+
+def assert_maps_close(found, expected):
+    scale = np.nanmax(np.abs(expected), initial=1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * scale)
+
+
+# Against the twins
+
+
+@fast
+@given(scenes())
+def test_cull_box_finds_what_the_twin_finds(scene):
+    coordinates, _, frame = scene
+    found = kernels.cull_box(coordinates, **frame)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, reference.cull_box(coordinates, **frame))
+
+
+@fast
+@given(scenes(), st.sampled_from([1, 4, (3, 5)]), st.sampled_from([1.0, 0.99, 0.3]))
+def test_project_makes_what_the_twin_makes(scene, bins, bin_scale):
+    coordinates, weights, frame = scene
+    options = {**frame, "bins": bins, "bin_scale": bin_scale}
+    found = kernels.project(coordinates, weights, **options)
+    expected = reference.project(coordinates, weights, **options)
+    assert found.maps.shape == expected.maps.shape
+    assert found.maps.dtype == np.float64
+    assert_maps_close(found.maps, expected.maps)
+    assert found.ledger[:4] == expected.ledger[:4]
+    for c, channel in enumerate(weights):
+        size = np.abs(channel[np.isfinite(channel)].astype(np.float64)).sum()
+        for sums in ("sum_read", "sum_in_frame"):
+            error = getattr(found.ledger, sums)[c] - getattr(expected.ledger, sums)[c]
+            assert abs(error) <= 1e-14 * size
+    assert found.ledger.n_in_frame == len(kernels.cull_box(coordinates, **frame))
+
+
+@fast
+@given(arrays(columns=3), rotations(), st.one_of(st.none(), centers), boxes)
+def test_rotate_turns_as_the_twin_does(coordinates, rotation, center, box_size):
+    rotation = np.eye(3) if rotation is None else rotation
+    box_size = None if center is None else box_size
+    found = kernels.rotate(coordinates, rotation, center=center, box_size=box_size)
+    with np.errstate(invalid="ignore"):
+        expected = reference.rotate(coordinates, rotation, center=center, box_size=box_size)
+    np.testing.assert_array_equal(found, expected)
+
+
+@fast
+@given(st.data(), boxes)
+def test_disk_normal_points_as_the_twin_does(data, box_size):
+    n = data.draw(st.integers(1, 30))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    dtype = data.draw(dtypes)
+    coordinates = rng.normal(0, 1, (n, 3)).astype(dtype)
+    velocities = rng.normal(0, 1, (n, 3)).astype(data.draw(dtypes))
+    masses = rng.uniform(1, 2, n).astype(data.draw(dtypes))
+    options = {"center": (0.1, 0.2, 0.3), "bulk_velocity": (0.0, 1.0, 0.0), "box_size": box_size}
+    found = kernels.disk_normal(coordinates, velocities, masses, **options)
+    expected = reference.disk_normal(coordinates, velocities, masses, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    assert abs(np.linalg.norm(found) - 1) < 1e-14
+
+
+@fast
+@given(st.data(), st.sampled_from([2, (4, 3)]), st.sampled_from([1.0, 0.99]))
+def test_bin_2d_sums_as_the_twin_does(data, bins, bin_scale):
+    n = data.draw(st.integers(0, 50))
+    x, y, *weights = (data.draw(arrays(count=n)) for _ in range(4))
+    options = {"bins": bins, "extent": ((-2.0, 1.5), (-1, 3)), "bin_scale": bin_scale}
+    found = kernels.bin_2d(x, y, weights, **options)
+    assert_maps_close(found, reference.bin_2d(x, y, weights, **options))
+
+
+@pytest.mark.parametrize("n", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_several_blocks_make_what_the_twin_makes(n, dtype):
+    coordinates, weights = many(np.random.default_rng(n), n, dtype)
+    frame = {"center": (0.1, 0, 0), "half_width": 1.5, "rotation": None, "box_size": 6.0}
+    found = kernels.project(coordinates, weights, **frame, bins=(40, 33), threads=2)
+    expected = reference.project(coordinates, weights, **frame, bins=(40, 33))
+    assert_maps_close(found.maps, expected.maps)
+    assert found.ledger[:4] == expected.ledger[:4]
+
+
+# Against numpy.histogram2d, which closes the last edge
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000, 2 * BLOCK])
+def test_bin_2d_has_the_orientation_of_histogram2d(n):
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(-0.2, 1.2, (2, n))
+    weights = rng.uniform(0, 1, n)
+    extent = ((0.0, 1.0), (0.0, 1.0))
+    found = kernels.bin_2d(x, y, [weights, np.ones(n)], bins=(6, 9), extent=extent)
+    for image, w in zip(found, (weights, None), strict=True):
+        expected = np.histogram2d(x, y, bins=(6, 9), range=extent, weights=w)[0]
+        np.testing.assert_allclose(image, expected, rtol=1e-12)
+
+
+@fast
+@given(st.lists(st.tuples(st.integers(-2, 18), st.integers(-2, 18)), max_size=50))
+def test_bin_2d_differs_from_histogram2d_only_at_the_last_edge(places):
+    x, y = np.array(places, dtype=np.float64).reshape(-1, 2).T.copy() / 2
+    found = kernels.bin_2d(x, y, [np.ones(len(x))], bins=8, extent=((0, 8), (0, 8)))[0]
+    open_end = (x != 8) & (y != 8)
+    expected = np.histogram2d(x[open_end], y[open_end], bins=8, range=((0, 8), (0, 8)))[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+# Edges and bad values
+
+
+def test_frames_are_half_open():
+    below = np.nextafter(1.0, 0.0)
+    x = np.array([[-1.0, 0, 0], [1.0, 0, 0], [below, 0, 0], [0, 1.0, 0], [0, -1.0, 0], [0, 0, 1.0]])
+    np.testing.assert_array_equal(kernels.cull_box(x, (0, 0, 0), 1.0), [0, 2, 4, 5])
+    np.testing.assert_array_equal(kernels.cull_box(x, (0, 0, 0), 1.0, depth=1.0), [0, 2, 4])
+
+
+def test_an_index_that_rounds_up_falls_in_the_last_bin():
+    rng = np.random.default_rng(8)
+    rounded_up = 0
+    for low, width, n in zip(
+        rng.uniform(-9, 9, 400), rng.uniform(0.1, 9, 400), rng.integers(1, 300, 400), strict=True
+    ):
+        high = low + width
+        x = np.array([np.nextafter(high, low)])
+        rounded_up += (x[0] - low) / (high - low) * n >= n
+        image = kernels.bin_2d(
+            x, np.zeros(1), [np.ones(1)], bins=(int(n), 1), extent=((low, high), (0, 1))
+        )
+        assert image[0, -1, 0] == 1
+    assert rounded_up
+
+
+def test_the_scale_gives_the_index_of_the_listing():
+    x = np.linspace(0, 1, 5000, endpoint=False)
+    image = kernels.bin_2d(
+        x, np.zeros(5000), [np.ones(5000)], bins=(256, 1), extent=((0, 1), (0, 1)), bin_scale=0.99
+    )[0, :, 0]
+    index = [int((v - 0.0) / (1.0 - 0.0) * 0.99 * 256) for v in x]
+    np.testing.assert_array_equal(image, np.bincount(index, minlength=256))
+    assert not image[254:].any()
+
+
+@pytest.mark.parametrize("huge", [1e300, -1e300, 1.7e308])
+@pytest.mark.parametrize("box_size", [None, 10.0, 1e-300])
+def test_huge_coordinates_are_outside_and_not_bad(huge, box_size):
+    coordinates = np.array([[huge, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    result = kernels.project(
+        coordinates,
+        [np.ones(2)],
+        center=(0, 0, 0),
+        box_size=box_size,
+        rotation=None,
+        half_width=1.0,
+        bins=1,
+    )
+    assert result.ledger.n_bad_coordinates == 0
+    inside = kernels.cull_box(coordinates, (0, 0, 0), 1.0, box_size=box_size)
+    assert result.ledger.n_in_frame == len(inside)
+    assert 1 in inside
+
+
+def test_huge_weights_overflow_to_infinity_not_nan():
+    result = kernels.project(
+        np.zeros((9, 3)),
+        [np.full(9, 1.5e308)],
+        center=(0, 0, 0),
+        box_size=None,
+        rotation=None,
+        half_width=1.0,
+        bins=1,
+    )
+    assert result.maps[0, 0, 0] == math.inf
+    assert result.ledger.sum_read == result.ledger.sum_in_frame == (math.inf,)
+    assert result.ledger.n_bad_weight == (0,)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.7, 1 / 3])
+@pytest.mark.parametrize("bins", [1, 64])
+def test_sums_agree_with_fsum(weight, bins):
+    n = 5 * BLOCK + 3
+    rng = np.random.default_rng(0)
+    coordinates = rng.normal(0, 1, (n, 3)).astype(np.float32)
+    weights = [np.full(n, weight), rng.lognormal(0, 3, n)]
+    result = kernels.project(
+        coordinates,
+        weights,
+        center=(0, 0, 0),
+        box_size=None,
+        rotation=None,
+        half_width=1.0,
+        bins=bins,
+    )
+    inside = kernels.cull_box(coordinates, (0, 0, 0), 1.0)
+    for c, channel in enumerate(weights):
+        assert math.isclose(result.ledger.sum_read[c], math.fsum(channel), rel_tol=1e-14)
+        exact = math.fsum(channel[inside])
+        assert math.isclose(result.ledger.sum_in_frame[c], exact, rel_tol=1e-14)
+        assert math.isclose(math.fsum(result.maps[c].ravel()), exact, rel_tol=1e-12)
+
+
+def test_no_particles_make_zero_maps():
+    none = np.empty((0, 3), dtype=np.float32)
+    assert kernels.cull_box(none, (0, 0, 0), 1.0).shape == (0,)
+    assert kernels.rotate(none, np.eye(3)).shape == (0, 3)
+    result = kernels.project(
+        none,
+        [none[:, 0].copy()],
+        center=(0, 0, 0),
+        box_size=1.0,
+        rotation=np.eye(3),
+        half_width=1.0,
+        bins=(2, 3),
+    )
+    np.testing.assert_array_equal(result.maps, np.zeros((1, 2, 3)))
+    assert result.ledger == kernels.Ledger(0, 0, 0, (0,), (0.0,), (0.0,))
+
+
+# Rotations
+
+
+NORMALS = [
+    (0, 0, 1), (0, 0, -1), (1e-9, 0, 1), (1e-9, 0, -1), (-1e-10, 5e-10, -1), (0, 1e-12, -1),
+    (1, 0, 0), (0, -1, 0), (1, 2, -3), (1e-200, 1e-200, -1), (3e-8, -1e-8, -1), (5e-324, 0, -1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("normal", NORMALS)
+@pytest.mark.parametrize("length", [1.0, 1e-200, 1e200])
+def test_face_on_rotation_is_proper_smallest_and_exact(normal, length):
+    given_normal = np.array(normal, dtype=np.float64) * length
+    r = kernels.face_on_rotation(given_normal)
+    n = given_normal / np.abs(given_normal).max()
+    n /= np.linalg.norm(n)
+    np.testing.assert_allclose(r @ n, [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(r @ r.T, np.eye(3), atol=1e-12)
+    assert abs(np.linalg.det(r) - 1) < 1e-12
+    assert abs(np.trace(r) - (1 + 2 * n[2])) < 1e-12
+    if n[2] > -0.99:
+        np.testing.assert_allclose(r, reference.face_on_rotation(given_normal), atol=1e-12)
+
+
+def test_face_on_rotation_of_minus_z_is_a_half_turn_about_x():
+    np.testing.assert_array_equal(kernels.face_on_rotation([0, 0, -3]), np.diag([1.0, -1, -1]))
+    np.testing.assert_array_equal(kernels.face_on_rotation([0, 0, 3]), np.eye(3))
+
+
+# Threads
+
+
+@pytest.mark.parametrize("n", [1000, 5 * BLOCK + 99])
+def test_bits_do_not_depend_on_threads(n):
+    coordinates, weights = many(np.random.default_rng(5), n)
+    tilt = kernels.face_on_rotation((1, 2, -3))
+    frame = {"center": (0.1, 0.2, 0), "half_width": 1.0, "rotation": tilt, "box_size": 4.0}
+
+    def everything(threads):
+        maps, ledger = kernels.project(
+            coordinates, weights, **frame, bins=(61, 47), bin_scale=0.99, threads=threads
+        )
+        x, y = coordinates[:, 0].copy(), coordinates[:, 1].copy()
+        turned = kernels.rotate(coordinates, tilt, center=(0, 1, 2), box_size=4.0, threads=threads)
+        normal = kernels.disk_normal(
+            coordinates, coordinates[::-1].copy(), weights[0], center=(0.3, 0, 0),
+            bulk_velocity=(0, 0, 1), threads=threads,
+        )  # fmt: skip
+        binned = kernels.bin_2d(x, y, weights, bins=50, extent=((-1, 1), (-2, 1)), threads=threads)
+        found = kernels.cull_box(coordinates, **frame, threads=threads)
+        parts = [maps, turned, normal, binned, found]
+        return [part.tobytes() for part in parts], ledger
+
+    first = everything(1)
+    for threads in THREADS[1:]:
+        assert everything(threads) == first
+
+
+def test_two_python_threads_at_once_get_the_same_maps():
+    coordinates, weights = many(np.random.default_rng(6), 4 * BLOCK)
+    options = {
+        "center": (0, 0, 0), "box_size": None, "rotation": None, "half_width": 1.0, "bins": 64,
+    }  # fmt: skip
+    expected = kernels.project(coordinates, weights, **options)
+    results = []
+
+    def work(threads):
+        results.extend(
+            kernels.project(coordinates, weights, **options, threads=threads) for _ in range(4)
+        )
+
+    workers = [threading.Thread(target=work, args=(t,)) for t in (None, 1, 2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 12
+    for maps, ledger in results:
+        assert maps.tobytes() == expected.maps.tobytes()
+        assert ledger == expected.ledger
+
+
+def test_the_gil_is_released():
+    coordinates, weights = many(np.random.default_rng(7), 40 * BLOCK)
+    old = sys.getswitchinterval()
+    # With the GIL held, the other thread could not run before the call ends.
+    sys.setswitchinterval(60)
+    ticks, started, stop = [], threading.Event(), threading.Event()
+
+    def tick():
+        started.set()
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    other = threading.Thread(target=tick)
+    try:
+        other.start()
+        started.wait()
+        begin = time.perf_counter()
+        kernels.project(
+            coordinates, weights, center=(0, 0, 0), box_size=None, rotation=None, half_width=1.0,
+            bins=64, threads=1,
+        )  # fmt: skip
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        sys.setswitchinterval(old)
+        other.join()
+    assert sum(begin < t < end for t in ticks) >= 2
+
+
+def test_spawned_processes_get_the_same_bits():
+    code = (
+        "import numpy as np; from sfr.render import kernels; import hashlib;"
+        "r = np.random.default_rng(1); x = r.normal(size=(200000, 3));"
+        "m = kernels.project(x, [x[:, 0].copy()], center=(0, 0, 0), box_size=None, rotation=None,"
+        "half_width=1.0, bins=32).maps; print(hashlib.sha256(m.tobytes()).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+            env={"RAYON_NUM_THREADS": n},
+        ).stdout
+        for n in ("1", "3")
+    }  # fmt: skip
+    assert len(hashes) == 1
+
+
+# Arrays as they come
+
+
+def test_read_only_and_mapped_arrays_are_taken(tmp_path):
+    coordinates, weights = many(np.random.default_rng(1), 100)
+    options = {
+        "center": (0, 0, 0), "box_size": None, "rotation": None, "half_width": 1.0, "bins": 4,
+    }  # fmt: skip
+    expected = kernels.project(coordinates, weights, **options).maps
+    coordinates.tofile(tmp_path / "coordinates")
+    mapped = np.memmap(tmp_path / "coordinates", np.float32, "r", shape=(100, 3))
+    for w in weights:
+        w.flags.writeable = False
+    np.testing.assert_array_equal(kernels.project(mapped, weights, **options).maps, expected)
+
+
+def test_results_are_new_and_writable():
+    coordinates = np.zeros((3, 3))
+    for result in (
+        kernels.cull_box(coordinates, (0, 0, 0), 1.0),
+        kernels.rotate(coordinates, np.eye(3)),
+        kernels.face_on_rotation((0, 0, 1)),
+        kernels.bin_2d(*coordinates.T.copy()[:2], [np.ones(3)], bins=2, extent=((0, 1), (0, 1))),
+    ):
+        assert result.flags.writeable
+        assert result.flags.c_contiguous
+        assert not np.shares_memory(result, coordinates)
+
+
+def test_build_says_what_it_is():
+    assert _core.build_profile in {"debug", "release"}
+    assert _core.__version__.count(".") == 2
+
+
+def test_examples_of_the_docstrings():
+    found = doctest.testmod(kernels)
+    assert found.attempted
+    assert not found.failed

@@ -1,0 +1,209 @@
+"""Every way to call a kernel wrongly: the class, and the name of the argument at fault."""
+
+import numpy as np
+import pytest
+
+from sfr import errors
+from sfr.render import kernels
+
+X = np.zeros((4, 3))
+W = np.ones(4)
+ORIGIN = (0.0, 0.0, 0.0)
+NAN, INF = float("nan"), float("inf")
+
+
+def misaligned(array):
+    raw = np.zeros(array.nbytes + 4, dtype=np.uint8)
+    view = np.frombuffer(raw, dtype=array.dtype, count=array.size, offset=4).reshape(array.shape)
+    if view.flags.aligned:
+        view = np.frombuffer(raw, dtype=array.dtype, count=array.size, offset=1)
+        view = view.reshape(array.shape)
+    assert not view.flags.aligned
+    return view
+
+
+GOOD = {
+    "cull_box": {"coordinates": X, "center": ORIGIN, "half_width": 1.0},
+    "disk_normal": {
+        "coordinates": np.tile((1.0, 0, 0), (4, 1)), "velocities": np.tile((0, 1.0, 0), (4, 1)),
+        "masses": W,
+        "center": ORIGIN, "bulk_velocity": ORIGIN,
+    },
+    "face_on_rotation": {"normal": (0, 0, 1)},
+    "rotate": {"coordinates": X, "rotation": np.eye(3), "center": ORIGIN},
+    "bin_2d": {"x": W, "y": W, "weights": [W], "bins": 2, "extent": ((0, 2), (0, 2))},
+    "project": {
+        "coordinates": X, "weights": [W, W], "center": ORIGIN, "box_size": 9.0,
+        "rotation": np.eye(3), "half_width": 1.0, "bins": 2,
+    },
+}  # fmt: skip
+
+
+def call(function, **changes):
+    return getattr(kernels, function)(**{**GOOD[function], **changes})
+
+
+def takers(argument):
+    extra = {"threads": 5, "box_size": 4, "depth": 2, "bin_scale": 2}
+    if argument not in extra:
+        return [name for name, good in GOOD.items() if argument in good]
+    return {
+        "threads": [name for name in GOOD if name != "face_on_rotation"],
+        "box_size": ["cull_box", "disk_normal", "rotate", "project"],
+        "depth": ["cull_box", "project"],
+        "bin_scale": ["bin_2d", "project"],
+    }[argument]
+
+
+def cases(table):
+    return [
+        pytest.param(function, argument, value, id=f"{function}-{argument}-{k}")
+        for argument, wrong in table.items()
+        for function in takers(argument)
+        for k, value in enumerate(wrong)
+    ]
+
+
+@pytest.mark.parametrize("function", GOOD)
+def test_the_unchanged_call_works(function):
+    call(function)
+
+
+POINTS_SHAPE = [W, np.zeros((4, 2)), np.zeros((4, 3, 1)), np.zeros(()), X.T.copy().T, X[::2],
+                np.zeros((8, 3), order="F"), misaligned(X)]  # fmt: skip
+VALUES_SHAPE = [X, np.ones(8)[::2], np.ones(4)[::-1], misaligned(W), np.ones(())]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "value"),
+    cases({
+        "coordinates": POINTS_SHAPE,
+        "velocities": [*POINTS_SHAPE, X[:3].copy()],
+        "masses": [*VALUES_SHAPE, W[:3].copy()],
+        "x": VALUES_SHAPE,
+        "y": [*VALUES_SHAPE, W[:3].copy()],
+        "weights": [[X], [np.ones(8)[::2]], [misaligned(W)], [W, W[:3].copy()], [np.ones(5)]],
+        "center": [(0, 0), (0, 0, 0, 0), 1.0],
+        "bulk_velocity": [(0, 0), 1.0],
+        "normal": [(0, 0), 1.0, (0, 0, 0, 1)],
+        "rotation": [np.eye(2), np.zeros(9), 1.0, np.zeros((4, 3))],
+        "half_width": [(1.0,), (1.0, 1.0, 1.0)],
+        "bins": [(1,), (1, 1, 1)],
+        "extent": [(0, 1), ((0, 1),), ((0, 1, 2), (0, 1)), 1.0],
+    }),
+)  # fmt: skip
+def test_shapes(function, argument, value):
+    with pytest.raises(errors.ShapeError, match=argument):
+        call(function, **{argument: value})
+
+
+BAD_TYPES = [np.int64, np.int32, np.float16, ">f8", ">f4", np.complex128, bool, object]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "value"),
+    cases({
+        "coordinates": [*(X.astype(t) for t in BAD_TYPES), X.tolist(), None],
+        "velocities": [*(X.astype(t) for t in BAD_TYPES), X.tolist(), None],
+        "masses": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
+        "x": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
+        "y": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
+        "weights": [*([W.astype(t)] for t in BAD_TYPES), [W.tolist()], W, None, 1.0, [None]],
+        "center": [("a", 0, 0), (None, 0, 0), "abc"],
+        "bulk_velocity": [("a", 0, 0)],
+        "normal": [("a", 0, 0), "abc"],
+        "rotation": [[["a", 0, 0]] * 3],
+        "half_width": ["ab", None, (1.0, None)],
+        "bins": [2.5, None, (2, 2.0), "ab"],
+        "extent": [((0, "a"), (0, 1))],
+        "box_size": ["a", (1.0, 1.0)],
+        "depth": ["a"],
+        "bin_scale": ["a"],
+        "threads": ["a", 1.5],
+    }),
+)  # fmt: skip
+def test_types(function, argument, value):
+    with pytest.raises(errors.DTypeError, match=argument):
+        call(function, **{argument: value})
+
+
+POSITIVE = [0.0, -1.0, NAN, INF]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "value"),
+    cases({
+        "threads": [0, -1, 10**6, 10**30],
+        "box_size": [*POSITIVE, 10**400],
+        "depth": [*POSITIVE, 1e308],
+        "half_width": [*POSITIVE, (1.0, 0.0), (NAN, 1.0), 1e308],
+        "bins": [0, -1, (1, 0), 2**40, (2**20, 2**20), 10**30],
+        "bin_scale": [0.0, -0.5, 1.5, NAN],
+        "extent": [((0, 0), (0, 1)), ((1, 0), (0, 1)), ((0, NAN), (0, 1)), ((0, 1), (0, INF)),
+                   ((-1.7e308, 1.7e308), (0, 1))],
+        "weights": [[], ()],
+    }),
+)  # fmt: skip
+def test_ranges(function, argument, value):
+    with pytest.raises(errors.RangeError, match=argument):
+        call(function, **{argument: value})
+
+
+def test_a_box_without_a_center_is_refused():
+    with pytest.raises(errors.RangeError, match="box_size"):
+        kernels.rotate(X, np.eye(3), box_size=1.0)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [(f, a) for a in ("center", "bulk_velocity", "normal", "rotation") for f in takers(a)],
+)
+def test_small_arguments_must_be_finite(function, argument, bad):
+    value = np.eye(3)
+    value[1, 2] = bad
+    with pytest.raises(errors.NonFiniteError, match=argument):
+        call(function, **{argument: value if argument == "rotation" else value[1]})
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+@pytest.mark.parametrize("argument", ["coordinates", "velocities", "masses"])
+def test_disk_normal_takes_no_bad_particle(argument, bad):
+    value = GOOD["disk_normal"][argument].copy()
+    value[2] = bad
+    with pytest.raises(errors.NonFiniteError, match=rf"{argument}.* 2"):
+        call("disk_normal", **{argument: value})
+
+
+def test_disk_normal_that_overflows():
+    with pytest.raises(errors.NonFiniteError, match="angular momentum"):
+        call(
+            "disk_normal",
+            coordinates=np.tile((1e300, 0, 0), (4, 1)),
+            velocities=np.tile((0, 1e300, 0), (4, 1)),
+        )
+
+
+def test_disk_normal_of_nothing():
+    with pytest.raises(errors.EmptySelectionError, match="no particles"):
+        call("disk_normal", coordinates=X[:0], velocities=X[:0], masses=W[:0])
+    with pytest.raises(errors.EmptySelectionError, match="angular momentum"):
+        call("disk_normal", velocities=X)
+
+
+def test_face_on_rotation_of_nothing():
+    with pytest.raises(errors.EmptySelectionError, match="normal"):
+        kernels.face_on_rotation((0, 0, 0))
+
+
+def test_errors_say_what_was_found_and_what_is_allowed():
+    with pytest.raises(errors.DTypeError, match=r"coordinates.*int64.*float32 and float64"):
+        call("cull_box", coordinates=X.astype(np.int64))
+    with pytest.raises(errors.ShapeError, match=r"coordinates.*\[4, 2\].*\(N, 3\)"):
+        call("cull_box", coordinates=np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("function", [f for f in GOOD if f != "face_on_rotation"])
+def test_options_are_keyword_only(function):
+    with pytest.raises(TypeError, match="positional"):
+        getattr(kernels, function)(*[None] * 10)
