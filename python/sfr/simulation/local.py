@@ -1,0 +1,589 @@
+"""A simulation whose files lie on disk, in the layout of IllustrisTNG."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
+from sfr.simulation.group_files import GroupFiles
+from sfr.simulation.hdf5 import FileCache, open_hdf5
+from sfr.simulation.layout import (
+    chunk_numbers,
+    group_chunk,
+    group_folder,
+    group_url,
+    offsets_file,
+    offsets_url,
+    snapshot_chunk,
+    snapshot_folder,
+    snapshot_url,
+    tree_file,
+    tree_files,
+    tree_url,
+)
+from sfr.simulation.offsets import OffsetsFile
+from sfr.simulation.particle_file import ParticleFile, empty_field
+from sfr.simulation.protocol import (
+    KINDS,
+    N_PART_TYPES,
+    Catalogue,
+    FileKind,
+    FileStatus,
+    Header,
+    ObjectKind,
+)
+from sfr.simulation.trees import SubLinkFiles
+
+__all__ = ["LocalSimulation", "Segment", "open_simulation"]
+
+logger = logging.getLogger(__name__)
+
+_OPEN_CHUNKS = 8
+_NAMES = {
+    "L35n2160TNG": "TNG50-1",
+    "L35n1080TNG": "TNG50-2",
+    "L35n540TNG": "TNG50-3",
+    "L35n270TNG": "TNG50-4",
+    "L75n1820TNG": "TNG100-1",
+    "L75n910TNG": "TNG100-2",
+    "L75n455TNG": "TNG100-3",
+    "L205n2500TNG": "TNG300-1",
+    "L205n1250TNG": "TNG300-2",
+    "L205n625TNG": "TNG300-3",
+}
+_LAYOUT = (
+    "A simulation folder looks like TNG50-1/output/groups_099/fof_subhalo_tab_099.0.hdf5, "
+    "TNG50-1/output/snapdir_099/snap_099.0.hdf5 and TNG50-1/postprocessing/offsets/; "
+    "give TNG50-1 or TNG50-1/output"
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows ``start:stop`` of one particle type in one snapshot chunk."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def open_simulation(path: str | Path, *, mapped: bool = False) -> LocalSimulation:
+    """Open a simulation on disk.
+
+    Parameters
+    ----------
+    path : str or Path
+        The simulation's folder or the folder ``output`` in it; ``~`` is expanded.
+    mapped : bool
+        Map particles into memory instead of reading them, where that is possible.
+
+    Returns
+    -------
+    LocalSimulation
+
+    Raises
+    ------
+    DataMissingError
+        The folder is not there, or holds no simulation.
+    """
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.is_file() else "is not there"
+        raise DataMissingError(f"simulation folder {folder} {what}. {_LAYOUT}")
+    for candidate in (folder / "output", folder):
+        if any(candidate.glob("groups_[0-9]*")) or any(candidate.glob("snapdir_[0-9]*")):
+            return LocalSimulation(candidate, mapped=mapped)
+    found = sorted(entry.name for entry in folder.iterdir())
+    shown = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "") if found else "nothing"
+    raise DataMissingError(f"{folder} holds no simulation; found in it: {shown}. {_LAYOUT}")
+
+
+class LocalSimulation:
+    """Files of an IllustrisTNG-like simulation; ``output`` is the folder of that name.
+
+    With ``mapped``, arrays of particles that lie in one chunk are read-only views of the file.
+    Files are opened when needed and a few kept open; ``close`` (or a ``with`` block) closes
+    them. Safe to use from several threads, which then read one after the other; a copy made by
+    pickle opens its own files.
+    """
+
+    def __init__(self, output: Path, *, mapped: bool = False) -> None:
+        self.output = output
+        self.mapped = mapped
+        self._lock = threading.RLock()
+        self._chunks: FileCache[ParticleFile] = FileCache(ParticleFile, _OPEN_CHUNKS)
+        self._offsets: dict[int, OffsetsFile] = {}
+        self._groups: dict[int, GroupFiles] = {}
+        self._headers: dict[int, Header] = {}
+        self._trees: SubLinkFiles | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., LocalSimulation], tuple[Any, ...]]:
+        return partial(LocalSimulation, mapped=self.mapped), (self.output,)
+
+    def __enter__(self) -> LocalSimulation:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; a later call opens them again."""
+        with self._lock:
+            self._chunks.close()
+            for offsets in self._offsets.values():
+                offsets.close()
+            for groups in self._groups.values():
+                groups.close()
+            self._offsets.clear()
+            self._groups.clear()
+
+    @property
+    def name(self) -> str:
+        """TNG50-1 and the like, or the internal name."""
+        snapshots = self.snapshots()
+        if not snapshots:
+            return "unknown"
+        internal = self._group_files(snapshots[-1]).header.simulation_name
+        return _NAMES.get(internal, internal)
+
+    def identity(self, snap: int) -> dict[str, Any]:
+        """JSON-able record of which data these are.
+
+        It comes from the group catalogue alone, so it does not change when snapshot files are
+        fetched later or the folder moves.
+        """
+        with self._lock:
+            groups = self._group_files(snap)
+            header = groups.header
+            return {
+                "name": header.simulation_name,
+                "box_size": header.box_size,
+                "snapshot": snap,
+                "scale_factor": header.scale_factor,
+                "n_groups": groups.totals["group"],
+                "n_subhalos": groups.totals["subhalo"],
+                "n_particles_in_groups": groups.n_ids_total,
+            }
+
+    def snapshots(self) -> list[int]:
+        """Snapshots with at least one chunk of a group catalogue, ascending."""
+        numbers = {
+            int(folder.name[len("groups_") :])
+            for folder in self.output.glob("groups_[0-9]*")
+            if folder.name[len("groups_") :].isdigit() and chunk_numbers(folder)
+        }
+        return sorted(numbers)
+
+    def header(self, snap: int) -> Header:
+        """Header of a snapshot.
+
+        Of the first snapshot chunk that is there; of the group catalogue, without particle
+        numbers, where none is.
+
+        Raises
+        ------
+        DataMissingError
+            Neither is there.
+        DataFormatError
+            The two are of different times or boxes.
+        """
+        with self._lock:
+            if snap not in self._headers:
+                numbers = chunk_numbers(snapshot_folder(self.output, snap))
+                if not numbers:
+                    return self._group_files(snap).header
+                found = self._first_readable(snap, numbers).header
+                if group_folder(self.output, snap).is_dir():
+                    self._require_same(found, self._group_files(snap).header, snap)
+                self._headers[snap] = found
+            return self._headers[snap]
+
+    def catalogue(
+        self,
+        snap: int,
+        *,
+        subhalo_fields: Sequence[str],
+        group_fields: Sequence[str],
+        allow_partial: bool = False,
+    ) -> Catalogue:
+        """Columns of the group catalogue, in code units.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        subhalo_fields, group_fields : sequence of str
+            Names as in the files.
+        allow_partial : bool
+            Take the chunks that are there; otherwise a missing chunk is an error.
+
+        Returns
+        -------
+        Catalogue
+
+        Raises
+        ------
+        DataMissingError
+            A chunk or a field is not there.
+        DataFormatError
+            A chunk cannot be read, or chunks do not belong together.
+        """
+        with self._lock:
+            groups = self._group_files(snap)
+            missing = groups.missing
+            if missing and not allow_partial:
+                groups.require_all()
+            columns: dict[ObjectKind, dict[str, NDArray[Any]]] = {}
+            ids: dict[ObjectKind, NDArray[np.int64]] = {}
+            for kind, fields in zip(KINDS, (group_fields, subhalo_fields), strict=True):
+                if missing:
+                    known = self._offsets_if_there(snap)
+                    ids[kind], columns[kind] = groups.read_present(kind, fields, known)
+                else:
+                    columns[kind] = groups.read_all(kind, fields)
+                    ids[kind] = np.arange(groups.totals[kind], dtype=np.int64)
+            return Catalogue(
+                header=groups.header,
+                subhalo_ids=ids["subhalo"],
+                group_ids=ids["group"],
+                subhalos=columns["subhalo"],
+                groups=columns["group"],
+                n_subhalos_total=groups.totals["subhalo"],
+                n_groups_total=groups.totals["group"],
+                n_files=groups.n_files,
+                missing_files=missing,
+            )
+
+    def particles(
+        self, snap: int, kind: ObjectKind, object_id: int, part_type: int, fields: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Fields of the particles of one object.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        kind : {"group", "subhalo"}
+            "group" includes every subhalo of the group and what is bound to none.
+        object_id : int
+            Global id.
+        part_type : int
+            0 gas, 1 dark matter, 3 tracers, 4 stars and wind, 5 black holes.
+        fields : sequence of str
+            Names as in the files.
+
+        Returns
+        -------
+        dict of str to ndarray
+            One array per field, in code units and file order; of length 0, with the field's
+            shape and type, where the object has no such particles.
+
+        Raises
+        ------
+        DataMissingError
+            A chunk, the offsets file or a field is not there.
+        DataFormatError
+            A file cannot be read, or files do not belong together.
+        RangeError
+            No such object or particle type.
+        """
+        with self._lock:
+            segments = self.segments(snap, kind, object_id, part_type)
+            if not segments:
+                return {field: self._empty(snap, part_type, field) for field in fields}
+            parts = [
+                self._chunks.get(part.path).read(
+                    part_type, fields, start=part.start, stop=part.stop, mapped=self.mapped
+                )
+                for part in segments
+            ]
+        if len(parts) == 1:
+            return parts[0]
+        return {field: np.concatenate([part[field] for part in parts]) for field in fields}
+
+    def segments(
+        self, snap: int, kind: ObjectKind, object_id: int, part_type: int
+    ) -> list[Segment]:
+        """Where the particles of one object lie, for callers that read them piece by piece.
+
+        Parameters and errors are those of `particles`.
+        """
+        if kind not in KINDS:
+            raise ConfigError(f"kind is {kind!r}; allowed are {', '.join(KINDS)}")
+        if not 0 <= part_type < N_PART_TYPES:
+            raise RangeError(f"part_type is {part_type}; allowed are 0 to {N_PART_TYPES - 1}")
+        with self._lock:
+            offsets = self._offsets_file(snap)
+            groups = self._group_files(snap)
+            length = groups.length(kind, object_id, part_type, offsets)
+            start = offsets.start(kind, object_id, part_type)
+            return self._split(snap, part_type, start, length) if length else []
+
+    def main_leaf_ids(
+        self, snap: int, subhalo_ids: NDArray[np.integer[Any]]
+    ) -> NDArray[np.int64] | None:
+        """SubLink's MainLeafProgenitorID of each subhalo.
+
+        All subhaloes of one main branch share it, so it tells the same galaxy over snapshots.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        subhalo_ids : ndarray of int
+            Global ids.
+
+        Returns
+        -------
+        ndarray of int64 or None
+            -1 where a subhalo is in no tree; None where there are no trees.
+        """
+        ids = np.asarray(subhalo_ids, np.int64)
+        with self._lock:
+            offsets = self._offsets_if_there(snap)
+            if offsets is None or not offsets.has_trees():
+                return None
+            paths = tree_files(self.output)
+            if not paths:
+                logger.warning(
+                    "%s links subhaloes to SubLink trees, but %s is not there",
+                    offsets.path,
+                    tree_file(self.output, 0),
+                )
+                return None
+            n_subhalos = offsets.n_objects("subhalo")
+            if ids.size and not 0 <= ids.min() <= ids.max() < n_subhalos:
+                raise RangeError(
+                    f"subhalo ids {ids.min()} to {ids.max()} asked; snapshot {snap} has "
+                    f"{n_subhalos}"
+                )
+            if self._trees is None:
+                self._trees = SubLinkFiles(paths)
+            return self._trees.main_leaf_ids(offsets.tree_rows(ids))
+
+    def require(
+        self,
+        snap: int,
+        fields: Mapping[int, Sequence[str]],
+        *,
+        allow_partial: bool = False,
+    ) -> None:
+        """Fail with one clear message where a whole snapshot cannot be read.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        fields : mapping of int to sequence of str
+            Fields that will be read, by particle type.
+        allow_partial : bool
+            Missing chunks are left for the objects that lie in them.
+
+        Raises
+        ------
+        DataMissingError
+            The offsets file, a chunk or a field is not there.
+        """
+        with self._lock:
+            self._offsets_file(snap)
+            header = self.header(snap)
+            n_files = len(self._offsets_file(snap).snapshot_files)
+            paths = [snapshot_chunk(self.output, snap, number) for number in range(n_files)]
+            absent = [path for path in paths if not path.is_file()]
+            if len(absent) == n_files or (absent and not allow_partial):
+                raise DataMissingError(
+                    f"{len(absent)} of {n_files} snapshot chunks are missing; the first is "
+                    f"{absent[0]} ({snapshot_url(snap, int(absent[0].name.split('.')[1]))} of the "
+                    "web API); fetch them, or use --allow-partial for the galaxies that need none"
+                    " of them"
+                )
+            for part_type, names in fields.items():
+                if header.num_part_total is not None and header.num_part_total[part_type] == 0:
+                    continue
+                for name in names:
+                    self._empty(snap, part_type, name)
+
+    def inventory(self, snap: int) -> list[FileStatus]:
+        """State of every file that one snapshot needs.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+
+        Returns
+        -------
+        list of FileStatus
+            Group-catalogue chunks, snapshot chunks, the offsets file, the trees. Chunks whose
+            number no file states are listed as one missing first chunk.
+        """
+        n_groups, n_snapshot = self._numbers_of_files(snap)
+        statuses = [
+            _status("group catalogue", group_chunk(self.output, snap, number), fetch)
+            for number in range(n_groups)
+            if (fetch := group_url(snap, number))
+        ]
+        statuses += [
+            _status("snapshot", snapshot_chunk(self.output, snap, number), fetch)
+            for number in range(n_snapshot)
+            if (fetch := snapshot_url(snap, number))
+        ]
+        statuses.append(_status("offsets", offsets_file(self.output, snap), offsets_url(snap)))
+        trees = tree_files(self.output) or [tree_file(self.output, 0)]
+        statuses += [_status("trees", path, tree_url()) for path in trees]
+        return statuses
+
+    def _numbers_of_files(self, snap: int) -> tuple[int, int]:
+        """Chunks that the catalogue and the snapshot should have, at least one each."""
+        n_groups, n_snapshot = 1, 0
+        try:
+            n_groups = self._group_files(snap).n_files
+        except SfrError as error:
+            logger.debug("inventory: %s", error)
+        for number in chunk_numbers(snapshot_folder(self.output, snap)):
+            try:
+                n_snapshot = self._chunk(snap, number).header.num_files
+                break
+            except SfrError as error:
+                logger.debug("inventory: %s", error)
+        # the writer of TNG makes as many of the one as of the other
+        return n_groups, n_snapshot or n_groups
+
+    def _split(self, snap: int, part_type: int, start: int, length: int) -> list[Segment]:
+        """Distribute a range of global particle indices over the chunks."""
+        table = self._offsets_file(snap).snapshot_files[:, part_type]
+        number = int(np.searchsorted(table, start, side="right")) - 1
+        segments = []
+        remaining, row = length, start - int(table[number])
+        while remaining:
+            if number >= table.size:
+                raise DataFormatError(
+                    f"{remaining} of {length} particles of type {part_type} lie behind the last of "
+                    f"{table.size} chunks of snapshot {snap}: catalogue, offsets and snapshot do "
+                    "not belong together"
+                )
+            is_last = number + 1 == table.size
+            expected = -1 if is_last else int(table[number + 1] - table[number])
+            if expected:
+                chunk = self._chunk(snap, number)
+                held = chunk.counts[part_type]
+                if not is_last and held != expected:
+                    raise DataFormatError(
+                        f"{chunk.path} holds {held} particles of type {part_type}, the offsets "
+                        f"file says {expected}: it is damaged or of another snapshot"
+                    )
+                taken = min(remaining, held - row)
+                if taken > 0:
+                    segments.append(Segment(chunk.path, row, row + taken))
+                    remaining -= taken
+            number, row = number + 1, 0
+        return segments
+
+    def _empty(self, snap: int, part_type: int, field: str) -> NDArray[Any]:
+        """Array of no particles, as the chunks that do have the type hold the field."""
+        table = self._offsets_file(snap).snapshot_files[:, part_type]
+        holding = [*np.flatnonzero(np.diff(table) > 0).tolist(), table.size - 1]
+        present = [n for n in holding if snapshot_chunk(self.output, snap, n).is_file()]
+        if present:
+            chunk = self._first_readable(snap, present)
+            if chunk.counts[part_type]:
+                return chunk.read(part_type, [field], stop=0)[field]
+        return empty_field(field)
+
+    def _first_readable(self, snap: int, numbers: Sequence[int]) -> ParticleFile:
+        """First of some chunks that opens: a damaged one costs only what lies in it."""
+        for number in numbers[:-1]:
+            try:
+                return self._chunk(snap, number)
+            except DataFormatError as error:
+                logger.warning("%s", error)
+        return self._chunk(snap, numbers[-1])
+
+    def _chunk(self, snap: int, number: int) -> ParticleFile:
+        path = snapshot_chunk(self.output, snap, number)
+        if not path.is_file():
+            raise DataMissingError(
+                f"{path} is not there ({snapshot_url(snap, number)} of the web API)"
+            )
+        return self._chunks.get(path)
+
+    def _group_files(self, snap: int) -> GroupFiles:
+        if snap not in self._groups:
+            self._groups[snap] = GroupFiles(self.output, snap)
+        return self._groups[snap]
+
+    def _offsets_file(self, snap: int) -> OffsetsFile:
+        if snap not in self._offsets:
+            offsets = OffsetsFile(self.output, snap)
+            try:
+                self._require_matching_offsets(offsets, snap)
+            except SfrError:
+                offsets.close()
+                raise
+            self._offsets[snap] = offsets
+        return self._offsets[snap]
+
+    def _offsets_if_there(self, snap: int) -> OffsetsFile | None:
+        if not offsets_file(self.output, snap).is_file():
+            return None
+        return self._offsets_file(snap)
+
+    def _require_matching_offsets(self, offsets: OffsetsFile, snap: int) -> None:
+        groups = self._group_files(snap)
+        for kind in KINDS:
+            rows, total = offsets.n_objects(kind), groups.totals[kind]
+            # some private offsets files carry one row more, the end of the last object
+            if rows not in (total, total + 1):
+                raise DataFormatError(
+                    f"{offsets.path} has {rows} {kind}s, the group catalogue of snapshot {snap} "
+                    f"has {total}: they do not belong together"
+                )
+        header = self.header(snap)
+        if header.num_part_total is None:
+            return
+        if header.num_files != len(offsets.snapshot_files):
+            raise DataFormatError(
+                f"{offsets.path} has {len(offsets.snapshot_files)} snapshot chunks, the snapshot's "
+                f"header says {header.num_files}: they do not belong together"
+            )
+        if np.any(offsets.snapshot_files[-1] > np.array(header.num_part_total)):
+            raise DataFormatError(
+                f"{offsets.path} starts the last chunk at {offsets.snapshot_files[-1].tolist()}, "
+                f"the snapshot's header counts {list(header.num_part_total)} particles: they do "
+                "not belong together"
+            )
+
+    def _require_same(self, snapshot: Header, groups: Header, snap: int) -> None:
+        for name in ("scale_factor", "box_size"):
+            found, other = getattr(snapshot, name), getattr(groups, name)
+            if not np.isclose(found, other, rtol=1e-5, atol=0.0):
+                raise DataFormatError(
+                    f"snapshot {snap} of {self.output} has {name} {found}, its group catalogue "
+                    f"{other}: files of different snapshots or simulations are mixed"
+                )
+
+
+def _status(kind: FileKind, path: Path, fetch: str) -> FileStatus:
+    if not path.is_file():
+        return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
+    try:
+        open_hdf5(path).close()
+    except DataFormatError as error:
+        return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
+    size = f"{path.stat().st_size} bytes"
+    return FileStatus(kind, path, present=True, readable=True, detail=size, fetch=fetch)

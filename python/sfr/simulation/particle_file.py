@@ -1,0 +1,273 @@
+"""One file of particles: a snapshot chunk, a subbox chunk or a cutout of the web API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import DataFormatError, DTypeError, RangeError
+from sfr.simulation.hdf5 import attributes, missing_field, open_hdf5, reading, simulation_name
+from sfr.simulation.layout import snapshot_number
+from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES, Header
+
+__all__ = ["ParticleFile", "empty_field", "open_particle_file"]
+
+logger = logging.getLogger(__name__)
+
+_VECTORS = {
+    "Coordinates": 3,
+    "Velocities": 3,
+    "CenterOfMass": 3,
+    "MagneticField": 3,
+    "BirthPos": 3,
+    "BirthVel": 3,
+    "GFM_Metals": 10,
+    "GFM_MetalsTagged": 6,
+    "GFM_StellarPhotometrics": 8,
+}
+_TYPES = {
+    "Coordinates": np.float64,
+    "ParticleIDs": np.uint64,
+    "ParentID": np.uint64,
+    "TracerID": np.uint64,
+    "BH_Progs": np.uint32,
+}
+
+
+def empty_field(field: str) -> NDArray[Any]:
+    """Array of no particles, shaped and typed as TNG stores the field."""
+    shape = (0, _VECTORS[field]) if field in _VECTORS else (0,)
+    return np.empty(shape, _TYPES.get(field, np.float32))
+
+
+def open_particle_file(path: str | Path) -> ParticleFile:
+    """Open one snapshot chunk or cutout.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; ``~`` is expanded.
+
+    Returns
+    -------
+    ParticleFile
+        Also usable as a context manager.
+
+    Raises
+    ------
+    DataMissingError
+        There is no such file.
+    DataFormatError
+        It is not HDF5, is cut short, or is not a snapshot chunk.
+    """
+    return ParticleFile(Path(path).expanduser())
+
+
+class ParticleFile:
+    """Particles of one file, in the order and the code units of the file.
+
+    The counts are those of the datasets: reduced copies of original files can carry the
+    ``NumPart_ThisFile`` of the original.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_hdf5(path)
+        try:
+            self._attributes = attributes(self._file, path)
+            if {"Group", "Subhalo"} & set(self._file):
+                raise DataFormatError(
+                    f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
+                    "needed"
+                )
+            self.header = self._read_header()
+            self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
+            self._warn_of_stale_counts()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> ParticleFile:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def fields(self, part_type: int) -> list[str]:
+        """Names of the fields of a particle type, sorted; empty where the file has none of it."""
+        group = self._group(part_type)
+        return [] if group is None else sorted(group)
+
+    @property
+    def is_mini(self) -> bool:
+        """Whether this is of a mini snapshot: those store Coordinates in single precision."""
+        for part_type in range(N_PART_TYPES):
+            group = self._group(part_type)
+            if group is not None and "Coordinates" in group:
+                return bool(group["Coordinates"].dtype.itemsize == 4)
+        return self.header.snapshot >= 0 and self.header.snapshot not in FULL_SNAPSHOTS
+
+    def read(
+        self,
+        part_type: int,
+        fields: Sequence[str],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        mapped: bool = False,
+    ) -> dict[str, NDArray[Any]]:
+        """Read fields of a range of particles.
+
+        Parameters
+        ----------
+        part_type : int
+            0 gas, 1 dark matter, 3 tracers, 4 stars and wind, 5 black holes.
+        fields : sequence of str
+            Names as in the file.
+        start, stop : int
+            Range of rows; ``None`` reads to the end.
+        mapped : bool
+            Give read-only views of the file in memory, without a copy, where a dataset is stored
+            as plain aligned bytes, as original TNG files are. The file must not change while they
+            are in use.
+
+        Returns
+        -------
+        dict of str to ndarray
+            One array per field, of length 0 where the file has no such particles.
+
+        Raises
+        ------
+        DataMissingError
+            The particles are there but not the field.
+        DataFormatError
+            The data cannot be read, or fields have different lengths.
+        RangeError
+            The range or the particle type does not exist.
+        """
+        group = self._group(part_type)
+        count = self.counts[part_type]
+        stop = count if stop is None else stop
+        if not 0 <= start <= stop <= count:
+            raise RangeError(
+                f"rows {start}:{stop} of PartType{part_type} asked; {self.path} holds {count}"
+            )
+        if group is None:
+            return {field: empty_field(field) for field in fields}
+        result = {}
+        for field in fields:
+            dataset = self._dataset(group, part_type, field)
+            view = self._view(dataset, start, stop) if mapped else None
+            if view is None:
+                with reading(self.path, f"PartType{part_type}/{field}"):
+                    view = np.asarray(dataset[start:stop])
+            result[field] = view
+        return result
+
+    def _dataset(self, group: h5py.Group, part_type: int, field: str) -> h5py.Dataset:
+        if field not in group:
+            raise missing_field(
+                f"PartType{part_type} of {self.path}", field, list(group), self._snapshot_kind()
+            )
+        dataset = group[field]
+        if dataset.shape[0] != self.counts[part_type]:
+            raise DataFormatError(
+                f"{self.path}: PartType{part_type}/{field} has {dataset.shape[0]} rows, "
+                f"other fields of the type have {self.counts[part_type]}"
+            )
+        return dataset
+
+    def _view(self, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any] | None:
+        """Rows of a dataset mapped from the file, or None where it has to be read."""
+        offset, dtype = dataset.id.get_offset(), dataset.dtype
+        is_plain = offset is not None and dataset.chunks is None and dataset.external is None
+        is_native = dtype.kind in "fiu" and dtype.isnative
+        if not (is_plain and is_native) or stop == start or self._file.userblock_size:
+            return None
+        row = dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+        begin = offset + start * row
+        # original files hold 8-byte types at 4 mod 8, and copies can end early
+        if begin % dtype.itemsize or offset + stop * row > self.path.stat().st_size:
+            return None
+        shape = (stop - start, *dataset.shape[1:])
+        mapping = np.memmap(self.path, dtype, mode="r", offset=begin, shape=shape)
+        return mapping.view(np.ndarray)
+
+    def _snapshot_kind(self) -> str:
+        if self.is_mini:
+            full = " ".join(map(str, FULL_SNAPSHOTS))
+            return f": this is a mini snapshot, which lacks some fields (full ones of TNG: {full})"
+        return " (a full snapshot)"
+
+    def _group(self, part_type: int) -> h5py.Group | None:
+        if not 0 <= part_type < N_PART_TYPES:
+            raise RangeError(f"part_type is {part_type}; allowed are 0 to {N_PART_TYPES - 1}")
+        return self._file.get(f"PartType{part_type}")
+
+    def _count(self, part_type: int) -> int:
+        group = self._group(part_type)
+        if group is None or not len(group):
+            return 0
+        with reading(self.path, f"PartType{part_type}"):
+            first = group["Coordinates"] if "Coordinates" in group else group[min(group)]
+            return int(first.shape[0])
+
+    def _warn_of_stale_counts(self) -> None:
+        stated = self._attributes.get("NumPart_ThisFile")
+        if stated is not None and tuple(int(count) for count in stated) != self.counts:
+            logger.warning(
+                "%s: the header says %s particles by type, but the datasets hold %s",
+                self.path,
+                tuple(int(count) for count in stated),
+                self.counts,
+            )
+
+    def _read_header(self) -> Header:
+        found = self._attributes
+        number = int(found.get("SnapshotNumber", snapshot_number(self.path)))
+        try:
+            return Header(
+                simulation_name=simulation_name(self._file, found),
+                snapshot=number,
+                scale_factor=float(found["Time"]),
+                redshift=float(found["Redshift"]),
+                hubble_param=float(found["HubbleParam"]),
+                omega0=float(found["Omega0"]),
+                omega_lambda=float(found["OmegaLambda"]),
+                box_size=float(found["BoxSize"]),
+                num_part_total=_totals(found),
+                num_files=int(found.get("NumFilesPerSnapshot", 1)),
+                mass_table=tuple(float(mass) for mass in found["MassTable"]),
+            )
+        except KeyError as error:
+            raise DataFormatError(
+                f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "
+                "This is not a file of IllustrisTNG"
+            ) from error
+
+
+def _totals(found: dict[str, Any]) -> tuple[int, ...]:
+    """Particles in the whole snapshot; a cutout states only its own."""
+    if "NumPart_Total" not in found:
+        return tuple(int(count) for count in found["NumPart_ThisFile"])
+    low = np.asarray(found["NumPart_Total"])
+    if low.dtype.kind not in "iu":
+        raise DTypeError(f"NumPart_Total has type {low.dtype}; an integer type is expected")
+    high = found.get("NumPart_Total_HighWord", np.zeros(low.size, np.uint32))
+    return tuple(int(part) + (int(word) << 32) for part, word in zip(low, high, strict=True))

@@ -1,0 +1,48 @@
+"""The SubLink merger trees, as far as they tell which galaxy is which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import DataFormatError
+from sfr.simulation.hdf5 import open_hdf5, reading, take_rows
+
+__all__ = ["SubLinkFiles"]
+
+_FIELD = "MainLeafProgenitorID"
+
+
+class SubLinkFiles:
+    """Tree files with one numbering of rows over all of them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        counts = []
+        for path in self.paths:
+            with open_hdf5(path) as file:
+                if _FIELD not in file:
+                    raise DataFormatError(
+                        f"{path} has no dataset {_FIELD}: not a file of extended SubLink trees"
+                    )
+                counts.append(int(file[_FIELD].shape[0]))
+        #: First row of each file, and the number of rows of all.
+        self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    def main_leaf_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Value of MainLeafProgenitorID in each row, -1 for row -1."""
+        result = np.full(rows.shape, -1, np.int64)
+        if rows.size and int(rows.max()) >= int(self.starts[-1]):
+            raise DataFormatError(
+                f"row {rows.max()} of the trees asked, the {len(self.paths)} files beside "
+                f"{self.paths[0]} hold {self.starts[-1]}: some tree files are missing"
+            )
+        for path, start, stop in zip(self.paths, self.starts, self.starts[1:], strict=False):
+            here = (rows >= start) & (rows < stop)
+            if here.any():
+                with open_hdf5(path) as file, reading(path, _FIELD):
+                    result[here] = take_rows(file[_FIELD], rows[here] - start)
+        return result

@@ -1,0 +1,456 @@
+"""What the reader says of incomplete, damaged and mixed files: the file and what to do."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError
+from sfr.simulation import open_particle_file, open_simulation
+
+OFFSETS = "postprocessing/offsets/offsets_099.hdf5"
+GROUPS = "output/groups_099/fof_subhalo_tab_099.{}.hdf5"
+CHUNK = "output/snapdir_099/snap_099.{}.hdf5"
+
+
+@pytest.fixture
+def sim(mock_sim, tmp_path) -> Path:
+    """Copy of the mock simulation that a test may damage."""
+    return Path(shutil.copytree(mock_sim, tmp_path / "sim"))
+
+
+def edit(path: Path, change: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def replace(path: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with h5py.File(path, "r+") as file:
+        values = change(file[name][()])
+        del file[name]
+        file[name] = values
+
+
+def read_all(folder: Path) -> list[np.ndarray]:
+    """Gas of every group of snapshot 99."""
+    with open_simulation(folder) as simulation:
+        count = simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_groups_total
+        return [
+            simulation.particles(99, "group", number, 0, ["Masses"])["Masses"]
+            for number in range(count)
+        ]
+
+
+def test_folder_that_is_not_there(tmp_path):
+    with pytest.raises(DataMissingError, match=r"is not there.*TNG50-1/output"):
+        open_simulation(tmp_path / "nowhere")
+
+
+def test_folder_without_a_simulation(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(DataMissingError, match=r"found in it: holiday\.jpg"):
+        open_simulation(tmp_path)
+
+
+def test_file_instead_of_a_folder(tmp_path):
+    (tmp_path / "snap.hdf5").touch()
+    with pytest.raises(DataMissingError, match="is a file"):
+        open_simulation(tmp_path / "snap.hdf5")
+
+
+def test_snapshot_without_catalogue(sim):
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError, match="groups_098"):
+        simulation.catalogue(50, subhalo_fields=[], group_fields=[])
+
+
+def test_missing_catalogue_chunks_are_counted(sim):
+    (sim / GROUPS.format(1)).unlink()
+    (sim / GROUPS.format(2)).unlink()
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+    assert "2 of 4 group-catalogue chunks are missing" in str(caught.value)
+    assert GROUPS.format(1) in str(caught.value)
+    assert "--allow-partial" in str(caught.value)
+
+
+@pytest.mark.parametrize("with_offsets", [True, False])
+def test_partial_catalogue_has_the_ids_that_are_known(sim, caplog, with_offsets):
+    with open_simulation(sim) as simulation:
+        whole = simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=["GroupMass"])
+    (sim / GROUPS.format(1)).unlink()
+    if not with_offsets:
+        (sim / OFFSETS).unlink()
+    with open_simulation(sim) as simulation, caplog.at_level(logging.WARNING):
+        part = simulation.catalogue(
+            99, subhalo_fields=["SubhaloMass"], group_fields=["GroupMass"], allow_partial=True
+        )
+    masses = whole.subhalos["SubhaloMass"][part.subhalo_ids]
+    np.testing.assert_array_equal(part.subhalos["SubhaloMass"], masses)
+    masses = whole.groups["GroupMass"][part.group_ids]
+    np.testing.assert_array_equal(part.groups["GroupMass"], masses)
+    assert 0 < part.subhalo_ids.size < whole.subhalo_ids.size
+    assert not part.is_complete
+    assert [path.name for path in part.missing_files] == ["fof_subhalo_tab_099.1.hdf5"]
+    # chunk 2 lies behind the gap: its ids are known from the offsets only
+    assert (part.subhalo_ids.max() == whole.subhalo_ids.max()) == with_offsets
+    assert ("are left out" in caplog.text) != with_offsets
+
+
+def test_first_chunk_missing(sim):
+    (sim / GROUPS.format(0)).unlink()
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataMissingError, match="1 of 4"):
+            simulation.catalogue(99, subhalo_fields=[], group_fields=[])
+        part = simulation.catalogue(
+            99, subhalo_fields=["SubhaloMass"], group_fields=[], allow_partial=True
+        )
+    assert part.subhalo_ids.min() > 0
+
+
+def test_catalogue_field_that_does_not_exist(sim):
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
+        simulation.catalogue(99, subhalo_fields=["SubhaloColour"], group_fields=[])
+    assert "SubhaloColour" in str(caught.value)
+    assert "SubhaloMass" in str(caught.value)
+
+
+def test_run_without_subhalo_flag(sim):
+    for number in range(3):
+        edit(sim / GROUPS.format(number), lambda file: file["Subhalo"].pop("SubhaloFlag"))
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError, match="SubhaloFlag"):
+        simulation.catalogue(99, subhalo_fields=["SubhaloFlag"], group_fields=[])
+
+
+def test_unsigned_group_first_sub_becomes_signed(sim):
+    for number in range(3):
+        replace(sim / GROUPS.format(number), "Group/GroupFirstSub", lambda v: v.astype(np.uint32))
+    with open_simulation(sim) as simulation:
+        found = simulation.catalogue(99, subhalo_fields=[], group_fields=["GroupFirstSub"])
+    first = found.groups["GroupFirstSub"]
+    assert first.min() == -1
+    assert first.max() < found.n_subhalos_total
+
+
+def test_catalogue_of_no_objects(sim):
+    for number in range(4):
+
+        def empty(file: h5py.File) -> None:
+            for name in ("Group", "Subhalo"):
+                del file[name]
+                file.create_group(name)
+            for name in ("Ngroups", "Nsubgroups"):
+                for which in ("ThisFile", "Total"):
+                    file["Header"].attrs[f"{name}_{which}"] = np.int32(0)
+
+        edit(sim / GROUPS.format(number), empty)
+    with open_simulation(sim) as simulation:
+        found = simulation.catalogue(
+            99, subhalo_fields=["SubhaloMassType", "SubhaloFlag"], group_fields=["GroupMass"]
+        )
+    assert found.subhalos["SubhaloMassType"].shape == (0, 6)
+    assert found.subhalos["SubhaloFlag"].dtype == np.bool_
+    assert found.groups["GroupMass"].shape == (0,)
+    assert found.is_complete
+
+
+def test_catalogue_in_one_file(sim):
+    with open_simulation(sim) as simulation:
+        whole = simulation.catalogue(
+            99, subhalo_fields=["SubhaloPos", "SubhaloFlag"], group_fields=["GroupMass"]
+        )
+    for number in range(1, 4):
+        (sim / GROUPS.format(number)).unlink()
+
+    def join(file: h5py.File) -> None:
+        for name, columns, ids in (
+            ("Group", whole.groups, whole.group_ids),
+            ("Subhalo", whole.subhalos, whole.subhalo_ids),
+        ):
+            del file[name]
+            for field, column in columns.items():
+                file[f"{name}/{field}"] = column
+            count = {"Group": "Ngroups", "Subhalo": "Nsubgroups"}[name]
+            file["Header"].attrs[f"{count}_ThisFile"] = np.int32(ids.size)
+        file["Header"].attrs["NumFiles"] = np.int32(1)
+
+    edit(sim / GROUPS.format(0), join)
+    with open_simulation(sim) as simulation:
+        for fields in (["SubhaloPos"], ["SubhaloPos", "SubhaloFlag"]):
+            found = simulation.catalogue(99, subhalo_fields=fields, group_fields=["GroupMass"])
+            for field in fields:
+                np.testing.assert_array_equal(found.subhalos[field], whole.subhalos[field])
+            np.testing.assert_array_equal(found.groups["GroupMass"], whole.groups["GroupMass"])
+
+
+def test_layout_of_the_original_illustris(sim):
+    folder = sim / "output/groups_099"
+    (folder / "fof_subhalo_tab_099.0.hdf5").rename(folder / "groups_099.0.hdf5")
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="Illustris"):
+        simulation.catalogue(99, subhalo_fields=[], group_fields=[])
+
+
+def test_downloads_under_their_web_names(sim):
+    for path in (sim / "output/groups_099").iterdir():
+        path.rename(path.with_name(f"groupcat-99.{path.name.split('.')[-2]}.hdf5"))
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="renamed"):
+        simulation.catalogue(99, subhalo_fields=[], group_fields=[])
+
+
+def test_catalogue_chunk_of_another_snapshot(sim):
+    shutil.copy(sim / "output/groups_098/fof_subhalo_tab_098.1.hdf5", sim / GROUPS.format(1))
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="mixed"):
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+
+
+def test_catalogue_chunk_cut_short(sim):
+    path = sim / GROUPS.format(1)
+    path.write_bytes(path.read_bytes()[:4000])
+    with (
+        open_simulation(sim) as simulation,
+        pytest.raises(DataFormatError, match=r"099\.1\.hdf5.*incomplete download"),
+    ):
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+
+
+def test_chunks_that_do_not_add_up(sim):
+    def drop_rows(file: h5py.File) -> None:
+        for name in file["Subhalo"]:
+            values = file["Subhalo"][name][1:]
+            del file["Subhalo"][name]
+            file["Subhalo"][name] = values
+
+    edit(sim / GROUPS.format(0), drop_rows)
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="headers say"):
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+
+
+def test_missing_offsets_file_says_where_to_get_it(sim):
+    (sim / OFFSETS).unlink()
+    with pytest.raises(DataMissingError) as caught:
+        read_all(sim)
+    assert OFFSETS in str(caught.value)
+    assert "files/offsets.99.hdf5" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_missing_snapshot_chunk_is_named(sim, number):
+    (sim / CHUNK.format(number)).unlink()
+    with pytest.raises(DataMissingError) as caught:
+        read_all(sim)
+    assert CHUNK.format(number) in str(caught.value)
+    assert f"files/snapshot-99.{number}.hdf5" in str(caught.value)
+
+
+def test_missing_chunk_matters_only_to_objects_in_it(sim):
+    whole = read_all(sim)
+    (sim / CHUNK.format(2)).unlink()
+    with open_simulation(sim) as simulation:
+        inside = [
+            number
+            for number in range(len(whole))
+            if len(whole[number]) and not _touches(simulation, number)
+        ]
+        assert inside
+        for number in inside:
+            found = simulation.particles(99, "group", number, 0, ["Masses"])["Masses"]
+            np.testing.assert_array_equal(found, whole[number])
+
+
+def _touches(simulation, number: int) -> bool:
+    try:
+        simulation.segments(99, "group", number, 0)
+    except DataMissingError:
+        return True
+    return False
+
+
+def test_missing_field_of_a_full_snapshot(sim):
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
+        simulation.particles(99, "group", 0, 0, ["GFM_MetalsTagged"])
+    assert "GFM_MetalsTagged" in str(caught.value)
+    assert "PartType0" in str(caught.value)
+    assert "full snapshot" in str(caught.value)
+
+
+def test_missing_field_of_a_mini_snapshot(sim):
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
+        simulation.particles(98, "group", 0, 0, ["MagneticField"])
+    assert "MagneticField" in str(caught.value)
+    assert "snap_098" in str(caught.value)
+    assert "mini snapshot" in str(caught.value)
+
+
+def test_masses_of_dark_matter_are_in_the_header(sim):
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataMissingError, match="Masses"):
+            simulation.particles(99, "group", 0, 1, ["Masses"])
+        assert simulation.header(99).mass_table[1] > 0
+
+
+def test_snapshot_chunk_cut_short(sim):
+    path = sim / CHUNK.format(2)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataFormatError, match=r"snap_099\.2\.hdf5.*incomplete download"):
+        read_all(sim)
+
+
+def test_snapshot_chunk_that_is_something_else(sim):
+    (sim / CHUNK.format(2)).write_text("<html>403 Forbidden</html>")
+    with pytest.raises(DataFormatError, match=r"snap_099\.2\.hdf5"):
+        read_all(sim)
+
+
+def test_stale_counts_in_the_header_are_not_trusted(sim, caplog):
+    whole = read_all(sim)
+    edit(
+        sim / CHUNK.format(0),
+        lambda file: file["Header"].attrs.modify("NumPart_ThisFile", np.full(6, 7, np.int32)),
+    )
+    with caplog.at_level(logging.WARNING):
+        found = read_all(sim)
+    assert "the datasets hold" in caplog.text
+    for one, other in zip(whole, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_chunk_with_fewer_particles_than_the_offsets_say(sim):
+    replace(sim / CHUNK.format(0), "PartType0/Masses", lambda values: values[:-5])
+    replace(sim / CHUNK.format(0), "PartType0/Coordinates", lambda values: values[:-5])
+    with pytest.raises(DataFormatError, match="offsets file says"):
+        read_all(sim)
+
+
+def test_fields_of_different_length(sim):
+    replace(sim / CHUNK.format(0), "PartType0/Masses", lambda values: values[:-5])
+    with pytest.raises(DataFormatError, match="PartType0/Masses has"):
+        read_all(sim)
+
+
+@pytest.mark.parametrize("kind", ["group", "subhalo"])
+@pytest.mark.parametrize("number", [-1, 10**6])
+def test_object_that_does_not_exist(sim, kind, number):
+    with open_simulation(sim) as simulation, pytest.raises(RangeError, match=f"{kind} {number}"):
+        simulation.particles(99, kind, number, 0, ["Masses"])
+
+
+@pytest.mark.parametrize("part_type", [-1, 6])
+def test_particle_type_that_does_not_exist(sim, part_type):
+    with open_simulation(sim) as simulation, pytest.raises(RangeError, match="part_type"):
+        simulation.particles(99, "group", 0, part_type, ["Masses"])
+
+
+def test_kind_that_does_not_exist(sim):
+    with open_simulation(sim) as simulation, pytest.raises(ConfigError, match="group, subhalo"):
+        simulation.particles(99, "galaxy", 0, 0, ["Masses"])
+
+
+def test_main_leaf_of_a_subhalo_that_does_not_exist(sim):
+    with open_simulation(sim) as simulation, pytest.raises(RangeError, match="subhalo ids"):
+        simulation.main_leaf_ids(99, np.array([0, 10**6]))
+
+
+def test_missing_tree_file(sim):
+    (sim / "postprocessing/trees/SubLink/tree_extended.1.hdf5").unlink()
+    with open_simulation(sim) as simulation:
+        count = simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_subhalos_total
+        with pytest.raises(DataFormatError, match="tree files are missing"):
+            simulation.main_leaf_ids(99, np.arange(count))
+
+
+def test_snapshot_of_another_time_beside_the_catalogue(sim):
+    shutil.rmtree(sim / "output/snapdir_099")
+    shutil.copytree(sim / "output/snapdir_098", sim / "output/snapdir_099")
+    for path in (sim / "output/snapdir_099").iterdir():
+        path.rename(path.with_name(path.name.replace("098", "099")))
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataFormatError, match="scale_factor"):
+            simulation.header(99)
+        with pytest.raises(DataFormatError, match="scale_factor"):
+            simulation.particles(99, "group", 0, 0, ["Masses"])
+
+
+def test_snapshot_of_another_box(sim):
+    for number in range(4):
+        edit(
+            sim / CHUNK.format(number),
+            lambda file: file["Header"].attrs.modify("BoxSize", np.float64(75000.0)),
+        )
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="box_size"):
+        simulation.header(99)
+
+
+def test_offsets_of_another_snapshot(sim):
+    replace(sim / OFFSETS, "Subhalo/SnapByType", lambda values: values[:-3])
+    with pytest.raises(DataFormatError, match="do not belong together"):
+        read_all(sim)
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int32, np.uint32])
+def test_offsets_of_other_integer_types(sim, dtype):
+    whole = read_all(sim)
+    for name in ("FileOffsets/SnapByType", "FileOffsets/Group", "Group/SnapByType"):
+        replace(sim / OFFSETS, name, lambda values: values.astype(dtype))
+    for one, other in zip(whole, read_all(sim), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_transposed_file_offsets(sim, caplog):
+    whole = read_all(sim)
+    replace(sim / OFFSETS, "FileOffsets/SnapByType", lambda values: values.T)
+    with caplog.at_level(logging.WARNING):
+        found = read_all(sim)
+    assert "transposed" in caplog.text
+    for one, other in zip(whole, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["FileOffsets/SnapByType", "Group/SnapByType"])
+def test_offsets_that_overflowed(sim, name):
+    replace(sim / OFFSETS, name, lambda values: values - 10**6)
+    with pytest.raises(DataFormatError, match="int64"):
+        read_all(sim)
+
+
+def test_offsets_that_are_floats(sim):
+    replace(sim / OFFSETS, "FileOffsets/SnapByType", lambda values: values.astype(float))
+    with pytest.raises(DataFormatError, match="integers"):
+        read_all(sim)
+
+
+def test_particle_file_of_a_catalogue(sim):
+    with pytest.raises(DataFormatError, match="group catalogue"):
+        open_particle_file(sim / GROUPS.format(0))
+
+
+def test_particle_file_without_header(tmp_path):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file["data"] = [1.0]
+    with pytest.raises(DataFormatError, match=r"no Header.*data"):
+        open_particle_file(tmp_path / "x.hdf5")
+
+
+def test_particle_file_with_half_a_header(tmp_path):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file.create_group("Header").attrs["Time"] = 1.0
+    with pytest.raises(DataFormatError, match="Redshift"):
+        open_particle_file(tmp_path / "x.hdf5")
+
+
+def test_particle_file_that_is_not_there(tmp_path):
+    with pytest.raises(DataMissingError, match="is not there"):
+        open_particle_file(tmp_path / "x.hdf5")
+
+
+def test_particle_file_range(sim):
+    with open_particle_file(sim / CHUNK.format(0)) as chunk:
+        assert len(chunk.read(0, ["Masses"], start=3, stop=5)["Masses"]) == 2
+        with pytest.raises(RangeError, match="rows"):
+            chunk.read(0, ["Masses"], stop=10**9)
+        with pytest.raises(RangeError, match="part_type"):
+            chunk.fields(7)
