@@ -1,0 +1,1 @@
+"""From maps to RGB images, and from images to the ten cases."""

@@ -1,0 +1,59 @@
+"""8-bit RGB images on disk: PNG, row 0 at the top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfr.errors import DataFormatError, DataMissingError
+from sfr.workspace import Workspace
+
+__all__ = ["read_png", "write_png"]
+
+
+def write_png(workspace: Workspace, path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB image whole.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    path : Path
+        The file.
+    image : ndarray of uint8, shape (y, x, 3)
+        Row 0 at the top.
+    """
+    with workspace.replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
+
+
+def read_png(path: Path) -> NDArray[np.uint8]:
+    """Read an RGB image; an alpha channel is dropped.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray of uint8, shape (y, x, 3)
+        Row 0 at the top.
+
+    Raises
+    ------
+    DataMissingError
+        The file is not there.
+    DataFormatError
+        The file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB")).copy()
+    except FileNotFoundError as error:
+        raise DataMissingError(f"image {path} is not there; run sfr render") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataFormatError(f"image {path} cannot be read: {error}; render it again") from error

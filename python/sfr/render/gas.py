@@ -1,0 +1,245 @@
+"""The registry of gas quantities, and the channels that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr import units
+from sfr.errors import ConfigError
+from sfr.recipe import Channel
+
+__all__ = ["FIELDS", "Cells", "GasField", "channel_unit", "required_fields", "weights"]
+
+Array = NDArray[np.floating]
+_LOG = "log10_"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Gas cells of one galaxy in code units, with what a quantity may need besides.
+
+    Attributes
+    ----------
+    fields : mapping of str to ndarray
+        TNG fields by their names on disk, first axis N.
+    scale_factor, hubble_param : float
+        a and h of the snapshot.
+    bulk_velocity_km_s : ndarray of float64, shape (3,)
+        Peculiar velocity of the galaxy [km/s].
+    pixel_area_kpc2 : float
+        Area of a pixel [physical kpc^2].
+    """
+
+    fields: Mapping[str, Array]
+    scale_factor: float
+    hubble_param: float
+    bulk_velocity_km_s: NDArray[np.float64]
+    pixel_area_kpc2: float
+
+
+@dataclass(frozen=True)
+class GasField:
+    """One quantity: its unit, the TNG fields that it needs, and how it follows from them."""
+
+    unit: str
+    needs: tuple[str, ...]
+    compute: Callable[[Cells], Array]
+
+
+def _density(cells: Cells) -> Array:
+    return units.density_cgs(cells.fields["Density"], cells.scale_factor, cells.hubble_param)
+
+
+def _electron_density(cells: Cells) -> Array:
+    return units.electron_density_cgs(
+        cells.fields["Density"],
+        cells.fields["ElectronAbundance"],
+        cells.scale_factor,
+        cells.hubble_param,
+    )
+
+
+def _temperature(cells: Cells) -> Array:
+    return units.temperature_k(cells.fields["InternalEnergy"], cells.fields["ElectronAbundance"])
+
+
+def _entropy(cells: Cells) -> Array:
+    return units.entropy_kev_cm2(_temperature(cells), _electron_density(cells))
+
+
+def _surface_density(cells: Cells) -> Array:
+    return units.mass_msun(cells.fields["Masses"], cells.hubble_param) / cells.pixel_area_kpc2
+
+
+def _speed(cells: Cells) -> Array:
+    peculiar = cells.fields["Velocities"].astype(np.float64) * np.sqrt(cells.scale_factor)
+    return np.asarray(np.linalg.norm(peculiar - cells.bulk_velocity_km_s, axis=1))
+
+
+def _magnetic_field(cells: Cells) -> Array:
+    strength = np.linalg.norm(cells.fields["MagneticField"].astype(np.float64), axis=1)
+    return units.magnetic_field_gauss(strength, cells.scale_factor, cells.hubble_param)
+
+
+def _plain(name: str) -> Callable[[Cells], Array]:
+    return lambda cells: cells.fields[name]
+
+
+_THERMAL = ("InternalEnergy", "ElectronAbundance")
+
+#: Every quantity that a channel may name, besides ``log10_`` of each.
+FIELDS: dict[str, GasField] = {
+    "mass": GasField("1e10 Msun/h", ("Masses",), _plain("Masses")),
+    "surface_density": GasField("Msun/kpc^2", ("Masses",), _surface_density),
+    "temperature": GasField("K", _THERMAL, _temperature),
+    "entropy": GasField("keV cm^2", (*_THERMAL, "Density"), _entropy),
+    "density": GasField("g/cm^3", ("Density",), _density),
+    "electron_density": GasField("cm^-3", ("Density", "ElectronAbundance"), _electron_density),
+    "metallicity": GasField("mass fraction", ("GFM_Metallicity",), _plain("GFM_Metallicity")),
+    "sfr": GasField("Msun/yr", ("StarFormationRate",), _plain("StarFormationRate")),
+    "internal_energy": GasField("(km/s)^2", ("InternalEnergy",), _plain("InternalEnergy")),
+    "speed": GasField("km/s", ("Velocities",), _speed),
+    "magnetic_field": GasField("G", ("MagneticField",), _magnetic_field),
+}
+
+_WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Cells], Array]]] = {
+    "mass": (("Masses",), _plain("Masses")),
+    "volume": (
+        ("Masses", "Density"),
+        lambda cells: cells.fields["Masses"].astype(np.float64) / cells.fields["Density"],
+    ),
+}
+_WEIGHT_UNITS = {"none": "", "mass": "1e10 Msun/h", "volume": "(ckpc/h)^3"}
+#: Quantities of the matter itself, which star-forming gas is never left out of.
+_MATTER = frozenset({"mass", "surface_density", "sfr"})
+
+
+def _lookup(channel: Channel) -> tuple[GasField, bool]:
+    name = channel.field.removeprefix(_LOG)
+    if name not in FIELDS:
+        raise ConfigError(
+            f"channel {channel.name!r}: unknown field {channel.field!r}; known: "
+            f"{', '.join(FIELDS)}, and log10_ before any of them"
+        )
+    return FIELDS[name], channel.field.startswith(_LOG)
+
+
+def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in") -> list[str]:
+    """List the TNG fields of PartType0 that the channels need, sorted.
+
+    Parameters
+    ----------
+    channels : iterable of Channel
+        The channels.
+    star_forming_gas : {"in", "out"}
+        ``out`` needs StarFormationRate.
+
+    Returns
+    -------
+    list of str
+        Names as on disk.
+
+    Raises
+    ------
+    ConfigError
+        A channel names an unknown quantity.
+    """
+    names: set[str] = set()
+    for channel in channels:
+        names.update(_lookup(channel)[0].needs)
+        if channel.weight != "none":
+            names.update(_WEIGHTS[channel.weight][0])
+    if star_forming_gas == "out":
+        names.add("StarFormationRate")
+    return sorted(names)
+
+
+def channel_unit(channel: Channel) -> str:
+    """Return the unit of a channel's finished map."""
+    field, is_log = _lookup(channel)
+    unit = f"log10({field.unit})" if is_log else field.unit
+    if channel.weight != "none" and channel.statistic == "sum":
+        unit = f"{unit} {_WEIGHT_UNITS[channel.weight]}"
+    return f"log10({unit})" if channel.transform == "log10" else unit
+
+
+def weights(
+    channel: Channel, cells: Cells, *, star_forming_gas: str = "in"
+) -> tuple[Array, Array | None]:
+    """Compute what is summed over the cells of a pixel for one channel.
+
+    Parameters
+    ----------
+    channel : Channel
+        The channel.
+    cells : Cells
+        The gas.
+    star_forming_gas : {"in", "out"}
+        ``out`` gives cells with SFR > 0 no weight, except in maps of the matter itself.
+
+    Returns
+    -------
+    numerator : ndarray of float, shape (N,)
+        Values to sum; not finite where the quantity is not defined.
+    denominator : ndarray of float or None
+        Weights to divide the sum by, for a mean.
+
+    Raises
+    ------
+    ConfigError
+        Unknown quantity.
+    """
+    field, is_log = _lookup(channel)
+    values = field.compute(cells)
+    if is_log:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log10(values, dtype=np.float64)
+    denominator: Array | None = None
+    if channel.weight != "none":
+        denominator = _WEIGHTS[channel.weight][1](cells)
+        with np.errstate(invalid="ignore"):
+            values = values.astype(np.float64) * denominator
+    if star_forming_gas == "out" and channel.field.removeprefix(_LOG) not in _MATTER:
+        quiet = ~(cells.fields["StarFormationRate"] > 0)
+        values = np.where(quiet, values, 0.0)
+        denominator = None if denominator is None else np.where(quiet, denominator, 0.0)
+    if channel.statistic == "sum":
+        return np.ascontiguousarray(values), None
+    if denominator is None:
+        denominator = np.ones(len(values))
+    return np.ascontiguousarray(values), np.where(np.isfinite(values), denominator, 0.0)
+
+
+def finish(channel: Channel, total: Array, divisor: Array | None) -> NDArray[np.float32]:
+    """Make a channel's map from binned sums: divide for a mean, then transform.
+
+    Parameters
+    ----------
+    channel : Channel
+        The channel.
+    total : ndarray of float64, shape (y, x)
+        Binned numerators.
+    divisor : ndarray of float64 or None
+        Binned denominators, for a mean.
+
+    Returns
+    -------
+    ndarray of float32, shape (y, x)
+        The map; NaN where a mean or a logarithm is not defined.
+    """
+    result = np.asarray(total, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if divisor is not None:
+            result = np.where(divisor > 0, result / divisor, np.nan)
+        if channel.transform == "log10":
+            result = np.where(result > 0, np.log10(result), np.nan)
+    return result.astype(np.float32)
+
+
+def names(channels: Sequence[Channel]) -> list[str]:
+    """Return the channels' names."""
+    return [channel.name for channel in channels]

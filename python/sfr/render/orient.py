@@ -1,0 +1,210 @@
+"""The rotation that shows a galaxy face-on, from the ladder of DESIGN 6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr import units
+from sfr.errors import EmptySelectionError, NonFiniteError
+from sfr.recipe import OrientationRecipe
+from sfr.render import kernels
+from sfr.simulation.protocol import Header
+
+__all__ = ["GAS_FIELDS", "STAR_FIELDS", "Galaxy", "Orientation", "orient"]
+
+#: TNG fields of PartType4 and PartType0 that the ladder reads.
+STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime")
+GAS_FIELDS = ("Coordinates", "Velocities", "Masses", "StarFormationRate")
+
+Fields = Mapping[str, NDArray[np.generic]]
+#: An angular momentum below this share of sum(r v) is rounding, not rotation.
+_ROUNDING = 1e-10
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """Where a galaxy is and how large its stellar body is.
+
+    Attributes
+    ----------
+    centre : ndarray of float64, shape (3,)
+        Position in the box [ckpc/h].
+    half_mass_radius : float
+        Stellar half-mass radius [ckpc/h]; 0 without stars.
+    """
+
+    centre: NDArray[np.float64]
+    half_mass_radius: float
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A rotation to the face-on frame and how far it can be trusted.
+
+    Attributes
+    ----------
+    rotation : ndarray of float64, shape (3, 3)
+        q = R d takes box offsets d to the face-on frame, spin along +z.
+    source : str
+        Rung of the ladder: ``stars<0.1Gyr``, ``youngest25%``, ``sf_gas``, ``stars``, ``gas`` or
+        ``none``.
+    count : int
+        Particles used.
+    alignment : float
+        |sum of angular momenta| / sum of |angular momenta|, 1 for a cold disk; NaN for ``none``.
+    bulk_velocity : ndarray of float64, shape (3,)
+        Mass-weighted mean peculiar velocity of the particles used [km/s].
+    """
+
+    rotation: NDArray[np.float64]
+    source: str
+    count: int
+    alignment: float
+    bulk_velocity: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """Finite particles inside the aperture: offsets [ckpc/h], peculiar velocities [km/s]."""
+
+    offsets: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    masses: NDArray[np.float64]
+    extra: NDArray[np.float64]
+
+    def take(self, which: NDArray[np.generic]) -> _Body:
+        return _Body(
+            self.offsets[which], self.velocities[which], self.masses[which], self.extra[which]
+        )
+
+
+def orient(
+    galaxy: Galaxy,
+    stars: Fields,
+    gas: Fields,
+    header: Header,
+    recipe: OrientationRecipe,
+    *,
+    threads: int | None = None,
+) -> Orientation:
+    """Find the face-on rotation of a galaxy.
+
+    Young stars first, then star-forming gas, all stars and all gas, each within the same radius;
+    the first rung with enough particles and a finite, non-zero angular momentum counts.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+        Centre and size.
+    stars, gas : mapping of str to ndarray
+        Fields `STAR_FIELDS` and `GAS_FIELDS`, code units as on disk.
+    header : Header
+        Cosmology and box of the snapshot.
+    recipe : OrientationRecipe
+        The rule, its radius and its limits.
+    threads : int or None
+        As in `sfr.render.kernels`.
+
+    Returns
+    -------
+    Orientation
+        The rotation; the identity with source ``none`` where no rung holds.
+    """
+    for source, body in _rungs(galaxy, stars, gas, header, recipe):
+        if len(body.masses) < recipe.minimum_particles:
+            continue
+        bulk = np.average(body.velocities, axis=0, weights=body.masses)
+        counts = body.masses if recipe.mass_weighted else np.ones(len(body.masses))
+        momentum, alignment = _momentum(body, counts, bulk)
+        speeds = np.linalg.norm(body.offsets, axis=1) * np.linalg.norm(body.velocities, axis=1)
+        if not momentum > _ROUNDING * np.sum(counts * speeds):
+            continue
+        try:
+            normal = kernels.disk_normal(
+                body.offsets,
+                body.velocities,
+                counts,
+                center=np.zeros(3),
+                bulk_velocity=bulk,
+                threads=threads,
+            )
+        except (EmptySelectionError, NonFiniteError):
+            continue
+        rotation = kernels.face_on_rotation(normal)
+        return Orientation(rotation, source, len(body.masses), alignment, bulk)
+    return Orientation(np.eye(3), "none", 0, float("nan"), _mean_velocity(stars, gas, header))
+
+
+def _rungs(
+    galaxy: Galaxy, stars: Fields, gas: Fields, header: Header, recipe: OrientationRecipe
+) -> Iterator[tuple[str, _Body]]:
+    radius = recipe.radius_half_mass * galaxy.half_mass_radius
+    all_stars = _body(galaxy, stars, "GFM_StellarFormationTime", radius, header)
+    all_stars = all_stars.take(all_stars.extra > 0)
+    yield from _young(all_stars, header, recipe)
+    all_gas = _body(galaxy, gas, "StarFormationRate", radius, header)
+    yield "sf_gas", all_gas.take(all_gas.extra > 0)
+    yield "stars", all_stars
+    yield "gas", all_gas
+
+
+def _young(stars: _Body, header: Header, recipe: OrientationRecipe) -> Iterator[tuple[str, _Body]]:
+    if recipe.rule == "youngest_fraction":
+        order = np.argsort(-stars.extra, kind="stable")
+        cumulative = np.cumsum(stars.masses[order])
+        limit = recipe.youngest_fraction * (cumulative[-1] if len(cumulative) else 0.0)
+        n = int(np.searchsorted(cumulative, limit)) + 1
+        yield f"youngest{100 * recipe.youngest_fraction:g}%", stars.take(order[:n])
+        return
+    ages = units.scale_factor_age_gyr(
+        np.array([header.scale_factor]), **_cosmology(header)
+    ) - units.scale_factor_age_gyr(stars.extra, **_cosmology(header))
+    for limit in recipe.age_limits_gyr:
+        yield f"stars<{limit:g}Gyr", stars.take(ages < limit)
+
+
+def _cosmology(header: Header) -> dict[str, float]:
+    return {
+        "omega0": header.omega0,
+        "omega_lambda": header.omega_lambda,
+        "hubble_param": header.hubble_param,
+    }
+
+
+def _body(galaxy: Galaxy, fields: Fields, extra: str, radius: float, header: Header) -> _Body:
+    offsets = kernels.rotate(
+        np.ascontiguousarray(fields["Coordinates"]),
+        np.eye(3),
+        center=galaxy.centre,
+        box_size=header.box_size,
+    )
+    velocities = fields["Velocities"].astype(np.float64) * np.sqrt(header.scale_factor)
+    masses = fields["Masses"].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        inside = np.einsum("ij,ij->i", offsets, offsets) < radius**2
+    finite = np.isfinite(velocities).all(axis=1) & np.isfinite(masses) & (masses > 0)
+    body = _Body(offsets, velocities, masses, fields[extra].astype(np.float64))
+    return body.take(inside & finite)
+
+
+def _momentum(
+    body: _Body, counts: NDArray[np.float64], bulk: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Length of the summed angular momentum, and its share of the sum of lengths."""
+    momenta = counts[:, np.newaxis] * np.cross(body.offsets, body.velocities - bulk)
+    total = float(np.linalg.norm(momenta.sum(axis=0)))
+    lengths = float(np.linalg.norm(momenta, axis=1).sum())
+    return total, total / lengths if lengths > 0 else 0.0
+
+
+def _mean_velocity(stars: Fields, gas: Fields, header: Header) -> NDArray[np.float64]:
+    for fields in (stars, gas):
+        velocities = fields["Velocities"].astype(np.float64)
+        finite = velocities[np.isfinite(velocities).all(axis=1)]
+        if len(finite):
+            return np.asarray(finite.mean(axis=0) * np.sqrt(header.scale_factor))
+    return np.zeros(3)

@@ -1,0 +1,1 @@
+"""Which galaxies are taken, which of them are the same one, and who trains or tests."""

@@ -1,0 +1,377 @@
+"""The sample: which subhaloes are galaxies of the experiment, and their label (METHOD 2.1)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr import units
+from sfr.errors import EmptySelectionError
+from sfr.progress import Progress, silent
+from sfr.recipe import Recipe, SampleRecipe
+from sfr.sample.tracks import galaxy_ids
+from sfr.simulation.protocol import Catalogue, Simulation
+from sfr.store import SAMPLE, Table, read_table, write_table
+from sfr.workspace import Workspace, digest
+
+__all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "select"]
+
+log = logging.getLogger(__name__)
+
+_SUBHALO_FIELDS = (
+    "SubhaloFlag",
+    "SubhaloGrNr",
+    "SubhaloMass",
+    "SubhaloMassType",
+    "SubhaloSFR",
+    "SubhaloPos",
+    "SubhaloHalfmassRadType",
+    "SubhaloLenType",
+)
+_GROUP_FIELDS = ("GroupMass", "GroupLenType", "GroupFirstSub")
+_GAS, _STARS = 0, 4
+
+#: Published rows: snapshot -> z, galaxies, mean [1e-12/yr], min [1e-17/yr], max [1e-10/yr] of sSFR.
+PUBLISHED = {
+    99: (0.000, 715, 5.68, 2.69, 1.00),
+    98: (0.009, 710, 5.61, 2.03, 0.66),
+    97: (0.023, 713, 6.03, 11.75, 1.43),
+    96: (0.033, 716, 6.75, 2.05, 4.74),
+    95: (0.048, 712, 6.54, 3.54, 1.70),
+    94: (0.058, 708, 8.22, 5.33, 10.8),
+    93: (0.073, 713, 7.98, 225.20, 6.33),
+    92: (0.083, 712, 9.23, 2.66, 6.92),
+    91: (0.099, 726, 7.51, 6.88, 4.00),
+    90: (0.100, 726, 7.99, 15.19, 6.23),
+    89: (0.125, 739, 7.73, 6.72, 2.99),
+}
+
+
+@dataclass(frozen=True)
+class SnapshotCuts:
+    """How many subhaloes of one snapshot each cut leaves.
+
+    ``missing_chunks`` counts chunks of the catalogue that are not there (with allow_partial).
+    """
+
+    snapshot: int
+    n_total: int
+    n_loaded: int
+    n_flag: int
+    n_stellar_mass: int
+    n_total_mass: int
+    n_group_mass: int
+    n_group_missing: int
+    missing_chunks: int
+    #: Why the snapshot was selected now; empty when its rows were there already.
+    reason: str
+
+    @property
+    def n_selected(self) -> int:
+        """Galaxies in the sample."""
+        return self.n_group_mass
+
+
+@dataclass(frozen=True)
+class SelectSummary:
+    """The sample and how it came about."""
+
+    sample: Table
+    cuts: tuple[SnapshotCuts, ...]
+    fingerprint: str
+
+
+def apply_cuts(
+    catalogue: Catalogue, recipe: SampleRecipe
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Apply the cuts one after the other.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        Fields in code units.
+    recipe : SampleRecipe
+        Limits [1e10 Msun/h or 1e10 Msun] and their unit; all limits are exclusive.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (n_subhalos,)
+        The sample.
+    counts : dict of str to int
+        Subhaloes left after each cut.
+    """
+    subhalos = catalogue.subhalos
+    unit = 1.0 if recipe.mass_unit == "code" else 1.0 / catalogue.header.hubble_param
+    stellar = subhalos["SubhaloMassType"][:, _STARS].astype(np.float64) * unit
+    total = subhalos["SubhaloMass"].astype(np.float64) * unit
+    rows, has_group = _group_rows(catalogue)
+    group = np.where(has_group, _take(catalogue.groups["GroupMass"], rows), np.nan) * unit
+    keep = np.asarray(subhalos["SubhaloFlag"]) != 0
+    counts = {"n_flag": int(keep.sum())}
+    keep &= (stellar > recipe.stellar_mass_min) & (stellar < recipe.stellar_mass_max)
+    counts["n_stellar_mass"] = int(keep.sum())
+    keep &= total < recipe.total_mass_max
+    counts["n_total_mass"] = int(keep.sum())
+    counts["n_group_missing"] = int((keep & ~has_group).sum())
+    keep &= has_group & (group < recipe.group_mass_max)
+    counts["n_group_mass"] = int(keep.sum())
+    return keep, counts
+
+
+def _group_rows(catalogue: Catalogue) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Rows of the loaded groups that host each subhalo, and whether the group is loaded."""
+    group_of = np.asarray(catalogue.subhalos["SubhaloGrNr"]).astype(np.int64)
+    rows = np.searchsorted(catalogue.group_ids, group_of)
+    if len(catalogue.group_ids) == 0:
+        return np.zeros(len(group_of), np.intp), np.zeros(len(group_of), np.bool_)
+    rows = np.minimum(rows, len(catalogue.group_ids) - 1)
+    return rows, catalogue.group_ids[rows] == group_of
+
+
+def _take(column: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    if len(column) == 0:
+        return np.full(len(rows), np.nan)
+    return np.asarray(column[rows].astype(np.float64))
+
+
+def _snapshot_rows(
+    simulation: Simulation,
+    catalogue: Catalogue,
+    keep: NDArray[np.bool_],
+    recipe: SampleRecipe,
+    snapshot: int,
+) -> Table:
+    """Make the rows of ``sample.csv`` for one snapshot: the only place where units change."""
+    h = catalogue.header.hubble_param
+    taken = {name: np.asarray(column)[keep] for name, column in catalogue.subhalos.items()}
+    rows = _group_rows(catalogue)[0][keep]
+    groups = {name: np.asarray(column)[rows] for name, column in catalogue.groups.items()}
+    ids = catalogue.subhalo_ids[keep].astype(np.int64)
+    stellar = units.mass_msun(taken["SubhaloMassType"][:, _STARS], h)
+    sfr = taken["SubhaloSFR"].astype(np.float64)
+    if recipe.ssfr_mass == "total_code":
+        denominator = taken["SubhaloMass"].astype(np.float64) * units.UNIT_MASS_MSUN
+    else:
+        denominator = stellar
+    n = len(ids)
+    return {
+        "snapshot": np.full(n, snapshot, np.int64),
+        "subhalo_id": ids,
+        "group_id": taken["SubhaloGrNr"].astype(np.int64),
+        "galaxy_id": galaxy_ids(simulation, snapshot, ids),
+        "redshift": np.full(n, catalogue.header.redshift),
+        "sfr_msun_per_yr": sfr,
+        "stellar_mass_msun": stellar,
+        "total_mass_msun": units.mass_msun(taken["SubhaloMass"], h),
+        "group_mass_msun": units.mass_msun(groups["GroupMass"], h),
+        "gas_mass_msun": units.mass_msun(taken["SubhaloMassType"][:, _GAS], h),
+        "ssfr_per_yr": sfr / denominator,
+        "is_central": (groups["GroupFirstSub"].astype(np.int64) == ids).astype(np.int64),
+        "x_ckpc_h": taken["SubhaloPos"][:, 0].astype(np.float64),
+        "y_ckpc_h": taken["SubhaloPos"][:, 1].astype(np.float64),
+        "z_ckpc_h": taken["SubhaloPos"][:, 2].astype(np.float64),
+        "stellar_half_mass_radius_ckpc_h": taken["SubhaloHalfmassRadType"][:, _STARS].astype(
+            np.float64
+        ),
+        "n_gas_group": groups["GroupLenType"][:, _GAS].astype(np.int64),
+        "n_stars": taken["SubhaloLenType"][:, _STARS].astype(np.int64),
+    }
+
+
+def select(
+    simulation: Simulation,
+    workspace: Workspace,
+    recipe: Recipe,
+    snapshots: Sequence[int],
+    *,
+    allow_partial: bool = False,
+    force: bool = False,
+    on_progress: Progress = silent,
+) -> SelectSummary:
+    """Select the galaxies of some snapshots and write ``sample.csv``.
+
+    The file is the union of all snapshots ever selected in the folder; snapshots that were
+    selected with other settings are selected again.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        Where the catalogues come from.
+    workspace : Workspace
+        The run's folder.
+    recipe : Recipe
+        Cuts and label.
+    snapshots : sequence of int
+        The snapshots to add.
+    allow_partial : bool
+        Take what is there when chunks of a catalogue are missing.
+    force : bool
+        Select even what is current.
+    on_progress : callable
+        Hears of every snapshot.
+
+    Returns
+    -------
+    SelectSummary
+        The whole sample, and the counts of the snapshots asked for.
+
+    Raises
+    ------
+    EmptySelectionError
+        No galaxy passes the cuts in one of the snapshots.
+    DataMissingError
+        A chunk or a field of the catalogue is missing.
+    """
+    old = read_table(workspace.sample_csv, SAMPLE) if workspace.sample_csv.is_file() else None
+    known = sorted(set(old["snapshot"].tolist())) if old else []
+    wanted = sorted({*snapshots, *known})
+    fingerprints = {
+        snap: digest(
+            {
+                "format": 1,
+                "sample": _label_section(recipe),
+                "simulation": simulation.identity(snap),
+                "partial": allow_partial,
+            }
+        )
+        for snap in wanted
+    }
+    parts: list[Table] = []
+    cuts: list[SnapshotCuts] = []
+    for done, snap in enumerate(wanted, start=1):
+        state = workspace.check(
+            f"select-{snap:03d}", fingerprints[snap], force=force and snap in snapshots
+        )
+        if state.current and old is not None and snap in known:
+            parts.append({name: column[old["snapshot"] == snap] for name, column in old.items()})
+            cuts.append(_cuts_unchanged(parts[-1], snap))
+        else:
+            part, cut = _select_one(
+                simulation, recipe, snap, state.reason or "new", allow_partial=allow_partial
+            )
+            parts.append(part)
+            cuts.append(cut)
+        on_progress("catalogues", done, len(wanted))
+    sample = {name: np.concatenate([part[name] for part in parts]) for name in SAMPLE}
+    if any(cut.reason for cut in cuts):
+        write_table(workspace, workspace.sample_csv, sample)
+        write_table(workspace, workspace.by_snapshot_csv, by_snapshot(sample))
+        for snap in wanted:
+            files = [workspace.sample_csv, workspace.by_snapshot_csv]
+            workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
+    return SelectSummary(sample, tuple(cuts), digest(fingerprints))
+
+
+def _label_section(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that a row depends on: all but the list of snapshots."""
+    section = recipe.section("sample")
+    section.pop("snapshots")
+    return section
+
+
+def _select_one(
+    simulation: Simulation,
+    recipe: Recipe,
+    snapshot: int,
+    reason: str,
+    *,
+    allow_partial: bool,
+) -> tuple[Table, SnapshotCuts]:
+    catalogue = simulation.catalogue(
+        snapshot,
+        subhalo_fields=_SUBHALO_FIELDS,
+        group_fields=_GROUP_FIELDS,
+        allow_partial=allow_partial,
+    )
+    keep, counts = apply_cuts(catalogue, recipe.sample)
+    cuts = SnapshotCuts(
+        snapshot=snapshot,
+        n_total=catalogue.n_subhalos_total,
+        n_loaded=len(catalogue.subhalo_ids),
+        missing_chunks=len(catalogue.missing_files),
+        reason=reason,
+        **counts,
+    )
+    if cuts.n_selected == 0:
+        raise EmptySelectionError(
+            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes, "
+            f"{cuts.n_flag} with SubhaloFlag, {cuts.n_stellar_mass} in the range of stellar mass, "
+            f"{cuts.n_total_mass} below the total mass, {cuts.n_group_mass} below the group mass; "
+            "adapt [sample] in a recipe file"
+        )
+    return _snapshot_rows(simulation, catalogue, keep, recipe.sample, snapshot), cuts
+
+
+def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
+    n = len(rows["subhalo_id"])
+    return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
+
+
+def by_snapshot(sample: Table) -> dict[str, list[Any]]:
+    """Make the table of the sample's sSFR by snapshot beside the published rows.
+
+    Parameters
+    ----------
+    sample : dict of str to ndarray
+        ``sample.csv``.
+
+    Returns
+    -------
+    dict of str to list
+        z, N, mean, minimum and maximum of sSFR [1/yr]. The mean counts all galaxies, the minimum
+        those with SFR > 0; published values are None for other snapshots.
+    """
+    table: dict[str, list[Any]] = {name: [] for name in _BY_SNAPSHOT}
+    for snap in sorted(set(sample["snapshot"].tolist()), reverse=True):
+        rows = sample["snapshot"] == snap
+        ssfr = sample["ssfr_per_yr"][rows]
+        positive = ssfr[ssfr > 0]
+        z, n, mean, low, high = PUBLISHED.get(snap, (None,) * 5)
+        values = (
+            snap,
+            float(sample["redshift"][rows][0]),
+            len(ssfr),
+            len(ssfr) - len(positive),
+            float(ssfr.mean()),
+            _or_none(positive, np.mean),
+            _or_none(positive, np.min),
+            _or_none(positive, np.max),
+            z,
+            n,
+            _scaled(mean, 1e-12),
+            _scaled(low, 1e-17),
+            _scaled(high, 1e-10),
+        )
+        for name, value in zip(_BY_SNAPSHOT, values, strict=True):
+            table[name].append(value)
+    return table
+
+
+_BY_SNAPSHOT = (
+    "snapshot",
+    "redshift",
+    "n",
+    "n_zero_sfr",
+    "mean_ssfr",
+    "mean_positive_ssfr",
+    "min_ssfr",
+    "max_ssfr",
+    "published_redshift",
+    "published_n",
+    "published_mean_ssfr",
+    "published_min_ssfr",
+    "published_max_ssfr",
+)
+
+
+def _or_none(values: NDArray[Any], reduce: Any) -> float | None:  # noqa: ANN401
+    return float(reduce(values)) if len(values) else None
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else float(f"{value * factor:.6g}")

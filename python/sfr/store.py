@@ -1,0 +1,247 @@
+"""The formats of files that steps share: tables (CSV) and shards of maps (HDF5)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sfr.errors import DataFormatError, DataMissingError
+from sfr.workspace import Workspace
+
+__all__ = [
+    "FAILURES",
+    "LABEL_SCALE_YR",
+    "PREDICTIONS",
+    "SAMPLE",
+    "SPLIT",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Shard",
+    "Table",
+    "iter_shards",
+    "read_shard",
+    "read_table",
+    "write_shard",
+    "write_table",
+]
+
+#: Columns by name; all of the same length.
+Table = dict[str, NDArray[Any]]
+#: Columns of a table and their types.
+Schema = Mapping[str, type]
+
+SAMPLE: Schema = {
+    "snapshot": int,
+    "subhalo_id": int,
+    "group_id": int,
+    "galaxy_id": int,
+    "redshift": float,
+    "sfr_msun_per_yr": float,
+    "stellar_mass_msun": float,
+    "total_mass_msun": float,
+    "group_mass_msun": float,
+    "gas_mass_msun": float,
+    "ssfr_per_yr": float,
+    "is_central": int,
+    "x_ckpc_h": float,
+    "y_ckpc_h": float,
+    "z_ckpc_h": float,
+    "stellar_half_mass_radius_ckpc_h": float,
+    "n_gas_group": int,
+    "n_stars": int,
+}
+SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
+FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+PREDICTIONS: Schema = {
+    "filename": str,
+    "snapshot": int,
+    "subhalo_id": int,
+    "galaxy_id": int,
+    "subset": str,
+    "truth": float,
+    "prediction": float,
+}
+
+#: Subsets of `SPLIT` and `PREDICTIONS`.
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
+LABEL_SCALE_YR = 1e15
+
+_KINDS = {int: np.int64, float: np.float64, str: np.str_}
+
+
+def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]) -> None:
+    """Write columns as CSV; floats with the digits that give the same number back, NaN as empty.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    path : Path
+        The file.
+    table : mapping of str to array_like
+        Columns of one length.
+    """
+    columns = [np.asarray(column).tolist() for column in table.values()]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+    workspace.write_text(path, text.getvalue())
+
+
+def _cell(value: object) -> object:
+    return "" if value is None or value != value else value
+
+
+def read_table(path: Path, schema: Schema) -> Table:
+    """Read a CSV table and check its columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    schema : mapping of str to type
+        Columns that must be there; others are ignored. Empty floats become NaN.
+
+    Returns
+    -------
+    dict of str to ndarray
+        int64, float64 or str columns in the schema's order.
+
+    Raises
+    ------
+    DataMissingError
+        The file is not there.
+    DataFormatError
+        A column is missing or a value is not of its type.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            names = reader.fieldnames or []
+    except FileNotFoundError as error:
+        raise DataMissingError(
+            f"{path} is not there; run the step that makes it, or all with sfr run"
+        ) from error
+    missing = [name for name in schema if name not in names]
+    if missing:
+        raise DataFormatError(f"{path}: column {missing[0]!r} is missing; found {names}")
+    return {name: _column(path, name, kind, rows) for name, kind in schema.items()}
+
+
+def _column(
+    path: Path, name: str, kind: type, rows: Sequence[Mapping[str, str]]
+) -> NDArray[np.generic]:
+    values = []
+    for line, row in enumerate(rows, start=2):
+        text = row[name]
+        try:
+            values.append(float("nan") if kind is float and text == "" else kind(text))
+        except (TypeError, ValueError) as error:
+            raise DataFormatError(
+                f"{path}, line {line}: {name} = {text!r} is not {kind.__name__}"
+            ) from error
+    return np.array(values, _KINDS[kind])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Maps of some galaxies of one snapshot, with what is known of how they were made.
+
+    Attributes
+    ----------
+    maps : ndarray of float32, shape (n, channel, y, x)
+        Unnormalised maps, y upwards [units: ``channel_units``].
+    columns : dict of str to ndarray
+        One entry per galaxy in the first axis: ``subhalo_id``, ``centre`` [ckpc/h, box frame],
+        ``rotation``, ``orientation_source``, ledger and candidate extremes.
+    failures : dict of str to ndarray
+        Columns of `FAILURES`.
+    attributes : dict
+        Channel names and units, pixel scale, frame, fingerprint, versions.
+    """
+
+    maps: NDArray[np.float32]
+    columns: dict[str, NDArray[np.generic]]
+    failures: Table
+    attributes: dict[str, object]
+
+
+def write_shard(workspace: Workspace, path: Path, shard: Shard) -> None:
+    """Write a shard whole; the same content gives the same bytes."""
+    with workspace.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("maps", data=shard.maps)
+        for name, column in shard.columns.items():
+            _write_column(file, name, column)
+        group = file.create_group("failures")
+        for name, column in shard.failures.items():
+            _write_column(group, name, column)
+        for name, value in shard.attributes.items():
+            file.attrs[name] = value
+
+
+def _write_column(group: h5py.Group, name: str, column: NDArray[np.generic]) -> None:
+    if column.dtype.kind == "U":
+        encoded = [str(value).encode() for value in column]
+        width = max(1, *map(len, encoded)) if encoded else 1
+        kind = h5py.string_dtype("utf-8", width)
+        group.create_dataset(name, data=np.array(encoded, kind))
+    else:
+        group.create_dataset(name, data=column)
+
+
+def read_shard(path: Path, *, with_maps: bool = True) -> Shard:
+    """Read a shard.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    with_maps : bool
+        Without, ``maps`` has no rows: for a look at the columns only.
+
+    Returns
+    -------
+    Shard
+        Its content.
+
+    Raises
+    ------
+    DataFormatError
+        The file cannot be read as a shard.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            maps = file["maps"][()] if with_maps else file["maps"][:0]
+            failures = {name: _read_column(file["failures"][name]) for name in file["failures"]}
+            columns = {
+                name: _read_column(file[name]) for name in file if name not in {"maps", "failures"}
+            }
+            return Shard(maps, columns, failures, dict(file.attrs))
+    except (OSError, KeyError) as error:
+        raise DataFormatError(
+            f"{path} is not a shard of maps: {error}; delete it and render again"
+        ) from error
+
+
+def _read_column(dataset: h5py.Dataset) -> NDArray[np.generic]:
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.array(dataset.asstr()[()], np.str_)
+    return np.asarray(dataset[()])
+
+
+def iter_shards(workspace: Workspace, snapshot: int, *, with_maps: bool = True) -> Iterator[Shard]:
+    """Yield the shards of a snapshot in order."""
+    for path in workspace.shards(snapshot):
+        yield read_shard(path, with_maps=with_maps)

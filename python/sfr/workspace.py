@@ -1,0 +1,340 @@
+"""Every path of a run's folder, whole-file writes, locks, fingerprints and the run's log.
+
+No other module builds a path inside the folder. A file that exists is whole: it is written under
+``.tmp/<host>-<pid>/``, flushed and renamed. What a step made, and from what, is kept in
+``.state/<step>.json``; a step whose fingerprint and files are as they were is not repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.recipe import Recipe, load_recipe
+
+__all__ = ["StepState", "Workspace", "digest", "image_name", "parse_image_name"]
+
+
+def digest(value: object) -> str:
+    """Hash plain data (JSON) to 16 hexadecimal digits; key order does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def image_name(snapshot: int, subhalo_id: int) -> str:
+    """Return the bare file name of a galaxy's image, as the thesis writes it."""
+    return f"Snap{snapshot}ID{subhalo_id}.png"
+
+
+def parse_image_name(name: str) -> tuple[int, int]:
+    """Return snapshot and subhalo of an image's bare file name."""
+    snapshot, _, subhalo = name.removeprefix("Snap").removesuffix(".png").partition("ID")
+    if not (snapshot.isdecimal() and subhalo.isdecimal()):
+        raise DataFormatError(f"{name!r} is not an image name such as Snap99ID123.png")
+    return int(snapshot), int(subhalo)
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What is known of a step: is it current, and if not, why."""
+
+    current: bool
+    #: ``new``, ``forced``, ``files missing: ...`` or ``inputs changed``; empty when current.
+    reason: str
+
+
+class Workspace:
+    """The folder of one run (DESIGN 3).
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder; made when the first file is written.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"--work {self.root} is a file; give a folder")
+
+    # -- paths ---------------------------------------------------------------------------------
+
+    @property
+    def recipe_toml(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.toml"
+
+    @property
+    def sample_csv(self) -> Path:
+        """One row per galaxy and snapshot."""
+        return self.root / "sample.csv"
+
+    @property
+    def by_snapshot_csv(self) -> Path:
+        """Statistics of the sample beside the published ones."""
+        return self.root / "tables" / "by_snapshot.csv"
+
+    @property
+    def split_csv(self) -> Path:
+        """Subset of every image."""
+        return self.root / "split.csv"
+
+    @property
+    def normalisation_json(self) -> Path:
+        """What the channels are divided by."""
+        return self.root / "normalisation.json"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the RGB images."""
+        return self.root / "images"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.root / "report"
+
+    @property
+    def run_log(self) -> Path:
+        """One JSON line per step; the only file that may hold times, hosts and paths."""
+        return self.root / "run.jsonl"
+
+    @property
+    def mock(self) -> Path:
+        """Folder of the demo's mock simulation."""
+        return self.root / "mock"
+
+    def maps(self, snapshot: int) -> Path:
+        """Folder of a snapshot's shards."""
+        return self.root / "maps" / f"snap_{snapshot:03d}"
+
+    def shard(self, snapshot: int, index: int) -> Path:
+        """One shard of maps."""
+        return self.maps(snapshot) / f"part-{index:05d}.hdf5"
+
+    def shards(self, snapshot: int) -> list[Path]:
+        """All shards of a snapshot that exist, in order."""
+        return sorted(self.maps(snapshot).glob("part-*.hdf5"))
+
+    def failures_csv(self, snapshot: int) -> Path:
+        """Galaxies of a snapshot that could not be rendered, with the reason."""
+        return self.maps(snapshot) / "failures.csv"
+
+    def image(self, snapshot: int, subhalo_id: int) -> Path:
+        """One galaxy's image."""
+        return self.images / image_name(snapshot, subhalo_id)
+
+    def features(self, case: str, key: str) -> Path:
+        """Return the file of a case's cached backbone output."""
+        return self.root / "features" / f"{case}-{key}.npy"
+
+    def case(self, case: str) -> Path:
+        """Folder of one case's heads."""
+        return self.root / "train" / case
+
+    def head(self, case: str, seed: int) -> Path:
+        """Folder of one trained head."""
+        return self.case(case) / f"seed-{seed}"
+
+    def trained(self) -> list[tuple[str, int]]:
+        """Cases and seeds that have finished training, sorted."""
+        found = [
+            (path.parents[1].name, int(path.parent.name.removeprefix("seed-")))
+            for path in self.root.glob("train/*/seed-*/metrics.json")
+        ]
+        return sorted(found)
+
+    def relative(self, path: Path) -> str:
+        """Return a path as seen from the run's folder, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+    # -- whole-file writes ---------------------------------------------------------------------
+
+    @property
+    def _scratch(self) -> Path:
+        return self.root / ".tmp" / f"{socket.gethostname()}-{os.getpid()}"
+
+    @contextlib.contextmanager
+    def replacing(self, path: Path) -> Iterator[Path]:
+        """Yield a temporary path that becomes ``path`` when the block ends without an error.
+
+        The content is flushed to disk before the rename, so ``path`` is the old file, the new
+        one, or absent; never a part.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:8] + "-" + path.name
+        temporary = self._scratch / name
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._scratch.rmdir()
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a whole text file (UTF-8, Unix line ends)."""
+        with self.replacing(path) as temporary:
+            temporary.write_bytes(text.encode())
+
+    def write_json(self, path: Path, value: object) -> None:
+        """Write a whole JSON file; keys keep their order, NaN is refused."""
+        self.write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def clean_scratch(self) -> None:
+        """Remove the temporary folders of this host's dead processes."""
+        host = socket.gethostname()
+        for folder in (self.root / ".tmp").glob(f"{host}-*"):
+            pid = folder.name.removeprefix(f"{host}-")
+            if pid.isdecimal() and int(pid) != os.getpid() and not _is_alive(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.root / ".tmp").rmdir()
+
+    # -- locks ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self, step: str) -> Iterator[None]:
+        """Hold a step of this folder, so that no second process works on the same files.
+
+        Raises
+        ------
+        ConfigError
+            Another process holds it.
+        """
+        path = self.root / ".state" / f"{step}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ConfigError(
+                f"another sfr process is working on step {step!r} of {self.root}; wait for it, or "
+                "give this run another folder with --work"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- recipe --------------------------------------------------------------------------------
+
+    def stored_recipe(self) -> Recipe | None:
+        """Return the recipe that the folder was last used with, or None."""
+        return load_recipe(self.recipe_toml) if self.recipe_toml.is_file() else None
+
+    def store_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe, unless it is there already."""
+        import tomli_w
+
+        text = tomli_w.dumps(recipe.to_dict())
+        if not self.recipe_toml.is_file() or self.recipe_toml.read_text("utf-8") != text:
+            self.write_text(self.recipe_toml, text)
+
+    # -- fingerprints --------------------------------------------------------------------------
+
+    def _state_file(self, step: str) -> Path:
+        return self.root / ".state" / f"{step}.json"
+
+    def fingerprint(self, step: str) -> str:
+        """Return the fingerprint of a step that has run.
+
+        Raises
+        ------
+        DataMissingError
+            The step has not run in this folder.
+        """
+        state = self._read_state(step)
+        if state is None:
+            raise DataMissingError(f"step {step!r} has not run in {self.root}")
+        return str(state["fingerprint"])
+
+    def has_run(self, step: str) -> bool:
+        """Whether a step has finished in this folder, current or not."""
+        return self._read_state(step) is not None
+
+    def steps(self, prefix: str) -> list[str]:
+        """Names of the finished steps that begin with a prefix, sorted."""
+        return sorted(p.stem for p in (self.root / ".state").glob(f"{prefix}*.json"))
+
+    def check(self, step: str, fingerprint: str, *, force: bool = False) -> StepState:
+        """Say whether a step's results are current.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step, for example ``maps-099``.
+        fingerprint : str
+            Digest of the recipe sections and inputs that it would use now.
+        force : bool
+            Never current.
+
+        Returns
+        -------
+        StepState
+            Current or not, and why not.
+        """
+        state = self._read_state(step)
+        if state is None:
+            return StepState(current=False, reason="new")
+        if force:
+            return StepState(current=False, reason="forced")
+        if state["fingerprint"] != fingerprint:
+            return StepState(current=False, reason="settings or inputs changed")
+        missing = [name for name in state["files"] if not (self.root / name).is_file()]
+        if missing:
+            return StepState(current=False, reason=f"files missing: {missing[0]}")
+        return StepState(current=True, reason="")
+
+    def mark_done(self, step: str, fingerprint: str, files: Iterable[Path]) -> None:
+        """Record that a step has finished, with the files that it answers for."""
+        names = sorted(self.relative(path) for path in files)
+        self.write_json(self._state_file(step), {"fingerprint": fingerprint, "files": names})
+
+    def forget(self, step: str) -> None:
+        """Drop the record of a step, before its files are made anew."""
+        self._state_file(step).unlink(missing_ok=True)
+
+    def _read_state(self, step: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._state_file(step).read_text("utf-8"))  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return None
+
+    # -- log -----------------------------------------------------------------------------------
+
+    def log(self, line: Mapping[str, object]) -> None:
+        """Append one line to the run's log in a single write."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        data = (json.dumps(dict(line), allow_nan=False, default=str) + "\n").encode()
+        descriptor = os.open(self.run_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,211 @@
+"""The stretch, the normalisation and the ten cases."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from astropy.visualization import AsinhStretch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, ImageFilter
+
+from sfr.errors import (
+    ConfigError,
+    DataFormatError,
+    DataMissingError,
+    DTypeError,
+    EmptySelectionError,
+    RangeError,
+    ShapeError,
+)
+from sfr.imaging.cases import NAMES, get_case
+from sfr.imaging.lupton import lupton_rgb, stretch
+from sfr.imaging.normalise import find_normalisation
+from sfr.imaging.png import read_png, write_png
+from sfr.recipe import load_recipe
+from sfr.store import Shard
+from sfr.workspace import Workspace
+
+RECIPE = load_recipe("thesis").image
+# below 1e-30 the listing's own product underflows
+values = st.floats(-2, 2).map(lambda x: x if abs(x) > 1e-30 else 0.0)
+unit_maps = arrays(np.float64, (3, 4, 5), elements=values)
+
+
+def listing(r: float, g: float, b: float, beta: float = 0.001) -> list[float]:
+    """The published formula, one pixel at a time."""
+    intensity = (r + g + b) / 3
+    if intensity == 0:
+        return [0.0, 0.0, 0.0]
+    f = np.arcsinh(abs(intensity) / beta) / np.arcsinh(1 / beta)
+    return [c * f / intensity for c in (r, g, b)]
+
+
+@given(unit_maps)
+def test_stretch_is_the_published_formula_pixel_by_pixel(maps):
+    found = stretch(maps, RECIPE)
+    for y in range(4):
+        for x in range(5):
+            np.testing.assert_allclose(found[:, y, x], listing(*maps[:, y, x]), rtol=1e-12, atol=0)
+
+
+def test_grey_pixels_follow_astropys_asinh():
+    grey = np.linspace(0.001, 1, 50)
+    found = stretch(np.broadcast_to(grey, (3, 1, 50)), RECIPE)[0, 0]
+    np.testing.assert_allclose(found, AsinhStretch(a=RECIPE.beta)(grey), rtol=1e-12)
+
+
+def test_negative_intensity_flips_signs_in_the_listing_only():
+    maps = np.array([-0.5, -0.2, 0.1]).reshape(3, 1, 1)
+    flipped = stretch(maps, RECIPE)[:, 0, 0]
+    kept = stretch(maps, dataclasses.replace(RECIPE, negative="absolute"))[:, 0, 0]
+    np.testing.assert_allclose(flipped, -kept)
+    assert flipped[0] > 0 > kept[0]
+
+
+def test_black_stays_black_and_nan_counts_as_nothing():
+    maps = np.zeros((3, 2, 2))
+    maps[0, 0, 0] = np.nan
+    assert not lupton_rgb(maps, RECIPE).any()
+
+
+def test_floor_or_round_and_clip_or_scale():
+    maps = np.array([0.9, 0.3, 0.0]).reshape(3, 1, 1)
+    raw = stretch(maps, RECIPE)[:, 0, 0]
+    assert raw[0] > 1
+    clipped = lupton_rgb(maps, RECIPE)[0, 0]
+    assert clipped.tolist() == [255, int(255 * min(raw[1], 1)), 0]
+    scaled = lupton_rgb(maps, dataclasses.replace(RECIPE, above_one="scale", quantise="round"))[
+        0, 0
+    ]
+    assert scaled.tolist() == [255, round(255 * raw[1] / raw[0]), 0]
+
+
+def test_row_zero_of_the_picture_is_the_top():
+    maps = np.zeros((3, 4, 4))
+    maps[:, 3, 1] = 1.0  # y = 3 is the upper edge
+    picture = lupton_rgb(maps, RECIPE)
+    assert picture[0, 1].tolist() == [255, 255, 255]
+    assert picture.sum() == 3 * 255
+
+
+def test_stretch_takes_three_channels():
+    with pytest.raises(ShapeError, match="maps"):
+        stretch(np.zeros((2, 4, 4)), RECIPE)
+
+
+def _shard(maps, ids, names=("entropy", "mass", "temperature")):
+    maps = np.asarray(maps, np.float32)
+    n = len(maps)
+    extremes = np.arange(n, dtype=float)[:, np.newaxis]
+    return Shard(
+        maps,
+        {
+            "subhalo_id": np.array(ids),
+            "candidate_maximum": extremes,
+            "candidate_minimum": -extremes,
+        },
+        {},
+        {
+            "channel_names": list(names),
+            "channel_units": ["u"] * 3,
+            "candidate_names": ["sum_mass"],
+            "candidate_units": ["m"],
+        },
+    )
+
+
+def test_normalisation_names_the_galaxy_of_each_maximum_over_shards():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 3, 8, 8)), rng.random((2, 3, 8, 8))
+    a[1, 0, 2, 2], b[0, 1, 0, 0], b[1, 2, 5, 5] = 10, 20, 30
+    shards = [_shard(a, [1, 2]), _shard(np.zeros((0, 3, 8, 8)), []), _shard(b, [3, 4])]
+    found = find_normalisation(shards, load_recipe("thesis").normalisation, snapshot=99)
+    assert found.maxima == (10.0, 20.0, 30.0)
+    channels = found.document["channels"]
+    assert [channels[c]["subhalo_id"] for c in channels] == [2, 3, 4]
+    assert found.document["candidates"]["sum_mass"] == {
+        "unit": "m",
+        "maximum": 1.0,
+        "maximum_subhalo_id": 2,
+        "minimum": -1.0,
+        "minimum_subhalo_id": 2,
+    }
+    assert found.apply(b[1])[2].max() == 1.0
+
+
+def test_normalisation_without_galaxies_or_without_light_is_an_error():
+    recipe = load_recipe("thesis").normalisation
+    with pytest.raises(EmptySelectionError, match="99"):
+        find_normalisation([], recipe, snapshot=99)
+    with pytest.raises(RangeError, match="entropy"):
+        find_normalisation([_shard(np.zeros((1, 3, 8, 8)), [1])], recipe, snapshot=99)
+    with pytest.raises(ConfigError, match="not available yet"):
+        find_normalisation([], load_recipe("corrected").normalisation, snapshot=99)
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(5).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+
+
+def test_there_are_ten_cases_and_each_keeps_shape_and_input(picture):
+    before = picture.copy()
+    assert len(NAMES) == 10
+    for name in NAMES:
+        made = get_case(name)(picture)
+        assert made.shape == picture.shape
+        assert made.dtype == np.uint8
+    np.testing.assert_array_equal(picture, before)
+
+
+def test_single_channels_are_copied_into_all_three(picture):
+    for i, name in enumerate(("entropy", "mass", "temperature")):
+        made = get_case(name)(picture)
+        for channel in range(3):
+            np.testing.assert_array_equal(made[:, :, channel], picture[:, :, i])
+
+
+def test_structure_wraps_modulo_256(picture):
+    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(3)))
+    np.testing.assert_array_equal(get_case("gauss3")(picture), blurred)
+    expected = (picture.astype(int) - blurred.astype(int)) % 256
+    np.testing.assert_array_equal(get_case("structure3")(picture), expected)
+    assert (expected > 200).any(), "a picture of noise has negative differences"
+
+
+def test_any_scale_is_a_case():
+    assert get_case("gauss7") is not None
+    assert get_case("structure0.5") is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["gauss", "gauss0", "gauss-3", "gauss3px", "Mass", "", "structure9999"]
+)
+def test_an_unknown_case_lists_the_known_ones(name):
+    with pytest.raises(ConfigError, match="composite, entropy, mass, temperature"):
+        get_case(name)
+
+
+def test_cases_take_8_bit_rgb_only(picture):
+    with pytest.raises(DTypeError, match="uint8"):
+        get_case("mass")(picture.astype(float))
+    with pytest.raises(ShapeError, match=r"\(y, x, 3\)"):
+        get_case("mass")(picture[:, :, :2])
+
+
+def test_png_files_come_back_without_their_alpha_channel(tmp_path, picture):
+    path = tmp_path / "a.png"
+    write_png(Workspace(tmp_path), path, picture)
+    np.testing.assert_array_equal(read_png(path), picture)
+    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_png(tmp_path / "rgba.png"), picture)
+
+
+def test_png_files_that_are_not_right_are_clear_errors(tmp_path):
+    with pytest.raises(DataMissingError):
+        read_png(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    with pytest.raises(DataFormatError, match=r"b\.png"):
+        read_png(tmp_path / "b.png")

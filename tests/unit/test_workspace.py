@@ -1,0 +1,156 @@
+"""Whole files, fingerprints, locks and the log."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.store import Shard, read_shard, read_table, write_shard, write_table
+from sfr.workspace import Workspace, digest, image_name, parse_image_name
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    workspace = Workspace(tmp_path)
+    path = tmp_path / "a" / "file.txt"
+    workspace.write_text(path, "old")
+
+    def fail() -> None:
+        with workspace.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["file.txt"]
+
+
+def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path):
+    workspace = Workspace(tmp_path)
+    host = workspace._scratch.name.rsplit("-", 1)[0]
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+    process.join()
+    for pid in (process.pid, os.getppid()):
+        (tmp_path / ".tmp" / f"{host}-{pid}").mkdir(parents=True)
+    (tmp_path / ".tmp" / f"otherhost-{process.pid}").mkdir()
+    workspace.clean_scratch()
+    left = sorted(p.name for p in (tmp_path / ".tmp").iterdir())
+    assert left == sorted([f"{host}-{os.getppid()}", f"otherhost-{process.pid}"])
+
+
+def test_check_says_why_a_step_is_not_current(tmp_path):
+    workspace = Workspace(tmp_path)
+    made = tmp_path / "made.txt"
+    assert workspace.check("step", "f1").reason == "new"
+    workspace.write_text(made, "x")
+    workspace.mark_done("step", "f1", [made])
+    assert workspace.check("step", "f1").current
+    assert workspace.check("step", "f1", force=True).reason == "forced"
+    assert "changed" in workspace.check("step", "f2").reason
+    made.unlink()
+    assert "made.txt" in workspace.check("step", "f1").reason
+
+
+def test_a_lock_is_refused_while_another_holds_it(tmp_path):
+    workspace = Workspace(tmp_path)
+    with workspace.lock("render"):
+        with (
+            pytest.raises(ConfigError, match="another sfr process"),
+            Workspace(tmp_path).lock("render"),
+        ):
+            pass
+        with Workspace(tmp_path).lock("other"):
+            pass
+    with Workspace(tmp_path).lock("render"):
+        pass
+
+
+def test_the_log_gains_one_json_line_each(tmp_path):
+    workspace = Workspace(tmp_path / "new")
+    workspace.log({"step": "a"})
+    workspace.log({"step": "b"})
+    lines = workspace.run_log.read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == ["a", "b"]
+
+
+def test_digest_ignores_key_order_and_refuses_nan():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest([1]) != digest([2])
+    with pytest.raises(ValueError, match="Out of range"):
+        digest(float("nan"))
+
+
+def test_image_names_go_both_ways():
+    assert image_name(99, 123) == "Snap99ID123.png"
+    assert parse_image_name("Snap99ID123.png") == (99, 123)
+    with pytest.raises(DataFormatError, match=r"Snap9\.png"):
+        parse_image_name("Snap9.png")
+
+
+def test_work_must_not_be_a_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        Workspace(path)
+
+
+def test_tables_keep_every_bit_of_a_float(tmp_path):
+    workspace = Workspace(tmp_path)
+    path = tmp_path / "t.csv"
+    values = np.array([0.1, 1e-300, np.pi, np.nan])
+    write_table(
+        workspace, path, {"x": values, "name": ["a", 'b"', "c,d", "é"], "n": [1, 2, 3, 2**60]}
+    )
+    table = read_table(path, {"name": str, "x": float, "n": int})
+    np.testing.assert_array_equal(table["x"], values)
+    assert table["name"].tolist() == ["a", 'b"', "c,d", "é"]
+    assert table["n"][3] == 2**60
+
+
+def test_a_table_that_is_not_right_says_where(tmp_path):
+    path = tmp_path / "t.csv"
+    with pytest.raises(DataMissingError):
+        read_table(path, {"x": int})
+    path.write_text("x,y\n1,2\nz,3\n")
+    with pytest.raises(DataFormatError, match="'w' is missing"):
+        read_table(path, {"w": int})
+    with pytest.raises(DataFormatError, match="line 3"):
+        read_table(path, {"x": int})
+
+
+def _shard(n: int) -> Shard:
+    rng = np.random.default_rng(3)
+    return Shard(
+        rng.normal(size=(n, 3, 4, 4)).astype(np.float32),
+        {
+            "subhalo_id": np.arange(n),
+            "orientation_source": np.array(["stars<0.1Gyr"] * n, np.str_),
+        },
+        {"subhalo_id": np.array([7]), "reason": np.array(["no gas: é"])},
+        {"channel_names": ["a", "b", "c"], "snapshot": 99},
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_shards_come_back_and_have_the_same_bytes_twice(tmp_path, n):
+    workspace = Workspace(tmp_path)
+    for name in ("a.hdf5", "b.hdf5"):
+        write_shard(workspace, tmp_path / name, _shard(n))
+    assert (tmp_path / "a.hdf5").read_bytes() == (tmp_path / "b.hdf5").read_bytes()
+    back = read_shard(tmp_path / "a.hdf5")
+    np.testing.assert_array_equal(back.maps, _shard(n).maps)
+    assert back.columns["orientation_source"].tolist() == ["stars<0.1Gyr"] * n
+    assert back.failures["reason"].tolist() == ["no gas: é"]
+    assert len(read_shard(tmp_path / "a.hdf5", with_maps=False).maps) == 0
+
+
+def test_a_truncated_shard_is_a_clear_error(tmp_path):
+    path = tmp_path / "a.hdf5"
+    write_shard(Workspace(tmp_path), path, _shard(3))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataFormatError, match="not a shard"):
+        read_shard(path)
