@@ -1,0 +1,260 @@
+"""Contact sheets: images of many galaxies side by side, labelled with their sSFR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from sfr.errors import DataMissingError, EmptySelectionError, RangeError
+from sfr.imaging.cases import RGB, case_function
+from sfr.imaging.png import read_png
+from sfr.recipe import Recipe
+from sfr.report.files import save
+from sfr.report.style import GREY, drawn
+from sfr.store import SAMPLE, SPLIT, Table, read_table
+from sfr.workspace import Workspace, image_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Order", "contact_sheet"]
+
+#: ``ssfr``: evenly spread over the range of log sSFR, lowest first; ``random``: a seeded draw,
+#: lowest sSFR first; ``id``: the first by snapshot and subhalo.
+Order = Literal["ssfr", "random", "id"]
+
+_NOTES: Final = {
+    "ssfr": "evenly spread over the range of log$_{10}$ sSFR [yr$^{-1}$], lowest first",
+    "random": "drawn at random, lowest log$_{10}$ sSFR [yr$^{-1}$] first",
+    "id": "the first by snapshot and subhalo, with their log$_{10}$ sSFR [yr$^{-1}$]",
+}
+_GAP: Final = 0.05
+_LABEL: Final = 0.30
+
+
+def contact_sheet(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    path: Path | None = None,
+    case: str = "composite",
+    rows: int = 4,
+    columns: int = 6,
+    count: int | None = None,
+    order: Order = "ssfr",
+    subset: str | None = None,
+    snapshots: Sequence[int] | None = None,
+    seed: int = 0,
+    title: str | None = None,
+) -> Path:
+    """Draw the images of some galaxies, labelled with snapshot, subhalo and log10 sSFR.
+
+    Galaxies come once each as long as there are enough of them, not once per snapshot.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder, with a sample and images.
+    recipe : Recipe
+        The experiment; gives the width of the frame.
+    path : Path, optional
+        The PNG to write; ``show-<case>.png`` in the run's folder by default.
+    case : str
+        The version of the images, for example ``gauss10``.
+    rows, columns : int
+        Most images down and across.
+    count : int, optional
+        Number of images, in place of ``rows``.
+    order : str
+        How galaxies are chosen: ``ssfr``, ``random`` or ``id``, see `Order`.
+    subset : str, optional
+        Only galaxies of this subset of the split.
+    snapshots : sequence of int, optional
+        Only these snapshots.
+    seed : int
+        Seed of ``order="random"``.
+    title : str, optional
+        Title in place of the one that says what is shown.
+
+    Returns
+    -------
+    Path
+        The PNG.
+
+    Raises
+    ------
+    DataMissingError
+        There is no sample, no split (if ``subset`` is given) or no image.
+    EmptySelectionError
+        No image is of that subset or those snapshots.
+    ConfigError
+        Unknown case, or a variant of it that cannot be made from images yet.
+    RangeError
+        Rows, columns or count below 1, or an unknown order.
+    """
+    function = case_function(case, recipe.cases)
+    if order not in ("ssfr", "random", "id"):
+        raise RangeError(f"order = {order!r} is not possible; allowed: ssfr, random, id")
+    columns, count = _layout(rows, columns, count)
+    sample = _with_images(workspace, subset, snapshots)
+    chosen = _choose(sample, count, order, seed)
+    tiles = []
+    for row in chosen:
+        snapshot, subhalo_id = int(sample["snapshot"][row]), int(sample["subhalo_id"][row])
+        image = function(read_png(workspace.image(snapshot, subhalo_id)))
+        name = f"Snap{snapshot} ID{subhalo_id}"
+        tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
+    if title is None:
+        title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
+    target = path or workspace.root / f"show-{case}.png"
+    picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
+    save(workspace, target, _sheet(tiles, columns, picture_width, title, _NOTES[order]))
+    return target
+
+
+def _layout(rows: int, columns: int, count: int | None) -> tuple[int, int]:
+    wanted = rows * columns if count is None else count
+    for name, value in (("rows", rows), ("columns", columns), ("count", wanted)):
+        if value < 1:
+            raise RangeError(f"{name} = {value} is not possible; allowed: 1 or more")
+    if count is None:
+        return min(columns, wanted), wanted
+    # a little narrower where that leaves fewer gaps in the last row
+    choices = range(min(columns, wanted), min(4, columns, wanted) - 1, -1)
+    return min(choices, key=lambda width: -wanted % width), wanted
+
+
+def _with_images(
+    workspace: Workspace, subset: str | None, snapshots: Sequence[int] | None
+) -> Table:
+    """Return the rows of the sample that have an image and are asked for."""
+    sample = read_table(workspace.sample_csv, SAMPLE)
+    names = [
+        image_name(int(snapshot), int(subhalo_id))
+        for snapshot, subhalo_id in zip(sample["snapshot"], sample["subhalo_id"], strict=True)
+    ]
+    there = {path.name for path in workspace.images.glob("Snap*.png")}
+    keep = np.array([name in there for name in names], bool)
+    if not keep.any():
+        raise DataMissingError(f"no images of the sample in {workspace.images}; run sfr render")
+    if snapshots is not None:
+        keep &= np.isin(sample["snapshot"], list(snapshots))
+    if subset is not None:
+        split = read_table(workspace.split_csv, SPLIT)
+        wanted = set(split["filename"][split["subset"] == subset].tolist())
+        keep &= np.array([name in wanted for name in names], bool)
+    if not keep.any():
+        raise EmptySelectionError(
+            f"no image with subset = {subset!r}, snapshots = {snapshots}; "
+            "subsets are train, validation and test, snapshots those of sample.csv"
+        )
+    return {name: column[keep] for name, column in sample.items()}
+
+
+def _choose(sample: Table, count: int, order: Order, seed: int) -> NDArray[np.int64]:
+    by_id = np.lexsort((sample["subhalo_id"], sample["snapshot"]))
+    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
+    if order == "id":
+        return by_id[:count]
+    galaxy = np.asarray(sample["galaxy_id"], np.int64)
+    if order == "random":
+        candidates = np.random.default_rng(seed).permutation(by_id)
+        rows = _distinct_first(candidates, galaxy)[:count]
+    else:
+        rows = _spread(by_id, ssfr, galaxy, count)
+    return rows[np.argsort(ssfr[rows], kind="stable")]
+
+
+def _distinct_first(rows: NDArray[np.int64], galaxy: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Put the first row of each galaxy before the further rows of galaxies already seen."""
+    _, first = np.unique(galaxy[rows], return_index=True)
+    is_first = np.zeros(rows.size, bool)
+    is_first[first] = True
+    return np.concatenate([rows[is_first], rows[~is_first]])
+
+
+def _spread(
+    rows: NDArray[np.int64], ssfr: NDArray[np.float64], galaxy: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Pick rows near evenly spaced values of log sSFR; one without star formation, if there is."""
+    count = min(count, rows.size)
+    forming = rows[ssfr[rows] > 0]
+    quiet = rows[~(ssfr[rows] > 0)]
+    n_quiet = max(count - forming.size, min(1, quiet.size) if count > 2 else 0)
+    chosen = quiet[:n_quiet].tolist()
+    free = np.ones(forming.size, bool)
+    fresh = ~np.isin(galaxy[forming], galaxy[chosen])
+    values = np.log10(ssfr[forming])
+    n_forming = count - len(chosen)
+    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    for step in range(n_forming):
+        target = low + (high - low) * step / max(1, n_forming - 1)
+        usable = free & fresh if (free & fresh).any() else free
+        best = int(np.argmin(np.where(usable, np.abs(values - target), np.inf)))
+        free[best] = False
+        fresh &= galaxy[forming] != galaxy[forming[best]]
+        chosen.append(int(forming[best]))
+    return np.array(chosen, np.int64)
+
+
+def _ssfr_label(ssfr_per_yr: float) -> str:
+    if not ssfr_per_yr > 0:
+        return "SFR = 0"
+    return f"log sSFR = {math.log10(ssfr_per_yr):.2f}".replace("-", "\u2212")
+
+
+@drawn
+def _sheet(
+    tiles: Sequence[tuple[RGB, str]], columns: int, width_ckpc_h: float, title: str, note: str
+) -> Figure:
+    rows = -(-len(tiles) // columns)
+    wide, high = columns * (1 + _GAP) - _GAP, rows * (1 + _LABEL)
+    inches = 1.75
+    # the title needs some width even over a single image
+    figure = Figure(figsize=(max(wide * inches, 3.6) + 0.2, high * inches + 0.75))
+    figure.set_layout_engine("none")
+    figure_wide, figure_high = figure.get_size_inches()
+    axes = figure.add_axes(
+        (
+            0.1 / figure_wide,
+            0.1 / figure_high,
+            wide * inches / figure_wide,
+            high * inches / figure_high,
+        )
+    )
+    axes.set_axis_off()
+    for place, (image, label) in enumerate(tiles):
+        left = (place % columns) * (1 + _GAP)
+        top = -(place // columns) * (1 + _LABEL)
+        axes.imshow(image, extent=(left, left + 1, top - 1, top))
+        axes.text(
+            left + 0.5, top - 1.03, label, ha="center", va="top", fontsize=8.5, linespacing=1.25
+        )
+    _scale_bar(axes, width_ckpc_h)
+    axes.set_xlim(0, wide)
+    axes.set_ylim(-high, 0)
+    x = 0.1 / figure_wide
+    figure.text(x, 1 - 0.12 / figure_high, title, va="top", fontsize=11.5, fontweight="bold")
+    figure.text(x, 1 - 0.38 / figure_high, note, va="top", fontsize=8.5, color=GREY)
+    return figure
+
+
+def _scale_bar(axes: Axes, width_ckpc_h: float) -> None:
+    """Draw a bar of a round length, about a sixth of the frame, into the first image."""
+    lengths = [step * 10.0**power for power in range(-2, 4) for step in (1, 2, 5)]
+    length = max(
+        [value for value in lengths if value <= width_ckpc_h / 4], default=width_ckpc_h / 4
+    )
+    ends = (0.06, 0.06 + length / width_ckpc_h)
+    axes.plot(ends, (-0.94, -0.94), color="white", lw=2, zorder=3)
+    axes.text(0.06, -0.91, f"{length:g} ckpc/h", color="white", fontsize=8, va="bottom", zorder=3)
+    # a dark ground, for the noisy images of structure cases
+    wide = max(0.40, ends[1])
+    axes.add_patch(Rectangle((0.03, -0.97), wide, 0.19, color="black", alpha=0.8, lw=0, zorder=2))

@@ -1,0 +1,481 @@
+"""The figures of the report and of ``sfr map``; each function returns or writes one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+from sfr.errors import ShapeError
+from sfr.report.results import CaseResult, Head
+from sfr.report.style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    case_colour,
+    density,
+    drawn,
+    grid,
+    say,
+)
+from sfr.report.tables import CaseRow
+from sfr.store import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "case_figure",
+    "loss_figure",
+    "map_figure",
+    "mass_figure",
+    "predicted_figure",
+    "prediction_figure",
+    "r_figure",
+    "residual_figure",
+    "sample_figure",
+]
+
+Floats = NDArray[np.float64]
+Limits = tuple[float, float]
+
+_SSFR = "log$_{10}$ sSFR [yr$^{-1}$]"
+_DIFFERENCE = "predicted \u2212 true log$_{10}$ sSFR [dex]"
+_COLUMNS: Final = 5
+_MAP_COLUMNS: Final = 4
+_CHANNEL_MAPS: Final = ("plasma", "viridis", "inferno", "cividis", "magma")
+
+
+@drawn
+def r_figure(rows: Sequence[CaseRow]) -> Figure:
+    """Draw Pearson's r of every case with its 95 % interval, one row a case."""
+    figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
+    axes = figure.subplots()
+    low = min([0.0, *(row.r_low for row in rows if row.r_low is not None)])
+    for place, row in enumerate(rows):
+        _r_row(axes, place, row, low)
+    axes.set_yticks(range(len(rows)), [row.case for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(low - 0.04, 1.02)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    ring = ", ring: one seed" if any(len(row.seed_r) > 1 for row in rows) else ""
+    axes.set_xlabel(f"Pearson r of the test images (bar: 95 % interval{ring})")
+    return figure
+
+
+def _r_row(axes: Axes, place: int, row: CaseRow, low: float) -> None:
+    colour = case_colour(row.case)
+    if row.r is None:
+        axes.text(max(low, 0.0) + 0.01, place, row.status, va="center", color=GREY, style="italic")
+        return
+    if row.r_low is not None and row.r_high is not None:
+        axes.plot([row.r_low, row.r_high], [place, place], color=colour, lw=2.5, alpha=0.45)
+    axes.plot([row.r], [place], "o", color=colour, ms=8)
+    if len(row.seed_r) > 1:
+        axes.plot(row.seed_r, [place] * len(row.seed_r), "o", mfc="white", mec=colour, ms=4)
+
+
+@drawn
+def prediction_figure(results: Sequence[CaseResult]) -> Figure:
+    """Draw predicted against true sSFR, one panel a case, coloured by the density of points."""
+    limits = _limits([result.shown for result in results])
+    figure, panels = grid(
+        len(results), columns=_COLUMNS, size=(2.45, 2.45), sharex=True, sharey=True
+    )
+    for axes, result in zip(panels, results, strict=True):
+        _prediction_panel(axes, result.shown, limits, size=9.0)
+        axes.set_title(result.name)
+    figure.supxlabel(f"true {_SSFR}", fontsize=11)
+    figure.supylabel(f"predicted {_SSFR}", fontsize=11)
+    return figure
+
+
+@drawn
+def residual_figure(results: Sequence[CaseResult]) -> Figure:
+    """Draw the histogram of the difference of the logarithms, one panel a case."""
+    reach = _reach([result.shown for result in results])
+    figure, panels = grid(len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True)
+    for axes, result in zip(panels, results, strict=True):
+        _residual_panel(axes, result.shown, reach, case_colour(result.name))
+        axes.set_title(result.name)
+    figure.supxlabel(_DIFFERENCE, fontsize=11)
+    figure.supylabel("test images", fontsize=11)
+    return figure
+
+
+@drawn
+def case_figure(result: CaseResult) -> Figure:
+    """Draw one case in large: predicted against true, and the histogram of the differences."""
+    head = result.shown
+    figure = Figure(figsize=(10.4, 4.9))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+    _prediction_panel(left, head, _limits([head]), size=22.0)
+    left.set_xlabel(f"true {_SSFR}")
+    left.set_ylabel(f"predicted {_SSFR}")
+    left.set_title(f"{result.name}, seed {head.seed}")
+    _residual_panel(right, head, _reach([head]), case_colour(result.name))
+    right.set_xlabel(_DIFFERENCE)
+    right.set_ylabel("test images")
+    right.set_title("Difference of the logarithms")
+    return figure
+
+
+def _limits(heads: Sequence[Head]) -> Limits:
+    """Find the range of both axes; dead heads sit far outside and do not set it."""
+    alive = [head for head in heads if not head.dead] or list(heads)
+    values = np.concatenate([head.truth for head in heads] + [head.prediction for head in alive])
+    if values.size == 0:
+        return (-12.0, -10.0)
+    low, high = float(values.min()), float(values.max())
+    margin = 0.06 * (high - low) + max(0.0, 0.5 - (high - low)) / 2
+    return low - margin, high + margin
+
+
+def _prediction_panel(axes: Axes, head: Head, limits: Limits, *, size: float) -> None:
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    axes.set_aspect("equal")
+    axes.grid()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    if head.dead:
+        say(axes, "dead head:\none output for\nevery image")
+        return
+    axes.axline((limits[0], limits[0]), slope=1, color=GREY, lw=1, ls="--", zorder=1)
+    _density_points(axes, head.truth, head.prediction, limits, limits, size=size)
+    r = head.metrics.get("r")
+    text = f"r = {r:.3f}\nN = {head.truth.size}" if r is not None else f"N = {head.truth.size}"
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=10)
+
+
+def _density_points(
+    axes: Axes, x: Floats, y: Floats, x_limits: Limits, y_limits: Limits, *, size: float
+) -> None:
+    shade = density(x, y, x_limits, y_limits)
+    order = np.argsort(shade, kind="stable")
+    # few points may be large, many must be small
+    size *= float(np.clip(200 / max(1, x.size), 1.0, 3.0))
+    axes.scatter(
+        x[order], y[order], c=shade[order], s=size, cmap="viridis", vmin=0, vmax=1, lw=0, zorder=2
+    )
+
+
+def _reach(heads: Sequence[Head]) -> float:
+    """Half width of the histograms of differences [dex]; long tails go into the last bins."""
+    alive = [head.prediction - head.truth for head in heads if not head.dead]
+    values = np.abs(np.concatenate(alive)) if alive else np.zeros(0)
+    return max(0.5, float(np.percentile(values, 99.0)) * 1.15) if values.size else 1.0
+
+
+def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
+    axes.set_xlim(-reach, reach)
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    difference = head.prediction - head.truth
+    if head.dead or difference.size == 0:
+        axes.set_yticks([])
+        say(axes, "dead head" if head.dead else "no test image")
+        return
+    edges = np.linspace(-reach, reach, _bins(difference.size) + 1)
+    inside = np.clip(difference, -reach, reach)
+    axes.hist(inside, edges.tolist(), color=colour, alpha=0.75)
+    mean, deviation = float(difference.mean()), float(difference.std())
+    axes.axvline(0, color=GREY, lw=0.8)
+    for line in (mean - deviation, mean + deviation):
+        axes.axvline(line, color=INK, lw=1.1, ls="--")
+    axes.set_title(f"$\\sigma$ = {deviation:.2f} dex", loc="right", fontsize=9, fontweight="normal")
+
+
+@drawn
+def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figure:
+    """Draw the true sSFR of the whole sample and the predicted sSFR of the test images."""
+    truth = _log10(sample_ssfr)
+    alive = [result.shown.prediction for result in results if not result.shown.dead]
+    edges = _edges(np.concatenate([truth, *alive]))
+    figure, panels = grid(
+        len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True, sharey=True
+    )
+    for axes, result in zip(panels, results, strict=True):
+        _share(axes, truth, edges, GREY, label="true, whole sample", fill=True)
+        if result.shown.dead:
+            say(axes, "dead head", height=0.92)
+        else:
+            colour = case_colour(result.name)
+            _share(axes, result.shown.prediction, edges, colour, label="predicted, test")
+        axes.set_title(result.name)
+    handles, labels = panels[_first_alive(results)].get_legend_handles_labels()
+    labels = [
+        label.replace("predicted, test", "predicted, test (coloured line)") for label in labels
+    ]
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    figure.supxlabel(_SSFR, fontsize=11)
+    figure.supylabel("share of the galaxies", fontsize=11)
+    return figure
+
+
+def _first_alive(results: Sequence[CaseResult]) -> int:
+    return next((place for place, result in enumerate(results) if not result.shown.dead), 0)
+
+
+def _share(
+    axes: Axes, values: Floats, edges: Floats, colour: str, *, label: str, fill: bool = False
+) -> None:
+    counts, _ = np.histogram(values, edges)
+    share = counts / max(1, counts.sum())
+    alpha = 0.35 if fill else 1.0
+    axes.stairs(share, edges, color=colour, fill=fill, alpha=alpha, lw=1.6, label=label)
+
+
+def _log10(values: Floats) -> Floats:
+    return np.log10(values[values > 0])
+
+
+def _bins(count: int) -> int:
+    return int(np.clip(2 * np.sqrt(count), 10, 36))
+
+
+def _edges(values: Floats) -> Floats:
+    if values.size == 0:
+        return np.linspace(-12.0, -10.0, 11)
+    low, high = float(values.min()), float(values.max())
+    pad = max(0.02 * (high - low), 0.25 if high - low < 0.5 else 0.0)
+    return np.linspace(low - pad, high + pad, _bins(values.size) + 1)
+
+
+@drawn
+def sample_figure(sample_ssfr: Floats) -> Figure:
+    """Draw the histogram of the sSFR of the sample; galaxies without star formation are counted."""
+    figure = Figure(figsize=(6.4, 4.4))
+    axes = figure.subplots()
+    values = _log10(sample_ssfr)
+    axes.hist(values, _edges(values).tolist(), color=BLUE, alpha=0.8)
+    if values.size:
+        median = float(np.median(values))
+        axes.axvline(
+            median, color=INK, lw=1.2, ls="--", label=f"median {median:.2f}".replace("-", "\u2212")
+        )
+        axes.margins(y=0.16)
+        axes.legend(loc="upper left")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel(_SSFR)
+    axes.set_ylabel("galaxies")
+    zero = sample_ssfr.size - values.size
+    axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")
+    return figure
+
+
+@drawn
+def mass_figure(sample: Table) -> Figure:
+    """Draw the star formation rate against the total mass of the sample's galaxies."""
+    mass = np.asarray(sample["total_mass_msun"], np.float64)
+    sfr = np.asarray(sample["sfr_msun_per_yr"], np.float64)
+    figure = Figure(figsize=(6.4, 4.4))
+    axes = figure.subplots()
+    forming = (sfr > 0) & (mass > 0)
+    x, y = np.log10(mass[forming]), np.log10(sfr[forming])
+    quiet = np.log10(mass[(sfr == 0) & (mass > 0)])
+    if x.size:
+        x_limits, y_limits = _padded(np.concatenate([x, quiet])), _padded(y)
+        axes.set_xlim(x_limits)
+        axes.set_ylim(y_limits)
+        _density_points(axes, x, y, x_limits, y_limits, size=14.0)
+    if quiet.size:
+        axes.plot(
+            quiet,
+            np.full(quiet.size, 0.02),
+            "|",
+            color=ORANGE,
+            transform=axes.get_xaxis_transform(),
+            ms=9,
+            label=f"{quiet.size} with SFR = 0",
+        )
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, handletextpad=0.3)
+    axes.grid()
+    axes.set_xlabel("log$_{10}$ total mass [M$_\\odot$]")
+    axes.set_ylabel("log$_{10}$ SFR [M$_\\odot$ yr$^{-1}$]")
+    return figure
+
+
+def _padded(values: Floats) -> Limits:
+    low, high = float(values.min()), float(values.max())
+    pad = 0.05 * (high - low) + (0.25 if high - low < 0.1 else 0.0)
+    return low - pad, high + pad
+
+
+@drawn
+def loss_figure(results: Sequence[CaseResult]) -> Figure:
+    """Draw the loss of every network against the epoch, one panel a case."""
+    figure, panels = grid(
+        len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True, sharey=True
+    )
+    seen = set()
+    for axes, result in zip(panels, results, strict=True):
+        for head in result.heads:
+            seen |= _loss_lines(axes, head)
+        axes.set_title(result.name)
+        axes.set_yscale("log")
+        axes.grid()
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        if not axes.lines:
+            say(axes, "no history")
+    _plain_decades(panels[0])
+    for name, colour in (("training", BLUE), ("validation", ORANGE)):
+        if name in seen:
+            panels[0].plot([], [], color=colour, label=name)
+    if seen:
+        figure.legend(loc="outside upper right", ncols=2)
+    figure.supxlabel("epoch", fontsize=11)
+    figure.supylabel("mean squared error [dex$^2$]", fontsize=11)
+    return figure
+
+
+def _plain_decades(axes: Axes) -> None:
+    """Label a logarithmic axis with plain numbers, between the decades only where there are few."""
+    low, high = axes.get_ylim()
+    between = (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=between, numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _loss_lines(axes: Axes, head: Head) -> set[str]:
+    if head.history is None:
+        return set()
+    epoch, drawn_names = np.asarray(head.history["epoch"]), set()
+    for column, name, colour in (
+        ("loss", "training", BLUE),
+        ("validation_loss", "validation", ORANGE),
+    ):
+        values = np.asarray(head.history[column], np.float64)
+        good = np.isfinite(values) & (values > 0)
+        if good.any():
+            marker = "o" if good.sum() == 1 else None
+            axes.plot(epoch[good], values[good], color=colour, lw=1.1, alpha=0.8, marker=marker)
+            drawn_names.add(name)
+    return drawn_names
+
+
+def map_figure(
+    path: Path,
+    maps: ArrayLike,
+    names: Sequence[str],
+    units: Sequence[str],
+    width_ckpc_h: float,
+    title: str = "",
+    *,
+    rgb: NDArray[np.uint8] | None = None,
+    bin_scale: float = 1.0,
+) -> None:
+    """Draw each channel of a galaxy's maps, and its RGB image if given.
+
+    A channel is drawn on a logarithmic scale when it is positive and spans more than a factor of
+    30, else on a linear one. Pixels that are 0 or not finite hold no gas and are left blank.
+
+    Parameters
+    ----------
+    path : Path
+        The PNG to write; it is not written atomically, so give a temporary path where that
+        matters.
+    maps : array_like of float, shape (C, y, x)
+        Maps, y upwards [units: ``units``].
+    names, units : sequence of str
+        Name and unit of each channel.
+    width_ckpc_h : float
+        Width of the frame [ckpc/h].
+    title : str
+        Title of the figure.
+    rgb : ndarray of uint8, shape (y, x, 3), optional
+        Composite image, row 0 at the top.
+    bin_scale : float
+        Factor on the pixel index (recipe ``maps.bin_scale``): below 1 the last pixels lie beyond
+        the frame.
+
+    Raises
+    ------
+    ShapeError
+        ``maps`` is not three-dimensional, or ``names`` or ``units`` have another length.
+    """
+    stack = np.asarray(maps, np.float64)
+    if stack.ndim != 3:
+        raise ShapeError(f"maps has shape {stack.shape}; allowed: (channel, y, x)")
+    if not len(names) == len(units) == len(stack):
+        raise ShapeError(
+            f"maps has {len(stack)} channels, names {len(names)}, units {len(units)}; give one each"
+        )
+    low, high = -width_ckpc_h / 2, width_ckpc_h / bin_scale - width_ckpc_h / 2
+    Path(path).write_bytes(_maps_png(stack, names, units, (low, high), title, rgb))
+
+
+@drawn
+def _maps_png(
+    maps: Floats,
+    names: Sequence[str],
+    units: Sequence[str],
+    reach: Limits,
+    title: str,
+    rgb: NDArray[np.uint8] | None,
+) -> Figure:
+    count = len(maps) + (rgb is not None)
+    figure, panels = grid(count, columns=_MAP_COLUMNS, size=(3.6, 3.2), sharex=True, sharey=True)
+    extent = (*reach, *reach)
+    for place, (axes, values) in enumerate(zip(panels, maps, strict=False)):
+        colours = _CHANNEL_MAPS[place % len(_CHANNEL_MAPS)]
+        _channel_panel(figure, axes, values, extent, colours, units[place])
+        axes.set_title(names[place])
+    if rgb is not None:
+        panels[-1].imshow(rgb, origin="upper", extent=extent)
+        panels[-1].set_title("composite")
+    for axes in panels:
+        axes.set_xlabel("x [ckpc/h]")
+        axes.spines[:].set_visible(True)
+        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            axes.set_ylabel("y [ckpc/h]")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def _channel_panel(
+    figure: Figure,
+    axes: Axes,
+    values: Floats,
+    extent: tuple[float, float, float, float],
+    colours: str,
+    unit: str,
+) -> None:
+    from matplotlib import colormaps
+
+    shown = np.ma.masked_where(~np.isfinite(values) | (values == 0), values)
+    colour_map: Colormap = colormaps[colours].with_extremes(bad="#d9dce1")
+    picture = axes.imshow(
+        shown,
+        origin="lower",
+        extent=extent,
+        cmap=colour_map,
+        norm=_scale(shown.compressed()),
+        interpolation="nearest",
+    )
+    if shown.count() == 0:
+        say(axes, "no gas in the frame")
+        return
+    bar = figure.colorbar(picture, ax=axes, shrink=0.9, pad=0.02)
+    bar.set_label(unit)
+    bar.outline.set_visible(False)
+
+
+def _scale(values: Floats) -> Normalize:
+    """Choose the colour scale of a map; a few extreme pixels do not set it."""
+    if values.size == 0:
+        return Normalize(0.0, 1.0)
+    low, high = (float(v) for v in np.percentile(values, [0.5, 99.9]))
+    if values.min() > 0 and high > 30 * low:
+        return LogNorm(max(low, high * 1e-6), high)
+    if low == high:
+        low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
+    return Normalize(low, high)

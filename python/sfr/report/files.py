@@ -1,0 +1,35 @@
+"""Whole-file writes of pictures, inside the run's folder or anywhere else."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from sfr.workspace import Workspace
+
+__all__ = ["save"]
+
+
+def save(workspace: Workspace, path: Path, data: bytes) -> None:
+    """Write a file whole: it is the old one, the new one or absent, never a part.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    path : Path
+        The file.
+    data : bytes
+        Its content.
+    """
+    path = Path(path).absolute()
+    if path.is_relative_to(workspace.root):
+        with workspace.replacing(path) as temporary:
+            temporary.write_bytes(data)
+        return
+    # another folder may be another file system, onto which the run's scratch cannot be renamed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sfr-") as folder:
+        temporary = Path(folder) / path.name
+        temporary.write_bytes(data)
+        temporary.replace(path)

@@ -1,0 +1,384 @@
+"""From a run's folder to ``report/``: tables, pictures and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+import sfr
+from sfr.errors import ConfigError
+from sfr.progress import Progress, silent
+from sfr.recipe import Recipe
+from sfr.report import figures
+from sfr.report.contact_sheet import contact_sheet
+from sfr.report.files import save
+from sfr.report.html import Picture, picture, render_page
+from sfr.report.results import CaseResult, read_json, read_results
+from sfr.report.tables import (
+    CaseRow,
+    as_columns,
+    bare,
+    case_rows,
+    failure_rows,
+    snapshot_rows,
+    subset_rows,
+)
+from sfr.report.verdict import verdict
+from sfr.store import SAMPLE, Table, read_shard, read_table, write_table
+from sfr.workspace import Workspace
+
+__all__ = ["ReportSummary", "write_report"]
+
+#: Cases whose images are shown, as published (METHOD 4).
+_MONTAGES = ("composite", "mass", "gauss10", "structure3")
+_FAILURES_SHOWN = 30
+_RANDOM = (
+    "Random backbone weights.",
+    "A check of the machinery, not a result of science: the network has never learned to see.",
+)
+_MOCK = (
+    "Mock simulation.",
+    "Synthetic galaxies with a star formation rate made by rule, not a simulation of galaxies.",
+)
+_DEMO = (
+    "Demonstration recipe.",
+    "Few galaxies and a short training, to see that everything runs; no result of science.",
+)
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What was written.
+
+    Attributes
+    ----------
+    index : Path
+        The page.
+    figures, tables : tuple of Path
+        The other files.
+    rows : tuple of CaseRow
+        The table of cases, for printing.
+    headline : str
+        The verdict in one sentence.
+    n_cases : int
+        Trained cases.
+    missing : tuple of str
+        Cases of the recipe that are not trained.
+    """
+
+    index: Path
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    rows: tuple[CaseRow, ...]
+    headline: str
+    n_cases: int
+    missing: tuple[str, ...]
+
+
+def write_report(
+    workspace: Workspace, recipe: Recipe, *, on_progress: Progress = silent
+) -> ReportSummary:
+    """Write tables, figures and the HTML page of a run, from what its folder holds.
+
+    The simulation is not opened. The same folder gives the same bytes; no absolute path, host or
+    time is written.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder, with a sample and at least one trained case.
+    recipe : Recipe
+        The experiment.
+    on_progress : callable
+        Hears of every figure.
+
+    Returns
+    -------
+    ReportSummary
+        Paths, the table of cases and the verdict.
+
+    Raises
+    ------
+    DataMissingError
+        No case is trained, or there is no sample.
+    DataFormatError
+        A file of the run cannot be read.
+    """
+    results = read_results(workspace, recipe)
+    sample = read_table(workspace.sample_csv, SAMPLE)
+    rows = case_rows(workspace, recipe, results)
+    pages = _Pictures(workspace, on_progress, total=7 + len(results) + len(_MONTAGES))
+    context = _figures(pages, rows, results, sample)
+    context["montages"] = _montages(pages, recipe)
+    pages.remove_stale()
+    tables, listed = _tables(workspace, rows, sample)
+    context |= listed | _words(workspace, recipe, rows, results, sample)
+    index = workspace.report / "index.html"
+    workspace.write_text(index, render_page(context))
+    return ReportSummary(
+        index=index,
+        figures=tuple(pages.written),
+        tables=tuple(tables),
+        rows=tuple(rows),
+        headline=context["verdict"].headline,
+        n_cases=len(results),
+        missing=tuple(row.case for row in rows if row.status == "not trained"),
+    )
+
+
+@dataclass
+class _Pictures:
+    """Writes pictures into the report's folder and keeps count."""
+
+    workspace: Workspace
+    on_progress: Progress
+    total: int
+    written: list[Path] = field(default_factory=list)
+
+    def add(self, file: str, draw: Callable[[], bytes], *, alt: str, caption: str) -> Picture:
+        path = self.workspace.report / file
+        data = draw()
+        save(self.workspace, path, data)
+        return self.keep(path, data, alt=alt, caption=caption)
+
+    def keep(self, path: Path, data: bytes, *, alt: str, caption: str) -> Picture:
+        self.written.append(path)
+        self.on_progress("figures", len(self.written), max(self.total, len(self.written)))
+        return picture(path.name, data, alt=alt, caption=caption)
+
+    def remove_stale(self) -> None:
+        """Remove pictures of cases that an earlier report had and this one has not."""
+        for pattern in ("case_*.png", "montage_*.png"):
+            for path in self.workspace.report.glob(pattern):
+                if path not in self.written:
+                    path.unlink()
+
+
+def _figures(
+    pages: _Pictures, rows: Sequence[CaseRow], results: Sequence[CaseResult], sample: Table
+) -> dict[str, Any]:
+    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
+    several = any(len(result.heads) > 1 for result in results)
+    which = " Of several seeds the first that is not dead is shown." if several else ""
+    return {
+        "r_picture": pages.add(
+            "cases.png",
+            lambda: figures.r_figure(rows),
+            alt="Pearson's r of each case with its interval; the numbers are in the table above.",
+            caption="Correlation of predicted with true sSFR by case.",
+        ),
+        "prediction_picture": pages.add(
+            "predictions.png",
+            lambda: figures.prediction_figure(results),
+            alt="Predicted against true sSFR for every case.",
+            caption="Predicted against true sSFR of the test images, coloured by the density of "
+            f"points (yellow: dense). Dashed: equality.{which}",
+        ),
+        "residual_picture": pages.add(
+            "residuals.png",
+            lambda: figures.residual_figure(results),
+            alt="Histogram of the difference of the logarithms for every case.",
+            caption="Difference of the logarithms. Dashed: one standard deviation on either side "
+            "of the mean. The outermost bins hold all that lies beyond.",
+        ),
+        "case_pictures": [_case_picture(pages, result) for result in results],
+        "predicted_picture": pages.add(
+            "predicted_ssfr.png",
+            lambda: figures.predicted_figure(ssfr, results),
+            alt="Histograms of true and predicted sSFR for every case.",
+            caption="True sSFR of the whole sample (grey) and predicted sSFR of the test images "
+            "(line). A prediction that tends to the mean is narrower than the truth.",
+        ),
+        "sample_picture": pages.add(
+            "sample_ssfr.png",
+            lambda: figures.sample_figure(ssfr),
+            alt="Histogram of the sSFR of the sample.",
+            caption="sSFR of the sample; every snapshot of a galaxy counts.",
+        ),
+        "mass_picture": pages.add(
+            "sfr_mass.png",
+            lambda: figures.mass_figure(sample),
+            alt="Star formation rate against total mass of the sample.",
+            caption="Star formation rate against total mass of the subhalo, for the sample "
+            "(not the whole catalogue).",
+        ),
+        "loss_picture": pages.add(
+            "losses.png",
+            lambda: figures.loss_figure(results),
+            alt="Loss against epoch for every network.",
+            caption="Loss by epoch; one line a network.",
+        ),
+    }
+
+
+def _case_picture(pages: _Pictures, result: CaseResult) -> Picture:
+    return pages.add(
+        f"case_{result.name}.png",
+        lambda: figures.case_figure(result),
+        alt=f"Predicted against true sSFR and differences of {result.name}.",
+        caption=f"{result.name}, seed {result.shown.seed}.",
+    )
+
+
+def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
+    """Draw the contact sheets; a folder without images (copied results) does without."""
+    workspace = pages.workspace
+    if not any(workspace.images.glob("Snap*.png")):
+        return []
+    pictures = []
+    for case in (name for name in _MONTAGES if name in recipe.cases.names):
+        path = workspace.report / f"montage_{case}.png"
+        try:
+            contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)
+        except ConfigError:
+            # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
+            continue
+        words = f"Images of galaxies, case {case}, from the lowest to the highest sSFR."
+        pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
+    return pictures
+
+
+def _tables(
+    workspace: Workspace, rows: Sequence[CaseRow], sample: Table
+) -> tuple[list[Path], dict[str, Any]]:
+    folder = workspace.report / "tables"
+    paths = [folder / "cases.csv"]
+    write_table(workspace, paths[0], as_columns(rows))
+    names, lines = snapshot_rows(workspace)
+    if names:
+        paths.append(folder / "by_snapshot.csv")
+        workspace.write_text(paths[-1], workspace.by_snapshot_csv.read_text("utf-8"))
+    failures = failure_rows(workspace, set(sample["snapshot"].tolist()))
+    if failures:
+        paths.append(folder / "failures.csv")
+        columns = ("snapshot", "stage", "reason", "count", "examples")
+        write_table(
+            workspace, paths[-1], {name: [getattr(f, name) for f in failures] for name in columns}
+        )
+    for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
+        (folder / name).unlink(missing_ok=True)
+    return paths, {
+        "snapshot_names": [_heading(name) for name in names],
+        "snapshot_lines": lines,
+        "subsets": subset_rows(workspace),
+        "failures": failures[:_FAILURES_SHOWN],
+        "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
+    }
+
+
+def _heading(name: str) -> dict[str, Any]:
+    words = name.removeprefix("published_").replace("_", " ").replace("ssfr", "sSFR")
+    return {"words": words.replace("sfr", "SFR"), "published": name.startswith("published_")}
+
+
+def _words(
+    workspace: Workspace,
+    recipe: Recipe,
+    rows: Sequence[CaseRow],
+    results: Sequence[CaseResult],
+    sample: Table,
+) -> dict[str, Any]:
+    simulation = _simulation(workspace, sample)
+    trained = [row.r for row in rows if row.r is not None]
+    best = max(trained, default=None)
+    return {
+        "title": "What images of gas say about star formation",
+        "version": sfr.__version__,
+        "recipe_name": recipe.name,
+        "recipe_description": bare(recipe.description).rstrip("."),
+        "facts": _facts(simulation, recipe, rows, sample),
+        "banners": _banners(simulation, recipe, rows),
+        "verdict": verdict(rows, recipe),
+        "rows": rows,
+        "best": [row.case for row in rows if best is not None and row.r == best],
+        "heads": [
+            _head_row(result, index) for result in results for index in range(len(result.heads))
+        ],
+        "split_by": recipe.split.by,
+        "split_seed": recipe.split.seed,
+        "recipe_toml": _recipe_text(recipe),
+        "normalisation": _normalisation_text(workspace),
+    }
+
+
+def _simulation(workspace: Workspace, sample: Table) -> str:
+    """Name the simulation as the maps' files do; empty where there are none."""
+    for snapshot in sorted(set(sample["snapshot"].tolist())):
+        for path in workspace.shards(int(snapshot))[:1]:
+            return bare(str(read_shard(path, with_maps=False).attributes.get("simulation", "")))
+    return ""
+
+
+def _facts(
+    simulation: str, recipe: Recipe, rows: Sequence[CaseRow], sample: Table
+) -> list[tuple[str, str]]:
+    snapshots = sorted(set(sample["snapshot"].tolist()))
+    span = ", ".join(map(str, snapshots))
+    if len(snapshots) > 3 and snapshots[-1] - snapshots[0] == len(snapshots) - 1:
+        span = f"{snapshots[0]} to {snapshots[-1]}"
+    done = sum(row.status != "not trained" for row in rows)
+    return [
+        *([("simulation", simulation)] if simulation else []),
+        ("snapshots", span),
+        ("galaxies in the sample", str(len(set(sample["galaxy_id"].tolist())))),
+        ("galaxies and snapshots", str(len(sample["snapshot"]))),
+        ("cases trained", f"{done} of {len(rows)}"),
+        ("networks", str(sum(row.seeds for row in rows))),
+        ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
+    ]
+
+
+def _banners(simulation: str, recipe: Recipe, rows: Sequence[CaseRow]) -> list[dict[str, str]]:
+    said = []
+    if any("random" in row.weights.split(", ") for row in rows):
+        said.append(_RANDOM)
+    if "MOCK" in simulation.upper():
+        said.append(_MOCK)
+    if recipe.name == "demo":
+        said.append(_DEMO)
+    missing = [row.case for row in rows if row.status == "not trained"]
+    if missing:
+        words = (
+            f"Not trained yet: {', '.join(missing)}. Run sfr train --all-cases, then sfr report."
+        )
+        said.append(("Not complete.", words))
+    return [{"title": title, "text": text} for title, text in said]
+
+
+def _head_row(result: CaseResult, index: int) -> dict[str, Any]:
+    head = result.heads[index]
+    metrics = head.metrics
+    return {
+        "case": result.name,
+        "seed": head.seed,
+        "r": metrics.get("r"),
+        "rmse_dex": metrics.get("rmse_dex"),
+        "epochs": metrics.get("epochs", "\u2013"),
+        "epoch_used": metrics.get("epoch_used", "\u2013"),
+        "backbone": metrics.get("backbone", "\u2013"),
+        "n_dropped": metrics.get("n_dropped_zero_sfr", "\u2013"),
+        "dead": head.dead,
+    }
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    """Write the recipe as TOML, without the folders of this machine."""
+    import tomli_w
+
+    data = recipe.to_dict()
+    data.pop("simulation", None)
+    data["train"]["weights"] = PurePath(data["train"]["weights"]).name
+    data["description"] = bare(data["description"])
+    return tomli_w.dumps(data)
+
+
+def _normalisation_text(workspace: Workspace) -> str:
+    path = workspace.normalisation_json
+    if not path.is_file():
+        return ""
+    return bare(json.dumps(read_json(path), indent=2, ensure_ascii=False))

@@ -1,0 +1,271 @@
+"""Output of the frozen backbone, computed once per image and case and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import DataFormatError, DataMissingError
+from sfr.imaging.cases import Case, case_function
+from sfr.imaging.png import read_png
+from sfr.progress import Progress, silent
+from sfr.recipe import Recipe
+from sfr.train.backbone import DOWNSAMPLING, FEATURE_CHANNELS, build_backbone, weights_id
+from sfr.workspace import Workspace, digest, parse_image_name
+
+__all__ = ["BackboneInUse", "Features", "extract_features", "feature_key", "images_digest"]
+
+log = logging.getLogger(__name__)
+
+#: Images a call of the backbone; fixed, so that results do not depend on how many there are.
+BATCH: Final = 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached output of the backbone for one case.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    key : str
+        Digest of all that the content depends on.
+    array : ndarray of float32, shape (N, pixels // 32, pixels // 32, 512)
+        Mapped from the file, read-only.
+    filenames : tuple of str
+        Image of each row, by snapshot and subhalo.
+    """
+
+    path: Path
+    key: str
+    array: NDArray[np.float32]
+    filenames: tuple[str, ...]
+
+
+class BackboneInUse:
+    """The backbone of a run: identified at once, built when first needed, then kept.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The experiment.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    @cached_property
+    def weights_id(self) -> str:
+        """Identity of the weights."""
+        return weights_id(self._recipe.train.weights)
+
+    @cached_property
+    def model(self) -> Any:  # noqa: ANN401
+        """The Keras model, from image to features."""
+        return build_backbone(self._recipe.train, self._recipe.maps.pixels)
+
+
+def images_digest(workspace: Workspace, filenames: Sequence[str]) -> str:
+    """Hash names and content of images.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    filenames : sequence of str
+        Bare names; their order does not matter.
+
+    Returns
+    -------
+    str
+        sha256.
+
+    Raises
+    ------
+    DataMissingError
+        An image is not there.
+    """
+    content = hashlib.sha256()
+    for name in sorted(filenames):
+        try:
+            data = (workspace.images / name).read_bytes()
+        except FileNotFoundError as error:
+            raise DataMissingError(
+                f"image {workspace.images / name} is not there; run sfr render"
+            ) from error
+        content.update(f"{name} {len(data)}\n".encode())
+        content.update(data)
+    return content.hexdigest()
+
+
+def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
+    """Identify features before they are computed.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The experiment.
+    case : str
+        Version of the image.
+    images, weights : str
+        Results of `images_digest` and `weights_id`.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    train = recipe.train
+    return digest(
+        {
+            "case": case,
+            "cases": {"act_on": recipe.cases.act_on, "structure": recipe.cases.structure},
+            "images": images,
+            "backbone": train.backbone,
+            "weights": weights,
+            "input_scaling": train.input_scaling,
+            "precision": train.precision,
+            "pixels": recipe.maps.pixels,
+        }
+    )
+
+
+def extract_features(
+    workspace: Workspace,
+    recipe: Recipe,
+    case: str,
+    filenames: Sequence[str],
+    *,
+    backbone: BackboneInUse | None = None,
+    key: str | None = None,
+    force: bool = False,
+    on_progress: Progress = silent,
+) -> Features:
+    """Run the backbone over all images of a case, unless its output is there already.
+
+    Features of the same case with another key are removed once the new ones are whole: they are
+    a cache, of up to 1 GB a case.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder, with images.
+    recipe : Recipe
+        The experiment.
+    case : str
+        Version of the image.
+    filenames : sequence of str
+        Bare names of the images.
+    backbone : BackboneInUse or None
+        The backbone, to build it once for several cases.
+    key : str or None
+        Result of `feature_key`, where it is known already.
+    force : bool
+        Compute them even if they are there.
+    on_progress : callable
+        Hears of every batch, in images.
+
+    Returns
+    -------
+    Features
+        float32, one row an image, by snapshot and subhalo.
+
+    Raises
+    ------
+    ConfigError
+        Unknown case, or a case that the recipe defines in a way that is not available.
+    DataMissingError
+        An image or the weights are not there.
+    DataFormatError
+        An image cannot be read or is not of the recipe's size, or the weights do not fit.
+    """
+    function = case_function(case, recipe.cases)
+    backbone = backbone or BackboneInUse(recipe)
+    names = tuple(sorted(filenames, key=parse_image_name))
+    if key is None:
+        key = feature_key(
+            recipe, case, images=images_digest(workspace, names), weights=backbone.weights_id
+        )
+    path = workspace.features(case, key)
+    side = recipe.maps.pixels // DOWNSAMPLING
+    shape = (len(names), side, side, FEATURE_CHANNELS)
+    array = None if force else _open(path, shape)
+    if array is None:
+        log.info("features of %s: %d images", case, len(names))
+        images = _Images(workspace, function, names, recipe.maps.pixels)
+        with workspace.replacing(path) as temporary:
+            _write(temporary, shape, images, backbone.model, case, on_progress)
+        array = _open(path, shape)
+        if array is None:
+            raise DataFormatError(f"{path} cannot be read back; is the disk full?")
+        _remove_others(path, case)
+    else:
+        log.info("features of %s are there already", case)
+    return Features(path, key, array, names)
+
+
+@dataclass(frozen=True)
+class _Images:
+    workspace: Workspace
+    case: Case
+    names: tuple[str, ...]
+    pixels: int
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        path = self.workspace.images / name
+        image = read_png(path)
+        if image.shape != (self.pixels, self.pixels, 3):
+            raise DataFormatError(
+                f"image {path} has {image.shape[1]} x {image.shape[0]} pixels, the recipe has "
+                f"maps.pixels = {self.pixels}; render again, or train with the recipe of the images"
+            )
+        return self.case(image)
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """Map a file of features; None if it is not there or is not whole."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    if array.shape != shape or array.dtype != np.float32:
+        return None
+    return array  # type: ignore[no-any-return]
+
+
+def _write(
+    path: Path,
+    shape: tuple[int, ...],
+    images: _Images,
+    model: Any,  # noqa: ANN401
+    case: str,
+    on_progress: Progress,
+) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, shape[0], BATCH):
+            names = images.names[start : start + BATCH]
+            for place, image in enumerate(pool.map(images.read, names)):
+                batch[place] = image
+            # the last batch keeps its full length: one compiled shape, the same arithmetic
+            array[start : start + len(names)] = model.predict_on_batch(batch)[: len(names)]
+            on_progress(f"features {case}", start + len(names), shape[0])
+    array.flush()
+
+
+def _remove_others(path: Path, case: str) -> None:
+    for other in path.parent.glob(f"{case}-*.npy"):
+        if other != path:
+            log.info("features of %s with other inputs are removed: %s", case, other.name)
+            other.unlink(missing_ok=True)

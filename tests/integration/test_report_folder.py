@@ -1,0 +1,449 @@
+"""The report and contact sheets from a made-up run's folder, without a simulation or a network."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
+from sfr.imaging.png import write_png
+from sfr.recipe import load_recipe
+from sfr.report import contact_sheet as contact_sheet_module
+from sfr.report import write_report
+from sfr.report.contact_sheet import contact_sheet
+from sfr.store import FAILURES, PREDICTIONS, SAMPLE, SPLIT, Shard, write_shard, write_table
+from sfr.workspace import Workspace, image_name
+
+SCATTER = {
+    "composite": 0.30, "entropy": 0.33, "mass": 0.24, "temperature": 0.26, "gauss3": 0.31,
+    "gauss5": 0.30, "gauss10": 0.28, "structure3": 0.22, "structure5": 0.35, "structure10": 0.45,
+}  # fmt: skip
+SECRET = "/home/somebody/secret"
+
+
+def make_sample(workspace, n_galaxies, snapshots, rng):
+    rows = {name: [] for name in SAMPLE}
+    base = -11.2 + 0.45 * rng.standard_normal(n_galaxies)
+    mass = 10 ** (11.2 + 0.35 * rng.standard_normal(n_galaxies))
+    for snapshot in snapshots:
+        log_ssfr = base + 0.1 * rng.standard_normal(n_galaxies)
+        ssfr = np.where(np.arange(n_galaxies) % 17 == 3, 0.0, 10**log_ssfr)
+        for galaxy in range(n_galaxies):
+            row = dict.fromkeys(SAMPLE, 1)
+            row |= {
+                "snapshot": snapshot,
+                "subhalo_id": 1000 + 37 * galaxy,
+                "galaxy_id": galaxy,
+                "redshift": 0.012 * (99 - snapshot),
+                "total_mass_msun": float(mass[galaxy]),
+                "ssfr_per_yr": float(ssfr[galaxy]),
+                "sfr_msun_per_yr": float(ssfr[galaxy] * mass[galaxy]),
+            }
+            for name, value in row.items():
+                rows[name].append(value)
+    write_table(workspace, workspace.sample_csv, rows)
+    return {name: np.array(column) for name, column in rows.items()}
+
+
+def make_images(workspace, sample, rng, pixels):
+    y, x = np.mgrid[-1 : 1 : pixels * 1j, -1 : 1 : pixels * 1j]
+    for snapshot, subhalo_id in zip(sample["snapshot"], sample["subhalo_id"], strict=True):
+        width, turn, wind = rng.uniform(0.15, 0.5), rng.uniform(0, 6.3), rng.uniform(2, 8)
+        radius, angle = np.hypot(x, y), np.arctan2(y, x)
+        arms = 1 + 0.7 * np.cos(2 * angle + wind * radius + turn)
+        light = np.exp(-radius / width) * arms
+        noise = 0.06 * rng.random((pixels, pixels))
+        colours = [np.exp(-radius / 0.6) * 0.6 + noise, light + noise, 0.3 * arms * (radius < 0.8)]
+        image = (255 * np.clip(np.stack(colours, -1), 0, 1)).astype(np.uint8)
+        write_png(workspace, workspace.image(int(snapshot), int(subhalo_id)), image)
+
+
+def make_split(workspace, sample, rng, n_test):
+    names = [
+        image_name(int(s), int(i))
+        for s, i in zip(sample["snapshot"], sample["subhalo_id"], strict=True)
+    ]
+    subset = np.array(["train"] * len(names), dtype="U10")
+    candidates = np.flatnonzero(sample["ssfr_per_yr"] > 0)
+    subset[rng.permutation(candidates)[:n_test]] = "test"
+    columns = (names, subset, [str(g) for g in sample["galaxy_id"]], 0 * sample["snapshot"])
+    table = dict(zip(SPLIT, (*columns, 0 * sample["snapshot"]), strict=True))
+    write_table(workspace, workspace.split_csv, table)
+    return np.array(names), subset
+
+
+def make_head(workspace, case, seed, table, *, weights="random", dead=False):
+    """Write what `sfr train` leaves of one network."""
+    folder = workspace.head(case, seed)
+    write_table(workspace, folder / "predictions.csv", table)
+    test = table["subset"] == "test"
+    truth, prediction = table["truth"][test], table["prediction"][test]
+    difference = prediction - truth
+    some = not dead and len(truth) >= 3
+    median = np.median(difference)
+    metrics = {
+        "r": float(np.corrcoef(truth, prediction)[0, 1]) if some else None,
+        "spearman": 0.5 if some else None,
+        "r2": float(1 - np.mean(difference**2) / np.var(truth)) if len(truth) > 1 else None,
+        "rmse_dex": float(np.sqrt(np.mean(difference**2))),
+        "bias": float(difference.mean()),
+        "nmad": float(1.4826 * np.median(np.abs(difference - median))),
+        "outlier_fraction": 0.0625,
+        "n": len(truth),
+        "dead": dead,
+        "weights": weights,
+        "seed": seed,
+        "case": case,
+        "n_train": int((table["subset"] == "train").sum()),
+        "n_validation": 0,
+        "n_dropped_zero_sfr": 4,
+        "epochs": 60,
+        "backbone": "VGG16",
+        "recipe": "demo",
+    }
+    workspace.write_json(folder / "metrics.json", metrics)
+    np.save(folder / "YValues.npy", np.stack([truth, prediction]))
+    epoch = np.arange(1, 61)
+    loss = 0.2 + 4 * np.exp(-epoch / 8.0) * (1 + 0.1 * np.sin(epoch * (seed + 1)))
+    history = {"epoch": epoch, "loss": loss, "validation_loss": np.full(60, np.nan)}
+    write_table(workspace, folder / "history.csv", history)
+
+
+def make_predictions(sample, names, subset, scatter, rng, *, dead=False):
+    forming = sample["ssfr_per_yr"] > 0
+    truth = np.log10(1e15 * sample["ssfr_per_yr"][forming])
+    prediction = truth.mean() + 0.8 * (truth - truth.mean())
+    prediction += scatter * rng.standard_normal(truth.size)
+    columns = {
+        "filename": names[forming],
+        "snapshot": sample["snapshot"][forming],
+        "subhalo_id": sample["subhalo_id"][forming],
+        "galaxy_id": sample["galaxy_id"][forming],
+        "subset": subset[forming],
+        "truth": truth,
+        "prediction": np.zeros_like(truth) if dead else prediction,
+    }
+    assert set(columns) == set(PREDICTIONS)
+    return columns
+
+
+def make_folder(
+    root,
+    *,
+    cases=tuple(SCATTER),
+    seeds=1,
+    dead=(),
+    n_galaxies=40,
+    snapshots=(97, 98, 99),
+    n_test=30,
+    weights="random",
+    pixels=32,
+    images=True,
+):
+    """Make a run's folder as the steps before the report leave it."""
+    rng = np.random.default_rng(5)
+    workspace = Workspace(root)
+    sample = make_sample(workspace, n_galaxies, snapshots, rng)
+    names, subset = make_split(workspace, sample, rng, n_test)
+    if images:
+        make_images(workspace, sample, rng, pixels)
+    for case in cases:
+        for seed in range(seeds):
+            gone = (case, seed) in dead
+            table = make_predictions(sample, names, subset, SCATTER[case], rng, dead=gone)
+            make_head(workspace, case, seed, table, weights=weights, dead=gone)
+    write_table(
+        workspace,
+        workspace.by_snapshot_csv,
+        {
+            "snapshot": list(snapshots), "redshift": [0.0213, 0.009, 0.0][-len(snapshots) :],
+            "n": [n_galaxies] * len(snapshots), "mean_ssfr": [5.684e-12] * len(snapshots),
+            "published_n": [713] * len(snapshots),
+            "published_mean_ssfr": [None] * len(snapshots),
+        },
+    )  # fmt: skip
+    reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
+    failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
+    write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
+    workspace.write_json(workspace.normalisation_json, {"maximum": {"mass": 0.0156}})
+    return workspace
+
+
+@pytest.fixture
+def demo():
+    return load_recipe("demo")
+
+
+@pytest.fixture
+def small(tmp_path, demo):
+    """A folder with two cases of one seed."""
+    return make_folder(tmp_path / "run", cases=("composite", "mass"), n_galaxies=12, n_test=9)
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A folder with one case and no images, so no contact sheets are drawn."""
+    return make_folder(tmp_path / "run", cases=("mass",), n_galaxies=9, n_test=6, images=False)
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def page_of(summary):
+    return summary.index.read_text("utf-8")
+
+
+def cases_of(summary):
+    with (summary.index.parent / "tables" / "cases.csv").open(newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def test_report_of_all_cases_links_only_to_files_beside_it(tmp_path, demo):
+    workspace = make_folder(tmp_path / "run", seeds=2, dead={("entropy", 0), ("entropy", 1)})
+    seen = []
+    summary = write_report(
+        workspace, demo, on_progress=lambda label, done, total: seen.append((label, done, total))
+    )
+    page = page_of(summary)
+    links = set(re.findall(r'(?:src|href)="([^"#]+)"', page))
+    assert links >= {path.name for path in summary.figures}
+    assert all((workspace.report / link).is_file() for link in links)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert summary.n_cases == 10
+    assert summary.missing == ()
+    assert seen[-1] == ("figures", len(summary.figures), len(summary.figures))
+    assert set(cases_of(summary)) == set(SCATTER)
+    for name in ("montage_structure3.png", "case_gauss10.png", "predictions.png", "losses.png"):
+        assert (workspace.report / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_of_the_same_folder_has_the_same_bytes_and_no_paths(small, demo, monkeypatch):
+    recipe = demo.with_fields("train", weights=f"{SECRET}/vgg16.h5")
+    recipe = recipe.with_fields("cases", names=["composite", "mass"])
+    write_report(small, recipe)
+    first = contents(small.report)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    write_report(small, recipe)
+    assert contents(small.report) == first
+    everything = b"".join(path.read_bytes() for path in small.report.rglob("*") if path.is_file())
+    assert b"somebody" not in everything
+    assert str(small.root).encode() not in everything
+    assert b"Software" not in everything
+    assert b"vgg16.h5" in everything
+
+
+def test_report_says_what_is_not_trained_and_removes_pictures_of_other_cases(quick, demo):
+    quick.report.mkdir()
+    for name in ("case_gauss3.png", "mine.png"):
+        (quick.report / name).write_bytes(b"old")
+    summary = write_report(quick, demo)
+    assert summary.missing == tuple(name for name in SCATTER if name != "mass")
+    assert "Not trained yet: composite, entropy" in page_of(summary)
+    assert not (quick.report / "case_gauss3.png").exists()
+    assert (quick.report / "mine.png").exists()
+    row = cases_of(summary)["gauss3"]
+    assert (row["status"], row["r"], row["rmse_dex"]) == ("not trained", "", "")
+
+
+def test_report_without_a_trained_case_names_the_command(tmp_path, demo):
+    workspace = make_folder(tmp_path / "run", cases=(), n_galaxies=4, n_test=1)
+    with pytest.raises(DataMissingError, match="sfr train --all-cases"):
+        write_report(workspace, demo)
+    assert not workspace.report.exists()
+
+
+@pytest.mark.parametrize("n_test", [1, 2, 3, 4])
+def test_report_of_few_test_images_has_no_nan(tmp_path, demo, n_test):
+    workspace = make_folder(
+        tmp_path / "run",
+        cases=("mass",),
+        n_galaxies=6,
+        snapshots=(99,),
+        n_test=n_test,
+        images=False,
+    )
+    summary = write_report(workspace, demo)
+    assert not re.search(r"\bnan\b", page_of(summary), re.IGNORECASE)
+    assert (cases_of(summary)["mass"]["r"] == "") == (n_test < 3)
+
+
+def test_report_of_dead_heads_only_says_dead(tmp_path, demo):
+    dead = {(case, 0) for case in ("composite", "mass", "gauss3")}
+    workspace = make_folder(
+        tmp_path / "run",
+        cases=("composite", "mass", "gauss3"),
+        dead=dead,
+        n_galaxies=9,
+        n_test=6,
+        images=False,
+    )
+    summary = write_report(workspace, demo)
+    assert "dead" in summary.headline
+    assert cases_of(summary)["mass"]["status"] == "dead"
+    assert '<td class="word">dead</td>' in page_of(summary)
+    assert not re.search(r"\bnan\b", page_of(summary), re.IGNORECASE)
+
+
+def test_report_shows_the_first_seed_that_is_alive_and_averages_without_the_dead(tmp_path, demo):
+    workspace = make_folder(
+        tmp_path / "run",
+        cases=("mass",),
+        seeds=3,
+        dead={("mass", 0)},
+        n_galaxies=12,
+        n_test=9,
+        images=False,
+    )
+    summary = write_report(workspace, demo)
+    r = [
+        json.loads((workspace.head("mass", seed) / "metrics.json").read_text())["r"]
+        for seed in (1, 2)
+    ]
+    row = cases_of(summary)["mass"]
+    assert float(row["r"]) == pytest.approx(np.mean(r))
+    assert (row["seeds"], row["dead"]) == ("3", "1")
+    assert "mass, seed 1." in page_of(summary)
+
+
+@pytest.mark.parametrize(
+    ("weights", "recipe", "expected"),
+    [
+        ("random", "thesis", ["Random backbone weights"]),
+        ("imagenet", "thesis", []),
+        ("imagenet", "demo", ["Demonstration recipe"]),
+    ],
+)
+def test_report_warns_of_what_is_no_science(tmp_path, weights, recipe, expected):
+    workspace = make_folder(
+        tmp_path / "run", cases=("mass",), n_galaxies=5, n_test=3, weights=weights, images=False
+    )
+    experiment = load_recipe(recipe).with_fields("cases", names=["mass"])
+    page = page_of(write_report(workspace, experiment))
+    assert re.findall(r'role="note"><strong>([^<]+)\.</strong>', page) == expected
+    assert 'id="images"' not in page
+
+
+def test_report_warns_of_a_mock_simulation(quick, demo):
+    shard = Shard(
+        np.zeros((0, 3, 8, 8), np.float32), {}, {}, {"simulation": "L35n2000MOCK40_physical_1"}
+    )
+    write_shard(quick, quick.shard(98, 0), shard)
+    page = page_of(write_report(quick, demo))
+    assert "<strong>Mock simulation.</strong>" in page
+    assert "<dd>L35n2000MOCK40_physical_1</dd>" in page
+
+
+def test_report_leaves_out_montages_that_cannot_be_drawn_for_the_recipe(small):
+    recipe = load_recipe("corrected")
+    names = [path.name for path in write_report(small, recipe).figures]
+    assert [name for name in names if name.startswith("montage")] == ["montage_composite.png"]
+
+
+def test_report_escapes_what_it_did_not_write(quick, demo):
+    failures = {"subhalo_id": [1], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
+    write_table(quick, quick.failures_csv(99), failures)
+    page = page_of(write_report(quick, demo))
+    assert "&lt;b&gt;bad&lt;/b&gt; &amp; worse" in page
+
+
+def test_report_ignores_the_users_matplotlib_settings_and_leaves_them(quick, demo):
+    import matplotlib as mpl
+
+    write_report(quick, demo)
+    first = contents(quick.report)
+    with mpl.rc_context({"font.size": 23, "axes.grid": True, "savefig.transparent": True}):
+        write_report(quick, demo)
+        assert mpl.rcParams["font.size"] == 23
+    assert contents(quick.report) == first
+
+
+# -- contact sheets ----------------------------------------------------------------------------
+
+
+def drawn_labels(monkeypatch):
+    """Record the labels of the tiles in place of drawing them."""
+    labels = []
+
+    def sheet(tiles, *_):
+        labels.extend(label for _, label in tiles)
+        return b"png"
+
+    monkeypatch.setattr(contact_sheet_module, "_sheet", sheet)
+    return labels
+
+
+def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_path):
+    elsewhere = tmp_path / "other" / "sheet.png"
+    assert contact_sheet(small, demo, path=elsewhere, case="structure3", count=5) == elsewhere
+    assert os.listdir(elsewhere.parent) == ["sheet.png"]  # noqa: PTH208
+    inside = contact_sheet(small, demo, rows=1, columns=2)
+    assert inside == small.root / "show-composite.png"
+    assert inside.read_bytes().startswith(b"\x89PNG")
+
+
+def test_contact_sheet_spreads_over_ssfr_and_takes_each_galaxy_once(small, demo, monkeypatch):
+    labels = drawn_labels(monkeypatch)
+    contact_sheet(small, demo, count=8)
+    ids = [label.split()[1] for label in labels]
+    assert len(set(ids)) == 8
+    assert labels[0].endswith("SFR = 0")
+    values = [float(label.split("=")[1].replace("\u2212", "-")) for label in labels[1:]]
+    assert values == sorted(values)
+
+
+def test_contact_sheet_shows_all_when_there_are_few(small, demo, monkeypatch):
+    labels = drawn_labels(monkeypatch)
+    contact_sheet(small, demo, count=1000)
+    assert len(labels) == len(set(labels)) == 36
+
+
+@pytest.mark.parametrize("order", ["ssfr", "random", "id"])
+def test_contact_sheet_of_a_subset_shows_only_its_images(small, demo, monkeypatch, order):
+    labels = drawn_labels(monkeypatch)
+    contact_sheet(small, demo, count=1000, subset="test", order=order)
+    assert len(labels) == 9
+
+
+def test_contact_sheet_order_random_depends_on_the_seed_only(small, demo, monkeypatch):
+    sheets = []
+    for seed in (1, 1, 2):
+        labels = drawn_labels(monkeypatch)
+        contact_sheet(small, demo, count=6, order="random", seed=seed)
+        sheets.append(labels)
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_contact_sheet_without_images_names_the_command(tmp_path, demo):
+    workspace = make_folder(tmp_path / "run", cases=(), n_galaxies=3, n_test=1, images=False)
+    with pytest.raises(DataMissingError, match="sfr render"):
+        contact_sheet(workspace, demo)
+
+
+@pytest.mark.parametrize("choice", [{"subset": "validation"}, {"snapshots": [12]}])
+def test_contact_sheet_of_nothing_says_what_was_asked(small, demo, choice):
+    with pytest.raises(EmptySelectionError, match=next(iter(choice))):
+        contact_sheet(small, demo, **choice)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"rows": 0}, RangeError),
+        ({"count": 0}, RangeError),
+        ({"order": "colour"}, RangeError),
+        ({"case": "blur"}, ConfigError),
+    ],
+)
+def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
+    with pytest.raises(error, match=str(next(iter(options.values())))):
+        contact_sheet(small, demo, **options)

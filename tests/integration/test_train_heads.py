@@ -1,0 +1,438 @@
+"""Training from tables and images to predictions, in small folders of synthetic galaxies."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from sfr.errors import (
+    ConfigError,
+    DataFormatError,
+    DataMissingError,
+    EmptySelectionError,
+    TrainingError,
+)
+from sfr.imaging.png import read_png, write_png
+from sfr.recipe import load_recipe
+from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.train import fit as fit_module
+from sfr.train.backbone import build_backbone
+from sfr.train.evaluate import case_table, metrics
+from sfr.train.features import extract_features
+from sfr.train.fit import train_case, train_cases
+from sfr.train.head import build_head, build_network
+from sfr.train.keras_import import load_keras
+from sfr.train.loop import Trainer
+from sfr.workspace import Workspace, image_name
+
+PIXELS = 32
+N = 12
+
+
+def recipe(**train):
+    # two small layers: most of a test's time goes into compiling
+    settings = {
+        "epochs": 3,
+        "batch_size": 4,
+        "dense_units": (16, 8),
+        "learning_rate": 1e-3,
+        **train,
+    }
+    return load_recipe("demo").with_fields("maps", pixels=PIXELS).with_fields("train", **settings)
+
+
+def write_run(root, n=N, *, pixels=PIXELS, subset=None, ssfr=None):
+    """A run's folder in which the brightness of an image follows its label."""
+    workspace, rng = Workspace(root), np.random.default_rng(3)
+    ssfr = 10 ** rng.uniform(-12.5, -10, n) if ssfr is None else np.asarray(ssfr)
+    sample = {name: np.zeros(n, int if kind is int else float) for name, kind in SAMPLE.items()}
+    sample["snapshot"] = np.where(np.arange(n) % 2, 99, 98)
+    sample["subhalo_id"] = np.arange(n)[::-1] * 7
+    sample["galaxy_id"] = np.arange(n) + 1000
+    sample["ssfr_per_yr"] = ssfr
+    write_table(workspace, workspace.sample_csv, sample)
+    pairs = zip(sample["snapshot"].tolist(), sample["subhalo_id"].tolist(), strict=True)
+    names = [image_name(*pair) for pair in pairs]
+    write_split(workspace, names, subset)
+    brightness = 60 * np.log10(np.maximum(ssfr, 1e-13) * 1e13)
+    for name, level in zip(names, brightness, strict=True):
+        image = rng.normal(40 + level, 20, (pixels, pixels, 3))
+        write_png(workspace, workspace.images / name, image.clip(0, 255).astype(np.uint8))
+    return workspace
+
+
+def write_split(workspace, names, subset=None):
+    n = len(names)
+    if subset is None:
+        subset = ["test" if i % 4 == 0 else "train" for i in range(n)]
+    columns = {
+        "filename": names,
+        "subset": subset,
+        "group": names,
+        "fold": [0] * n,
+        "seed": [0] * n,
+    }
+    write_table(workspace, workspace.split_csv, {name: columns[name] for name in SPLIT})
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _small_outputs(request, monkeypatch):
+    """Leave out the 60 MB of the whole network where a test is not about it."""
+    if "whole_network" not in request.keywords and "whole_network" not in request.fixturenames:
+        monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
+
+
+@pytest.fixture
+def whole_network():
+    """Save the network of seed 0, as users have it."""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+# -- the same network, cached or not -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaling", ["raw", "backbone"])
+def test_head_on_cache_and_full_frozen_network_have_the_same_losses(workspace, scaling):
+    settings = recipe(input_scaling=scaling, batch_size=5, dense_units=(64, 128, 256, 512, 256))
+    summary = train_case(workspace, settings, "composite")
+    predictions = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
+    history = np.loadtxt(
+        workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
+    )
+
+    backbone = build_backbone(settings.train, PIXELS)
+    before = [np.array(w) for w in backbone.get_weights()]
+    head = build_head(settings.train, (1, 1, 512))
+    trainer = Trainer(settings.train, head, build_network(backbone, head))
+    names = predictions["filename"].tolist()
+    images = np.stack([read_png(workspace.images / name) for name in names])
+    training = np.flatnonzero(predictions["subset"] == "train")
+    none = np.zeros(0, np.int64)
+    full = trainer.fit(images, predictions["truth"], training=training, validation=none, seed=0)
+
+    np.testing.assert_allclose(full.loss, history, rtol=1e-5)
+    np.testing.assert_allclose(trainer.predict(images), predictions["prediction"], rtol=1e-5)
+    for a, b in zip(before, backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert summary.results[0].metrics["epochs"] == len(history) == 3
+
+
+def test_features_do_not_depend_on_the_other_images(workspace):
+    names = [path.name for path in workspace.images.glob("*.png")]
+    everything = extract_features(workspace, recipe(), "gauss3", names)
+    array = np.array(everything.array)
+    few = extract_features(workspace, recipe(), "gauss3", everything.filenames[5:8])
+    np.testing.assert_array_equal(few.array, array[5:8])
+    assert few.key != everything.key
+    assert not everything.path.exists(), "features of other inputs are removed"
+
+
+# -- outputs -----------------------------------------------------------------------------------
+
+
+def test_head_leaves_the_files_of_the_design(workspace, capfd):
+    summary = train_cases(workspace, recipe(seeds=2), ["mass", "composite", "mass"])
+    assert capfd.readouterr().out == ""
+    assert [(r.case, r.seed, r.status) for r in summary.results] == [
+        ("mass", 0, "trained"),
+        ("mass", 1, "trained"),
+        ("composite", 0, "trained"),
+        ("composite", 1, "trained"),
+    ]
+    folder = workspace.head("mass", 1)
+    assert set(content(folder)) == {
+        "head.weights.h5",
+        "history.csv",
+        "predictions.csv",
+        "YValues.npy",
+        "metrics.json",
+    }
+    table = read_table(folder / "predictions.csv", PREDICTIONS)
+    order = list(zip(table["snapshot"].tolist(), table["subhalo_id"].tolist(), strict=True))
+    assert order == sorted(order)
+    sample = read_table(workspace.sample_csv, SAMPLE)
+    label = dict(zip(sample["galaxy_id"].tolist(), np.log10(1e15 * sample["ssfr_per_yr"])))  # noqa: B905
+    assert table["truth"].tolist() == [label[i] for i in table["galaxy_id"].tolist()]
+
+    test = table["subset"] == "test"
+    values = np.load(folder / "YValues.npy")
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, [table["truth"][test], table["prediction"][test]])
+    stored = json.loads((folder / "metrics.json").read_text())
+    for name, value in metrics(*values).items():
+        assert stored[name] == value
+    assert (stored["n"], stored["n_train"], stored["weights"]) == (3, 9, "random")
+    assert (folder / "history.csv").read_text().splitlines()[0] == "epoch,loss,validation_loss"
+    assert (folder / "history.csv").read_text().splitlines()[1].endswith(",")
+    assert [row["case"] for row in case_table(workspace, ["composite"])] == ["composite", "mass"]
+
+
+def test_saved_network_predicts_from_images(workspace, whole_network, tmp_path):
+    keras = load_keras()
+    settings = recipe(seeds=2, input_scaling="backbone", learning_rate=1e-4)
+    train_case(workspace, settings, "entropy")
+    assert not (workspace.head("entropy", 1) / "model.keras").exists()
+    model = keras.saving.load_model(workspace.head("entropy", 0) / "model.keras")
+    table = read_table(workspace.head("entropy", 0) / "predictions.csv", PREDICTIONS)
+    images = [read_png(workspace.images / name) for name in table["filename"].tolist()]
+    images = np.stack([np.repeat(image[..., :1], 3, axis=2) for image in images])
+    found = model.predict_on_batch(images)[:, 0]
+    np.testing.assert_allclose(found, table["prediction"], rtol=1e-5)
+
+    old = (workspace.head("entropy", 0) / "model.keras").read_bytes()
+    (workspace.head("entropy", 0) / "model.keras").unlink()
+    again = train_case(workspace, settings, "entropy", save_models=True)
+    assert [(r.status, r.reason) for r in again.results] == [
+        ("current", ""),
+        ("current", ""),
+    ]
+    assert (workspace.head("entropy", 0) / "model.keras").read_bytes() == old
+    assert (workspace.head("entropy", 1) / "model.keras").is_file()
+    shutil.rmtree(workspace.root)
+
+
+def test_validation_rows_have_a_loss_and_can_choose_the_epoch(tmp_path):
+    subset = ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    workspace = write_run(tmp_path, subset=subset)
+    settings = recipe(epochs=8, learning_rate=0.02, predict_from="best_validation")
+    stored = train_case(workspace, settings, "composite").results[0].metrics
+    history = np.loadtxt(workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1)
+    assert stored["n_validation"] == 3
+    assert stored["epoch_used"] == 1 + int(np.argmin(history[:, 2]))
+    table = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
+    rows = table["subset"] == "validation"
+    loss = np.mean((table["truth"][rows] - table["prediction"][rows]) ** 2)
+    assert loss == pytest.approx(history[:, 2].min(), rel=1e-12)
+
+
+def test_best_training_epoch_is_that_of_the_lowest_loss(workspace):
+    settings = recipe(epochs=6, learning_rate=0.05, predict_from="best_training")
+    stored = train_case(workspace, settings, "composite").results[0].metrics
+    loss = np.loadtxt(
+        workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
+    )
+    assert stored["epoch_used"] == 1 + int(np.argmin(loss))
+
+
+def test_network_learns_brightness(tmp_path):
+    workspace = write_run(tmp_path, 40)
+    settings = recipe(epochs=40, seeds=2)
+    found = [result.metrics["r"] for result in train_case(workspace, settings, "composite").results]
+    assert max(r or 0.0 for r in found) > 0.8
+
+
+# -- dead heads and failures -------------------------------------------------------------------
+
+
+def test_dead_head_is_reported_as_dead(tmp_path, caplog):
+    # labels and the first output lie below 0, where a ReLU output has no gradient
+    workspace = write_run(tmp_path, ssfr=np.logspace(-19, -18, N))
+    settings = recipe(output="relu", output_bias="mean_label")
+    summary = train_case(workspace, settings, "composite")
+    stored = json.loads((workspace.head("composite", 0) / "metrics.json").read_text())
+    assert stored["dead"] is True
+    assert stored["r"] is None
+    assert stored["spearman"] is None
+    assert stored["rmse_dex"] > 3
+    assert [result.seed for result in summary.dead] == [0]
+    assert "dead" in caplog.text
+    row = case_table(workspace)[0]
+    assert (row["dead"], row["r"]) == (1, None)
+
+
+def test_loss_that_is_not_finite_is_a_failure_of_its_head(workspace):
+    settings = recipe(optimizer="sgd", learning_rate=1e30)
+    summary = train_cases(workspace, settings, ["composite", "mass"])
+    assert [r.status for r in summary.failures] == ["failed", "failed"]
+    assert all("learning_rate" in r.reason for r in summary.failures)
+    assert workspace.trained() == []
+
+
+# -- once, again, and what changes -------------------------------------------------------------
+
+
+def test_reruns_and_other_orders_give_the_same_bytes(tmp_path, whole_network):
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    train_cases(first, recipe(), ["composite", "structure3"])
+    train_cases(second, recipe(), ["structure3"])
+    a, b = (content(w.head("structure3", 0)) for w in (first, second))
+    assert set(a) == {*b} >= {"model.keras", "head.weights.h5", "predictions.csv"}
+    assert [name for name in a if a[name] != b[name]] == []
+    shutil.rmtree(tmp_path)
+
+
+def test_current_heads_are_skipped_without_keras(workspace, monkeypatch):
+    first = train_case(workspace, recipe(), "composite")
+    before = content(workspace.head("composite", 0))
+
+    def fail():
+        raise TrainingError("Keras is not needed here")
+
+    for module in ("backbone", "head", "loop"):
+        monkeypatch.setattr(f"sfr.train.{module}.load_keras", fail)
+    again = train_case(workspace, recipe(), "composite")
+    assert [(r.status, r.reason) for r in again.results] == [("current", "")]
+    assert again.results[0].metrics == first.results[0].metrics
+    assert again.fingerprint == first.fingerprint
+    assert content(workspace.head("composite", 0)) == before
+
+
+def test_more_seeds_leave_the_earlier_ones(workspace):
+    train_case(workspace, recipe(), "composite")
+    again = train_case(workspace, recipe(seeds=2), "composite")
+    assert [r.status for r in again.results] == ["current", "trained"]
+    assert len({r.metrics["rmse_dex"] for r in again.results}) == 2
+
+
+def test_forced_training_repeats_everything(workspace):
+    train_case(workspace, recipe(), "composite")
+    (result,) = train_case(workspace, recipe(), "composite", force=True).results
+    assert (result.status, result.reason) == ("trained", "forced")
+
+
+@pytest.mark.parametrize("what", ["setting", "image", "label", "split"])
+def test_changed_inputs_are_trained_again(workspace, what):
+    train_case(workspace, recipe(seeds=2), "composite")
+    settings = recipe()
+    names = sorted(path.name for path in workspace.images.glob("*.png"))
+    if what == "setting":
+        settings = recipe(dropout=0.1)
+    elif what == "image":
+        image = read_png(workspace.images / names[0])
+        write_png(workspace, workspace.images / names[0], 255 - image)
+    elif what == "label":
+        table = read_table(workspace.sample_csv, SAMPLE)
+        table["ssfr_per_yr"][0] *= 2
+        write_table(workspace, workspace.sample_csv, table)
+    else:
+        write_split(workspace, names, ["test"] * 3 + ["train"] * (N - 3))
+    (result,) = train_case(workspace, settings, "composite").results
+    assert (result.status, result.reason) == ("trained", "settings or inputs changed")
+    assert workspace.trained() == [("composite", 0)], "seed 1 has other inputs and no longer counts"
+
+
+def test_interrupted_training_leaves_whole_heads_only(workspace):
+    def stop(label, done, total):
+        if label == "training mass seed 0" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_cases(workspace, recipe(), ["composite", "mass"], on_progress=stop)
+    assert workspace.trained() == [("composite", 0)]
+    assert not (workspace.root / ".tmp").exists() or not list((workspace.root / ".tmp").iterdir())
+    again = train_cases(workspace, recipe(), ["composite", "mass"])
+    assert [r.status for r in again.results] == ["current", "trained"]
+
+
+def test_interrupted_features_leave_no_file(workspace):
+    def stop(label, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_case(workspace, recipe(), "composite", on_progress=stop)
+    assert list(workspace.root.glob("features/*")) == []
+
+
+# -- rows and errors ---------------------------------------------------------------------------
+
+
+def test_zeros_and_missing_images_are_left_out_and_counted(tmp_path, caplog):
+    ssfr = np.logspace(-11, -10, N)
+    ssfr[[0, 1, 4]] = 0.0  # test, training, test
+    workspace = write_run(tmp_path, ssfr=ssfr)
+    next(iter(workspace.images.glob("Snap99ID0.png"))).unlink()
+    summary = train_case(workspace, recipe(), "composite")
+    assert (summary.n_dropped_zero_sfr, summary.n_missing_images) == (3, 1)
+    stored = summary.results[0].metrics
+    assert (stored["n"], stored["n_train"]) == (1, 7)
+    assert stored["n_dropped_zero_sfr"] == 3
+    assert (stored["r"], stored["dead"]) == (None, False)
+    table = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
+    assert len(table["truth"]) == N - 4
+    assert "1 images of the split are not there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("split.csv", "sfr split"), ("sample.csv", "sfr select"), ("images", "sfr render")],
+)
+def test_missing_inputs_name_the_command(workspace, path, command):
+    target = workspace.root / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    with pytest.raises(DataMissingError, match=command):
+        train_case(workspace, recipe(), "composite")
+
+
+@pytest.mark.parametrize("subset", ["train", "test"])
+def test_nothing_left_to_train_or_test_raises(tmp_path, subset):
+    workspace = write_run(tmp_path, subset=[subset] * N)
+    other = {"train": "test", "test": "train"}[subset]
+    with pytest.raises(EmptySelectionError, match=f"no {other} image"):
+        train_case(workspace, recipe(), "composite")
+
+
+@pytest.mark.parametrize("cases", [[], ["composit"], ["gauss0"]])
+def test_unknown_case_raises_before_anything_is_trained(workspace, cases):
+    with pytest.raises(ConfigError, match="case"):
+        train_cases(workspace, recipe(), ["composite", *cases] if cases else [])
+    assert workspace.trained() == []
+
+
+def test_case_variants_that_are_not_built_raise(workspace):
+    settings = recipe().with_fields("cases", structure="centred")
+    with pytest.raises(ConfigError, match=r"cases\.structure"):
+        train_case(workspace, settings, "structure3")
+    with pytest.raises(ConfigError, match=r"cases\.act_on"):
+        train_case(workspace, settings.with_fields("cases", act_on="maps"), "gauss3")
+
+
+def test_best_validation_needs_a_validation_subset(workspace):
+    with pytest.raises(ConfigError, match="validation_fraction"):
+        train_case(workspace, recipe(predict_from="best_validation"), "composite")
+
+
+def test_images_of_another_size_raise(tmp_path):
+    workspace = write_run(tmp_path, pixels=40)
+    with pytest.raises(DataFormatError, match=r"40 x 40 pixels.*maps\.pixels = 32"):
+        train_case(workspace, recipe(), "composite")
+
+
+def test_missing_weights_file_raises(workspace, tmp_path):
+    with pytest.raises(DataMissingError, match=r"none\.h5"):
+        train_case(workspace, recipe(weights=str(tmp_path / "none.h5")), "composite")
+
+
+def test_damaged_features_are_computed_again(workspace):
+    names = [path.name for path in workspace.images.glob("*.png")]
+    first = extract_features(workspace, recipe(), "mass", names)
+    wanted = np.array(first.array)
+    first.path.write_bytes(first.path.read_bytes()[:1000])
+    np.testing.assert_array_equal(
+        extract_features(workspace, recipe(), "mass", names).array, wanted
+    )
+
+
+@pytest.mark.parametrize("problem", ["unknown image", "twice", "subset", "negative"])
+def test_tables_that_do_not_fit_raise(workspace, problem):
+    names = sorted(path.name for path in workspace.images.glob("*.png"))
+    if problem == "unknown image":
+        write_split(workspace, [*names, "Snap1ID1.png"])
+    elif problem == "twice":
+        write_split(workspace, [*names, names[0]])
+    elif problem == "subset":
+        write_split(workspace, names, ["trainig"] * N)
+    else:
+        table = read_table(workspace.sample_csv, SAMPLE)
+        table["ssfr_per_yr"][3] = -1.0
+        write_table(workspace, workspace.sample_csv, table)
+    with pytest.raises(DataFormatError, match="--force"):
+        train_case(workspace, recipe(), "composite")

@@ -1,0 +1,88 @@
+"""Maps as figures, and the parts that choose scales and colours."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm
+from PIL import Image
+
+from sfr.errors import ShapeError
+from sfr.report.figures import _scale, map_figure
+from sfr.report.style import density
+
+NAMES, UNITS = ["entropy", "mass", "temperature"], ["keV cm^2", "1e10 Msun/h", "log10 K"]
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(1)
+    stack = rng.lognormal(0, 2, (3, 16, 16))
+    stack[0, :4] = 0
+    stack[1, 3, 3] = np.nan
+    stack[2] = np.log10(stack[2])
+    return stack.astype(np.float32)
+
+
+def read(path):
+    return np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB"))
+
+
+def test_map_figure_adds_a_panel_for_the_composite(tmp_path, maps):
+    plain, with_rgb = tmp_path / "plain", tmp_path / "rgb"
+    map_figure(plain, maps, NAMES, UNITS, 60.0, "cutout")
+    rgb = np.full((16, 16, 3), (10, 200, 30), np.uint8)
+    map_figure(with_rgb, maps, NAMES, UNITS, 60.0, "cutout", rgb=rgb)
+    assert read(with_rgb).shape[1] > 1.2 * read(plain).shape[1]
+    assert (read(with_rgb) == (10, 200, 30)).all(axis=-1).any()
+
+
+def test_map_figure_puts_y_upwards(tmp_path):
+    stack = np.ones((1, 16, 16))
+    stack[0, 12:, :4] = 100.0
+    map_figure(tmp_path / "a", stack, ["mass"], ["Msun"], 60.0)
+    picture = read(tmp_path / "a").astype(int)
+    yellow = np.argwhere(np.abs(picture - (253, 231, 37)).sum(-1) < 30)
+    others = np.argwhere(np.abs(picture - (240, 249, 33)).sum(-1) < 30)
+    found = yellow if len(yellow) > len(others) else others
+    frame = found[found[:, 1] < picture.shape[1] / 2]
+    assert np.median(frame[:, 0]) < picture.shape[0] / 2
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, 3.0, -2.0])
+def test_map_figure_of_one_value(tmp_path, value):
+    map_figure(tmp_path / "a", np.full((1, 8, 8), value), ["mass"], ["Msun"], 60.0, "flat")
+    assert read(tmp_path / "a").size > 0
+
+
+def test_map_figure_of_the_same_maps_has_the_same_bytes(tmp_path, maps):
+    for name in "ab":
+        map_figure(tmp_path / name, maps, NAMES, UNITS, 60.0, bin_scale=0.99)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_map_figure_refuses_wrong_shapes(tmp_path, maps):
+    with pytest.raises(ShapeError, match="maps"):
+        map_figure(tmp_path / "a", maps[0], NAMES, UNITS, 60.0)
+    with pytest.raises(ShapeError, match="names"):
+        map_figure(tmp_path / "a", maps, NAMES[:2], UNITS, 60.0)
+    assert not (tmp_path / "a").exists()
+
+
+def test_scale_is_logarithmic_only_for_positive_wide_ranges():
+    wide = np.geomspace(1e-3, 1e3, 100)
+    assert isinstance(_scale(wide), LogNorm)
+    assert not isinstance(_scale(np.linspace(3.8, 7.0, 100)), LogNorm)
+    assert not isinstance(_scale(wide - 1.0), LogNorm)
+
+
+def test_density_is_highest_where_points_are_dense_and_defined_for_one_point():
+    rng = np.random.default_rng(2)
+    x = np.concatenate([rng.normal(0, 0.1, 500), rng.uniform(-3, 3, 100)])
+    y = np.concatenate([rng.normal(0, 0.1, 500), rng.uniform(-3, 3, 100)])
+    shade = density(x, y, (-4, 4), (-4, 4))
+    assert shade.min() >= 0
+    assert shade.max() == 1
+    assert shade[:500].mean() > 5 * shade[500:].mean()
+    assert density(np.zeros(1), np.zeros(1), (-1, 1), (-1, 1)).tolist() == [1]
+    assert density(np.zeros(0), np.zeros(0), (-1, 1), (-1, 1)).size == 0
