@@ -1,0 +1,63 @@
+"""The command line: options to recipe, one call, exit code; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sfr",
+    help="From galaxy simulations to images, and from images to what they say about star formation."
+    "\n\nA first look, without any data: [bold]sfr demo[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+#: One module per command, in the order of a run.
+_COMMANDS = (
+    "demo",
+    "mock",
+    "doctor",
+    "select",
+    "split",
+    "render",
+    "train",
+    "report",
+    "run",
+    "show",
+    "map",
+    "recipe",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from sfr import __version__
+
+        typer.echo(f"sfr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+for _name in _COMMANDS:
+    importlib.import_module(f"sfr.cli.{_name}").register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

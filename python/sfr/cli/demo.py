@@ -1,0 +1,94 @@
+"""``sfr demo``: everything on a small mock simulation."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import Console, exit_codes
+from sfr.cli.run import run_all
+from sfr.cli.steps import Run, open_run
+from sfr.workspace import Workspace, digest
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    @exit_codes
+    def demo(
+        work: Annotated[Path, typer.Option("--work", help="Folder of the demo.")] = Path(
+            "sfr-demo"
+        ),
+        galaxies: Annotated[
+            int, typer.Option("--galaxies", help="Galaxies of the mock simulation.")
+        ] = 40,
+        cells: Annotated[
+            int, typer.Option("--cells", help="Mean number of gas cells per group.")
+        ] = 20000,
+        seed: Annotated[int, typer.Option("--seed", help="Seed of the mock simulation.")] = 1,
+        snap: opt.Snap = None,
+        recipe: Annotated[str, typer.Option("--recipe", help="Recipe.")] = "demo",
+        weights: opt.Weights = None,
+        epochs: opt.Epochs = None,
+        seeds: opt.Seeds = None,
+        save_models: opt.SaveModels = False,
+        threads: opt.Threads = None,
+        force: opt.Force = False,
+        as_json: opt.Json = False,
+        verbose: opt.Verbose = False,
+        quiet: opt.Quiet = False,
+    ) -> None:
+        """Write a small mock simulation and run everything on it, in minutes and offline.
+
+        The backbone has random weights, so the table shows that the machinery learns; it is no
+        result of science.
+
+        Examples
+        --------
+          sfr demo
+
+          sfr demo --work /tmp/demo --galaxies 60 --epochs 100
+        """
+        console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+        changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
+        snapshots = opt.parse_snapshots(snap)
+        with open_run(work, recipe, console, changes=changes, threads=threads, force=force) as run:
+            console.say(f"recipe {run.recipe.name}: {run.recipe.description}")
+            wanted = snapshots or sorted(run.recipe.sample.snapshots)
+            run.sim_path = _mock(run, galaxies=galaxies, cells=cells, seed=seed, snapshots=wanted)
+            run_all(run, console, wanted, save_models=save_models)
+
+
+def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int]) -> Path:
+    """Write the mock simulation, unless the folder holds the same one."""
+    from sfr import __version__
+    from sfr.simulation.mock import write_mock
+
+    workspace: Workspace = run.workspace
+    settings = digest([galaxies, cells, seed, snapshots, __version__])
+    target = workspace.mock / settings
+    if not target.is_dir():
+        shutil.rmtree(workspace.mock, ignore_errors=True)
+        summary = write_mock(
+            target,
+            galaxies=galaxies,
+            snaps=snapshots,
+            seed=seed,
+            cells=cells,
+            on_progress=lambda done, total: run.console.progress("mock simulation", done, total),
+        )
+        cells_written = sum(summary.n_gas_cells.values())
+        run.console.say(
+            f"mock simulation: {galaxies} galaxies in {len(snapshots)} snapshots, "
+            f"{cells_written} gas cells, {summary.n_bytes / 1e6:.0f} MB in {target}"
+        )
+    else:
+        run.console.say(f"mock simulation: already in {target}")
+    return target

@@ -1,0 +1,126 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfr.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_WORK",
+    "AllowPartial",
+    "Epochs",
+    "Force",
+    "Json",
+    "NoMmap",
+    "Quiet",
+    "RecipeName",
+    "SaveModels",
+    "Seeds",
+    "Sim",
+    "Snap",
+    "Strict",
+    "Threads",
+    "Verbose",
+    "Weights",
+    "Work",
+    "parse_snapshots",
+]
+
+#: Folder of a run where none is given.
+DEFAULT_WORK = Path("sfr-work")
+
+Work = Annotated[Path, typer.Option("--work", help="Folder of the run.", show_default=True)]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Recipe: thesis, corrected, demo or a TOML file. Default: the folder's, else thesis.",
+        show_default=False,
+    ),
+]
+Sim = Annotated[
+    Path | None,
+    typer.Option(
+        "--sim", envvar="SFR_SIM", help="Simulation: TNG50-1 or TNG50-1/output.", show_default=False
+    ),
+]
+Snap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snap",
+        "--snaps",
+        help="Snapshots: 99, 98,99 or 97-99; may be repeated. Default: the recipe's.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads of the kernels. Default: all cores (RAYON_NUM_THREADS).",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Do it again even if it is current.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
+]
+NoMmap = Annotated[
+    bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, help="Heads per case, seeds 0..K-1.", show_default=False),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="Weights of the backbone: imagenet, random or a file.", show_default=False
+    ),
+]
+SaveModels = Annotated[
+    bool, typer.Option("--save-models", help="Save the whole network of every seed, not only 0.")
+]
+
+
+def parse_snapshots(values: Sequence[str] | None) -> list[int]:
+    """Read ``98,99``, ``97-99`` and repeats; sorted, each once.
+
+    Parameters
+    ----------
+    values : sequence of str or None
+        What was given to ``--snap``.
+
+    Returns
+    -------
+    list of int
+        Snapshots; empty where nothing was given.
+
+    Raises
+    ------
+    ConfigError
+        Not a number or a range.
+    """
+    found: set[int] = set()
+    for part in (p.strip() for value in values or () for p in value.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ConfigError(f"--snap {part!r} is not a snapshot; give 99, 98,99 or 97-99")
+        low, high = int(first), int(last or first)
+        if not low <= high <= 999:
+            raise ConfigError(f"--snap {part!r} is not a range from low to high, 0 to 999")
+        found.update(range(low, high + 1))
+    return sorted(found)

@@ -1,0 +1,259 @@
+"""A quick look at one file: its gas as maps, a figure and an RGB image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import (
+    ConfigError,
+    DataMissingError,
+    EmptySelectionError,
+    NonFiniteError,
+    RangeError,
+)
+from sfr.imaging.lupton import lupton_rgb
+from sfr.imaging.png import write_png
+from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
+from sfr.render import gas, kernels
+from sfr.render.orient import GAS_FIELDS, Galaxy, Orientation, orient
+from sfr.render.project import GalaxyMaps, make_maps
+from sfr.report.figures import map_figure
+from sfr.simulation import Header, open_particle_file
+from sfr.simulation.particle_file import ParticleFile
+from sfr.store import Shard, write_shard
+from sfr.workspace import Workspace
+
+__all__ = ["MapSummary", "map_file"]
+
+_GAS = 0
+#: Cubes across the frame in which cells are counted where a file has no densities.
+_CUBES = 10
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What was mapped, and where the files are."""
+
+    files: tuple[Path, ...]
+    centre: tuple[float, float, float]
+    orientation: str
+    n_read: int
+    n_in_frame: int
+    #: One row per channel: name, unit, extremes and cells dropped.
+    rows: list[dict[str, object]]
+
+
+def map_file(
+    path: Path,
+    out: Path,
+    *,
+    recipe: str = "thesis",
+    center: tuple[float, float, float] | None = None,
+    normal: tuple[float, float, float] | None = None,
+    by_spin: bool = False,
+    width_ckpc_h: float = 60.0,
+    depth_ckpc_h: float | None = None,
+    channels: Sequence[str] = ("entropy", "mass", "temperature"),
+    pixels: int = 256,
+    threads: int | None = None,
+) -> MapSummary:
+    """Map the gas of one snapshot chunk or cutout.
+
+    Parameters
+    ----------
+    path : Path
+        The HDF5 file.
+    out : Path
+        Folder for maps.hdf5, figure.png and, with one or three channels, rgb.png.
+    recipe : str
+        Recipe of the channels' readings and of the stretch.
+    center : tuple of float or None
+        Centre of the frame [ckpc/h]; None: the densest cell.
+    normal : tuple of float or None
+        Axis to look along, of any length, box frame; None: the z axis.
+    by_spin : bool
+        Look along the angular momentum of the gas in the inner third of the frame instead.
+    width_ckpc_h, depth_ckpc_h : float
+        Frame [ckpc/h]; no depth: all along the line of sight.
+    channels : sequence of str
+        Names of the recipe's channels or of gas quantities (then their mass-weighted mean).
+    pixels : int
+        Pixels on a side.
+    threads : int or None
+        As in `sfr.render.kernels`.
+
+    Returns
+    -------
+    MapSummary
+        Files and numbers.
+
+    Raises
+    ------
+    ConfigError
+        Unknown channel or a frame that is not possible.
+    DataMissingError, DataFormatError
+        The file or a field is not there or cannot be read.
+    EmptySelectionError
+        The file has no gas, or none in the frame.
+    """
+    experiment = load_recipe(recipe)
+    maps_recipe = _maps_recipe(experiment.maps, channels, width_ckpc_h, depth_ckpc_h, pixels)
+    with open_particle_file(path) as file:
+        if file.counts[_GAS] == 0:
+            raise EmptySelectionError(f"{path} holds no gas (PartType0)")
+        needed = gas.required_fields(
+            maps_recipe.channels, star_forming_gas=maps_recipe.star_forming_gas
+        )
+        extra = {"Coordinates", *(GAS_FIELDS if by_spin else ())}
+        absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
+        if absent:
+            raise DataMissingError(
+                f"PartType0 of {path} has no field {absent[0]}; it has: "
+                f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
+            )
+        cells = file.read(_GAS, sorted({*needed, *extra}))
+        header = file.header
+        centre = _densest(file, width_ckpc_h) if center is None else np.array(center)
+    orientation = _orientation(cells, centre, normal, by_spin, header, maps_recipe, experiment)
+    made = make_maps(cells, centre, orientation, header, maps_recipe, threads=threads)
+    files = _write(path, Workspace(out), made, centre, header, maps_recipe, experiment)
+    return MapSummary(
+        files=files,
+        centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+        orientation=f"seen along {orientation.source}",
+        n_read=made.ledger.n_read,
+        n_in_frame=made.ledger.n_in_frame,
+        rows=[
+            {
+                "channel": channel.name,
+                "unit": gas.channel_unit(channel),
+                "minimum": float(np.nanmin(values)),
+                "maximum": float(np.nanmax(values)),
+                "cells dropped": int(dropped),
+            }
+            for channel, values, dropped in zip(
+                maps_recipe.channels, made.maps, made.ledger.n_bad_weight, strict=True
+            )
+        ],
+    )
+
+
+def _maps_recipe(
+    recipe: MapsRecipe, names: Sequence[str], width: float, depth: float | None, pixels: int
+) -> MapsRecipe:
+    known = {channel.name: channel for channel in recipe.channels}
+    chosen = [
+        known.get(name) or Channel(name=name, field=name, weight="mass", statistic="mean")
+        for name in names
+    ]
+    if not chosen or len(set(names)) != len(names):
+        raise ConfigError(f"--channels {','.join(names)!r}: give one or more different names")
+    gas.required_fields(chosen)
+    return replace(
+        recipe,
+        width_ckpc_h=width,
+        depth_ckpc_h=depth,
+        pixels=pixels,
+        channels=tuple(chosen),
+        candidates=(),
+    )
+
+
+def _densest(file: ParticleFile, width: float) -> NDArray[np.float64]:
+    """Position of the densest cell, or without densities the middle of the most crowded cube."""
+    coordinates = file.read(_GAS, ["Coordinates"])["Coordinates"]
+    finite = np.isfinite(coordinates).all(axis=1)
+    if not finite.any():
+        raise NonFiniteError(f"Coordinates of {file.path}: no gas cell has finite ones")
+    coordinates = coordinates[finite].astype(np.float64)
+    if "Density" in file.fields(_GAS):
+        density = file.read(_GAS, ["Density"])["Density"][finite]
+        return np.asarray(coordinates[int(np.argmax(np.nan_to_num(density, nan=-np.inf)))])
+    side = width / _CUBES
+    cubes, counts = np.unique(np.floor(coordinates / side), axis=0, return_counts=True)
+    return np.asarray((cubes[int(np.argmax(counts))] + 0.5) * side)
+
+
+def _orientation(
+    cells: dict[str, NDArray[np.generic]],
+    centre: NDArray[np.float64],
+    normal: tuple[float, float, float] | None,
+    by_spin: bool,
+    header: Header,
+    maps: MapsRecipe,
+    recipe: Recipe,
+) -> Orientation:
+    if normal is not None and not any(normal):
+        raise ConfigError("--normal 0,0,0 has no direction; give an axis to look along, as 0,0,1")
+    if normal is not None:
+        rotation = kernels.face_on_rotation(np.array(normal))
+        return Orientation(
+            rotation, f"({normal[0]:g}, {normal[1]:g}, {normal[2]:g})", 0, np.nan, np.zeros(3)
+        )
+    if not by_spin:
+        return Orientation(np.eye(3), "the z axis of the box", 0, np.nan, np.zeros(3))
+    radius = maps.width_ckpc_h / 6 / recipe.orientation.radius_half_mass
+    nothing = {name: values[:0] for name, values in cells.items()}
+    stars = {**nothing, "GFM_StellarFormationTime": nothing["StarFormationRate"]}
+    found = orient(Galaxy(centre, radius), stars, cells, header, recipe.orientation)
+    if found.source == "none":
+        raise RangeError(
+            "--normal auto: too few gas cells near the centre for a spin; give --normal x,y,z"
+        )
+    return replace(found, source=f"the spin of {found.count} gas cells")
+
+
+def _write(
+    path: Path,
+    workspace: Workspace,
+    made: GalaxyMaps,
+    centre: NDArray[np.float64],
+    header: Header,
+    maps: MapsRecipe,
+    recipe: Recipe,
+) -> tuple[Path, ...]:
+    names, units = gas.names(maps.channels), [gas.channel_unit(c) for c in maps.channels]
+    shard = Shard(
+        made.maps[np.newaxis],
+        {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},
+        {},
+        {
+            "channel_names": names,
+            "channel_units": units,
+            "width_ckpc_h": maps.width_ckpc_h,
+            "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+            "axes": "maps[galaxy, channel, y, x]; y upwards",
+            "scale_factor": header.scale_factor,
+            "hubble_param": header.hubble_param,
+            "source": path.name,
+        },
+    )
+    hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
+    write_shard(workspace, hdf5, shard)
+    with workspace.replacing(figure) as temporary:
+        map_figure(
+            temporary,
+            made.maps,
+            names,
+            units,
+            width_ckpc_h=maps.width_ckpc_h,
+            title=path.name,
+            bin_scale=maps.bin_scale,
+        )
+    if len(names) not in (1, 3):
+        return hdf5, figure
+    write_png(workspace, rgb, lupton_rgb(_by_own_maxima(made.maps), recipe.image))
+    return hdf5, figure, rgb
+
+
+def _by_own_maxima(maps: NDArray[np.float32]) -> NDArray[np.float64]:
+    three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
+    peaks = np.nanmax(np.abs(three.reshape(3, -1)), axis=1)
+    return np.asarray(
+        three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis], np.float64
+    )

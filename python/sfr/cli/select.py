@@ -1,0 +1,65 @@
+"""``sfr select``: the sample."""
+
+from __future__ import annotations
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import Console, exit_codes
+from sfr.cli.steps import open_run
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    @exit_codes
+    def select(
+        snap: opt.Snap = None,
+        sim: opt.Sim = None,
+        work: opt.Work = opt.DEFAULT_WORK,
+        recipe: opt.RecipeName = None,
+        allow_partial: opt.AllowPartial = False,
+        force: opt.Force = False,
+        as_json: opt.Json = False,
+        verbose: opt.Verbose = False,
+        quiet: opt.Quiet = False,
+    ) -> None:
+        """Select the galaxies and write sample.csv.
+
+        The file is the union of all snapshots selected in the folder.
+
+        Examples
+        --------
+          sfr select --sim TNG50-1 --snap 99
+
+          sfr select --sim TNG50-1 --snap 89-99 --work run1
+
+          sfr select --sim TNG100-2 --snap 99 --recipe mine.toml --allow-partial
+        """
+        console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+        snapshots = opt.parse_snapshots(snap)
+        with open_run(work, recipe, console, sim_path=sim, allow_partial=allow_partial) as run:
+            summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
+        rows = [
+            {
+                "snapshot": cut.snapshot,
+                "selected": cut.n_selected,
+                "subhaloes": cut.n_total,
+                "read": cut.n_loaded,
+                "with flag": cut.n_flag,
+                "stellar mass": cut.n_stellar_mass,
+                "total mass": cut.n_total_mass,
+                "group not read": cut.n_group_missing,
+                "missing chunks": cut.missing_chunks,
+            }
+            for cut in summary.cuts
+        ]
+        console.table(
+            f"{sum(r['selected'] for r in rows)} galaxies in {run.workspace.sample_csv}",
+            rows,
+            key="snapshots",
+            extra={"sample": str(run.workspace.sample_csv)},
+        )

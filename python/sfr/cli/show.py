@@ -1,0 +1,50 @@
+"""``sfr show``: a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import Console, exit_codes
+from sfr.cli.steps import open_run
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    @exit_codes
+    def show(
+        case: Annotated[str, typer.Option("--case", help="Version of the images.")] = "composite",
+        count: Annotated[
+            int, typer.Option("--count", min=1, help="Galaxies, spread over the range of sSFR.")
+        ] = 20,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                "--out", help="PNG to write. Default: WORK/show-<case>.png.", show_default=False
+            ),
+        ] = None,
+        work: opt.Work = opt.DEFAULT_WORK,
+        verbose: opt.Verbose = False,
+        quiet: opt.Quiet = False,
+    ) -> None:
+        """Make a contact sheet of galaxies, labelled with their specific star formation rate.
+
+        Examples
+        --------
+          sfr show --work run1
+
+          sfr show --case structure3 --count 12 --out structure3.png
+        """
+        from sfr.report.contact_sheet import contact_sheet
+
+        console = Console(verbose=verbose, quiet=quiet)
+        with open_run(work, None, console) as run:
+            path = contact_sheet(run.workspace, run.recipe, path=out, case=case, count=count)
+        typer.echo(str(path))

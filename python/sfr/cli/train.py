@@ -1,0 +1,97 @@
+"""``sfr train``: features, heads, predictions, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import Console, exit_codes
+from sfr.cli.steps import Run, open_run
+from sfr.errors import ConfigError
+
+__all__ = ["print_cases", "register"]
+
+
+def print_cases(run: Run, console: Console) -> None:
+    """Print the table of all trained cases, in the recipe's order."""
+    from sfr.train.evaluate import case_table
+
+    rows = case_table(run.workspace, run.recipe.cases.names)
+    weights = ", ".join(sorted({str(row["weights"]) for row in rows}))
+    console.table(
+        f"recipe {run.recipe.name}, backbone weights: {weights}",
+        rows if console.as_json else [_for_people(row) for row in rows],
+        key="cases",
+        extra={"recipe": run.recipe.name, "weights": weights},
+    )
+
+
+def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
+    """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
+    dead = row["dead"] == row["seeds"]
+    spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
+    return {
+        "case": row["case"],
+        "r": "dead" if dead else "undefined" if row["r"] is None else f"{row['r']:.3f}{spread}",
+        "R2": row["r2"],
+        "RMSE [dex]": row["rmse_dex"],
+        "bias [dex]": row["bias"],
+        "NMAD [dex]": row["nmad"],
+        "outliers": row["outlier_fraction"],
+        "N test": row["n"],
+        "seeds": row["seeds"],
+        "dead": row["dead"],
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    @exit_codes
+    def train(
+        case: Annotated[
+            list[str] | None,
+            typer.Option("--case", help="A case; may be repeated.", show_default=False),
+        ] = None,
+        all_cases: Annotated[
+            bool, typer.Option("--all-cases", help="Every case of the recipe.")
+        ] = False,
+        work: opt.Work = opt.DEFAULT_WORK,
+        recipe: opt.RecipeName = None,
+        weights: opt.Weights = None,
+        epochs: opt.Epochs = None,
+        seeds: opt.Seeds = None,
+        save_models: opt.SaveModels = False,
+        force: opt.Force = False,
+        as_json: opt.Json = False,
+        verbose: opt.Verbose = False,
+        quiet: opt.Quiet = False,
+    ) -> None:
+        """Train a head on the frozen backbone for each case, and evaluate it on the test subset.
+
+        The backbone runs once per image and case; what it gives is kept in features/.
+
+        Examples
+        --------
+          sfr train --all-cases
+
+          sfr train --case mass --case gauss10 --seeds 3 --work run1
+
+          sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
+        """
+        from sfr.imaging.cases import get_case
+
+        if bool(case) == all_cases:
+            raise ConfigError("say which cases: --all-cases, or --case NAME (may be repeated)")
+        console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+        changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
+        for name in case or ():
+            get_case(name)
+        with open_run(work, recipe, console, changes=changes, force=force) as run:
+            run.train(run.recipe.cases.names if all_cases else case or (), save_models=save_models)
+            print_cases(run, console)
+            run.finish()

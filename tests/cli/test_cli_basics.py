@@ -1,0 +1,123 @@
+"""Help, version, options, and what is imported when."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sfr.cli.options import parse_snapshots
+from sfr.errors import ConfigError
+
+COMMANDS = (
+    "demo",
+    "mock",
+    "doctor",
+    "select",
+    "split",
+    "render",
+    "train",
+    "report",
+    "run",
+    "show",
+    "map",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(sfr, command):
+    result = sfr(command, "--help")
+    assert result.exit_code == 0
+    assert f"sfr {command}" in result.stdout
+    assert "Examples" in result.stdout
+
+
+def test_version_and_bare_call(sfr):
+    assert sfr("--version").stdout.startswith("sfr 0.")
+    assert "demo" in sfr("--help").stdout
+    assert sfr("nonsense").exit_code == 2
+
+
+def test_the_command_line_imports_nothing_heavy():
+    code = (
+        "import sys, sfr.cli; heavy = {'keras', 'tensorflow', 'matplotlib', 'h5py', 'numpy', "
+        "'scipy', 'PIL', 'jinja2'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_steps_before_training_never_import_keras(mock_sim, tmp_path):
+    code = (
+        "import sys; from typer.testing import CliRunner; from sfr.cli import app;"
+        f"r = CliRunner().invoke(app, ['render', '--sim', {str(mock_sim)!r}, '--snap', '99',"
+        f" '--work', {str(tmp_path / 'w')!r}]); assert r.exit_code == 0, r.output;"
+        "heavy = {'keras', 'tensorflow', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["99"], [99]),
+        (["98,99"], [98, 99]),
+        (["97-99"], [97, 98, 99]),
+        (["99", "97-98", "98"], [97, 98, 99]),
+        (["1, 3"], [1, 3]),
+        (None, []),
+    ],
+)
+def test_snapshots_are_read_as_lists_ranges_and_repeats(given, expected):
+    assert parse_snapshots(given) == expected
+
+
+@pytest.mark.parametrize("given", ["x", "99-97", "-1", "1.5", "", "9999", "1-2-3"])
+def test_what_is_not_a_snapshot_is_a_usage_error(given):
+    with pytest.raises(ConfigError, match="--snap"):
+        parse_snapshots([given])
+
+
+def test_recipes_are_listed_and_shown(sfr, tmp_path):
+    listed = json.loads(sfr("recipe", "list", "--json").stdout)
+    assert [r["recipe"] for r in listed["recipes"]] == ["thesis", "corrected", "demo"]
+    shown = sfr("recipe", "show", "thesis").stdout
+    path = tmp_path / "copy.toml"
+    path.write_text(shown)
+    assert sfr("recipe", "show", path).stdout == shown
+    result = sfr("recipe", "show", "thesiss")
+    assert result.exit_code == 2
+    assert "did you mean 'thesis'" in result.stderr
+
+
+def test_doctor_without_a_simulation(sfr):
+    result = sfr("doctor", "--json")
+    checks = {row["check"]: row for row in json.loads(result.stdout)["checks"]}
+    assert result.exit_code == 0
+    assert checks["kernels"]["state"] == "ok"
+    assert "sfr demo" in checks["simulation"]["detail"]
+
+
+def test_doctor_names_what_is_missing_and_what_to_fetch(sfr, mock_sim, tmp_path):
+    import shutil
+
+    assert sfr("doctor", "--sim", mock_sim).exit_code == 0
+    copy = tmp_path / "sim"
+    shutil.copytree(mock_sim, copy)
+    (copy / "output/snapdir_099/snap_099.1.hdf5").unlink()
+    (copy / "postprocessing/offsets/offsets_098.hdf5").unlink()
+    result = sfr("doctor", "--sim", copy, "--json")
+    assert result.exit_code == 3
+    checks = {row["check"]: row for row in json.loads(result.stdout)["checks"]}
+    assert checks["99 snapshot"]["state"] == "missing"
+    assert "snapshot-99.1.hdf5" in checks["99 snapshot"]["detail"]
+    assert checks["98 offsets"]["state"] == "missing"
+    assert checks["99 offsets"]["state"] == "ok"
+    assert sfr("doctor", "--sim", copy, "--snap", "98", "--json").exit_code == 3
+
+
+def test_doctor_describes_a_single_file(sfr, mock_sim):
+    path = mock_sim / "output/snapdir_099/snap_099.0.hdf5"
+    result = sfr("doctor", "--sim", path, "--json")
+    assert result.exit_code == 0
+    checks = {row["check"]: row for row in json.loads(result.stdout)["checks"]}
+    assert "Coordinates" in checks["PartType0"]["detail"]

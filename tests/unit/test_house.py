@@ -1,0 +1,84 @@
+"""The house holds: imports point one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sfr
+
+ROOT = Path(sfr.__path__[0])
+LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress"}
+STEPS = {
+    "simulation": set(),
+    "sample": {"simulation"},
+    "render": {"simulation"},
+    "imaging": set(),
+    "train": {"imaging"},
+    "report": {"train", "imaging"},
+}
+LEAF_IMPORTS = {
+    "errors": set(),
+    "units": set(),
+    "progress": set(),
+    "recipe": {"errors"},
+    "workspace": {"errors", "recipe"},
+    "store": {"errors", "workspace"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules below ``sfr`` and top-level packages that a file imports, wherever it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("sfr.")}
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", STEPS)
+def test_a_step_imports_only_leaves_and_the_steps_it_may(room):
+    for path in (ROOT / room).rglob("*.py"):
+        allowed = LEAVES | STEPS[room] | {room, "__version__"}
+        if path.name == "kernels.py":
+            allowed |= {"_core"}
+        assert rooms(path) <= allowed, path
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_leaves_only(leaf):
+    assert rooms(ROOT / f"{leaf}.py") <= LEAF_IMPORTS[leaf]
+
+
+def test_the_report_reads_evaluations_and_nothing_else_of_training():
+    names = {i for path in (ROOT / "report").rglob("*.py") for i in imports(path)}
+    used = {i.split(".")[2] for i in names if i.startswith("sfr.train.")}
+    assert used <= {"evaluate"}
+
+
+def test_only_one_module_imports_the_compiled_one():
+    importers = {p.name for p in FILES if any(i.startswith("sfr._core") for i in imports(p))}
+    assert importers == {"kernels.py"}
+
+
+def test_keras_is_imported_in_train_only_and_no_backend_anywhere():
+    for path in FILES:
+        names = {name.split(".")[0] for name in imports(path)}
+        if path.parent.name != "train":
+            assert "keras" not in names, path
+        assert not names & {"tensorflow", "torch", "jax"}, path
+
+
+def test_nobody_prints():
+    for path in FILES:
+        calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
