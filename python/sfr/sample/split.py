@@ -86,22 +86,30 @@ def assign(
 def _draw(
     strata: Sequence[Sequence[str]], result: dict[str, str], subset: str, fraction: float, seed: int
 ) -> None:
-    """Add units to a subset until it has its share of every stratum and of the whole."""
-    total = sum(map(len, strata))
-    smallest = 1 if fraction > 0 and total > 1 else 0
-    free_places = max(round(total * fraction), smallest) - sum(
-        result.get(unit) == subset for stratum in strata for unit in stratum
-    )
+    """Add units to a subset until it has its share of the whole and, where it can, of each stratum.
+
+    Where units that have a subset already leave a stratum short of places or of free units, the
+    share of the whole counts.
+    """
+    everyone = [unit for stratum in strata for unit in stratum]
+    smallest = 1 if fraction > 0 and len(everyone) > 1 else 0
+    places = max(round(len(everyone) * fraction), smallest)
+    places -= sum(result.get(unit) == subset for unit in everyone)
+
+    def take(units: Sequence[str], wanted: int) -> int:
+        free = sorted((u for u in units if u not in result), key=lambda u: _rank(seed, u, subset))
+        drawn = free[: max(0, wanted)]
+        result.update(dict.fromkeys(drawn, subset))
+        return len(drawn)
+
     counted = taken = 0
     for stratum in strata:
         counted += len(stratum)
-        target = max(round(counted * fraction), smallest if counted == total else 0)
         taken += sum(result.get(unit) == subset for unit in stratum)
-        free = sorted((u for u in stratum if u not in result), key=lambda u: _rank(seed, u, subset))
-        drawn = free[: max(0, min(target - taken, free_places))]
-        result.update(dict.fromkeys(drawn, subset))
-        taken += len(drawn)
-        free_places -= len(drawn)
+        drawn = take(stratum, min(places, round(counted * fraction) - taken))
+        taken += drawn
+        places -= drawn
+    take(everyone, places)
 
 
 def _strata(units: Mapping[str, float]) -> list[list[str]]:
