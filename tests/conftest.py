@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from typer.testing import Result
 
 settings.register_profile("fast", max_examples=25, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -32,3 +37,15 @@ def external_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no original simulation files: {folder} is not there (set SFR_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def sfr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run ``sfr ARGS`` in an empty folder, with no simulation configured."""
+    from typer.testing import CliRunner
+
+    from sfr.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SFR_SIM", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])

@@ -175,12 +175,13 @@ class Console:
 
         # where the output is not a terminal, lines must not be folded at 80 columns
         console = RichConsole(width=None if sys.stdout.isatty() else 200)
-        table = Table(title=escape(title), title_justify="left")
+        table = Table()
         for name in rows[0] if rows else ():
             numeric = all(isinstance(row[name], (int, float, type(None))) for row in rows)
             table.add_column(escape(name), justify="right" if numeric else "left")
         for row in rows:
             table.add_row(*(escape(_text(value)) for value in row.values()))
+        typer.echo(title)
         console.print(table)
 
 

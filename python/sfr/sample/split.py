@@ -30,7 +30,7 @@ class LeakAudit:
     n_same_galaxy: int
     #: Test images of a FoF group that is also in training, in the same snapshot.
     n_same_group: int
-    #: Test images whose galaxy no tree follows, so that it cannot be told.
+    #: Test images whose galaxy no tree follows over several snapshots, so that it cannot be told.
     n_untracked: int
 
 
@@ -136,12 +136,13 @@ def audit(sample: Table, subsets: NDArray[np.str_]) -> LeakAudit:
     test, train = subsets == TEST, subsets == TRAIN
     tracked = sample["galaxy_id"] >= 0
     seen = np.unique(sample["galaxy_id"][train & tracked])
+    several = len(np.unique(sample["snapshot"])) > 1
     groups = sample["snapshot"] * 10**12 + sample["group_id"]
     return LeakAudit(
         n_test=int(test.sum()),
         n_same_galaxy=int((test & tracked & np.isin(sample["galaxy_id"], seen)).sum()),
         n_same_group=int((test & np.isin(groups, groups[train])).sum()),
-        n_untracked=int((test & ~tracked).sum()),
+        n_untracked=int((test & ~tracked).sum()) if several else 0,
     )
 
 
