@@ -282,3 +282,40 @@ def test_a_map_that_is_not_possible_says_why(sfr, mock_sim, tmp_path):
         assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
     assert not (tmp_path / "snap_099.0-map").exists()
     assert sfr("map", "nothing.hdf5").exit_code == 3
+
+
+def test_a_fetched_chunk_is_tried_again_without_force(sfr, sim, tmp_path):
+    path = max(gas_chunks(sim, 99), key=lambda p: p.stat().st_size)
+    aside = tmp_path / "aside.hdf5"
+    path.rename(aside)
+    partial = sfr("render", "--sim", sim, "--snap", 99, "--allow-partial")
+    assert partial.exit_code in (3, 4)
+    assert ",read," in (tmp_path / "sfr-work/maps/snap_099/failures.csv").read_text()
+    aside.rename(path)
+    whole = sfr("render", "--sim", sim, "--snap", 99, "--json")
+    assert whole.exit_code == 0, whole.stderr
+    assert json.loads(whole.stdout)["snapshots"][0]["rendered"] == 6
+    assert "tried again" in whole.stderr
+
+
+def test_a_fetched_catalogue_chunk_enters_a_partial_sample(sfr, sim, tmp_path):
+    chunks = sorted((sim / "output/groups_099").iterdir())
+    holding = [p for p in chunks if h5py.File(p)["Header"].attrs["Nsubgroups_ThisFile"] > 0]
+    aside = tmp_path / "aside.hdf5"
+    holding[-1].rename(aside)
+    arguments = ("select", "--sim", sim, "--snap", 99, "--allow-partial", "--json")
+    before = sfr(*arguments)
+    aside.rename(holding[-1])
+    after = sfr(*arguments)
+    rows = json.loads(after.stdout)["snapshots"][0]
+    assert rows["selected"] == 6
+    assert rows["missing chunks"] == 0
+    if before.exit_code == 0:
+        assert "changed" in after.stderr
+
+
+def test_the_demo_keeps_out_of_a_real_run(sfr, mock_sim):
+    assert sfr("select", "--sim", mock_sim, "--snap", 99).exit_code == 0
+    result = sfr("demo", "--galaxies", 4)
+    assert result.exit_code == 2
+    assert "--work" in result.stderr

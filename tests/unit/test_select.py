@@ -53,6 +53,9 @@ class Catalogues:
         assert set(group_fields) == set(groups)
         return Catalogue(header(snap), np.arange(n), self.group_ids, subhalos, groups, n, g, 1, ())
 
+    def missing_catalogue_files(self, snap):
+        return ()
+
     def main_leaf_ids(self, snap, subhalo_ids):
         return None if self.leaves is None else np.array(self.leaves)[subhalo_ids]
 

@@ -12,6 +12,7 @@ from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.run import run_all
 from sfr.cli.steps import Run, open_run
+from sfr.errors import ConfigError
 from sfr.workspace import Workspace, digest
 
 __all__ = ["register"]
@@ -23,9 +24,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @exit_codes
     def demo(
-        work: Annotated[Path, typer.Option("--work", help="Folder of the demo.")] = Path(
-            "sfr-demo"
-        ),
+        work: opt.Work = opt.DEFAULT_WORK,
         galaxies: Annotated[
             int, typer.Option("--galaxies", help="Galaxies of the mock simulation.")
         ] = 40,
@@ -59,11 +58,21 @@ def register(app: typer.Typer) -> None:
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
         snapshots = opt.parse_snapshots(snap)
+        _refuse_a_real_run(Workspace(work))
         with open_run(work, recipe, console, changes=changes, threads=threads, force=force) as run:
             console.say(f"recipe {run.recipe.name}: {run.recipe.description}")
             wanted = snapshots or sorted(run.recipe.sample.snapshots)
             run.sim_path = _mock(run, galaxies=galaxies, cells=cells, seed=seed, snapshots=wanted)
             run_all(run, console, wanted, save_models=save_models)
+
+
+def _refuse_a_real_run(workspace: Workspace) -> None:
+    """Keep the demo out of a folder in which somebody works with a simulation."""
+    if workspace.sample_csv.is_file() and not workspace.mock.is_dir():
+        raise ConfigError(
+            f"{workspace.root} holds a run on another simulation; give the demo a folder of its "
+            "own with --work"
+        )
 
 
 def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int]) -> Path:

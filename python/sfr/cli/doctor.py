@@ -50,6 +50,8 @@ def register(app: typer.Typer) -> None:
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         rows = [*_software(), *_disk(work)]
+        if sim is None:
+            sim = _stored_simulation(work)
         if sim is not None:
             rows += _one_file(sim) if sim.is_file() else _simulation(sim, opt.parse_snapshots(snap))
         else:
@@ -97,6 +99,13 @@ def _software() -> list[dict[str, object]]:
         )
     )
     return rows
+
+
+def _stored_simulation(work: Path) -> Path | None:
+    from sfr.workspace import Workspace
+
+    recipe = Workspace(work).stored_recipe()
+    return None if recipe is None or recipe.simulation is None else Path(recipe.simulation)
 
 
 def _disk(work: Path) -> list[dict[str, object]]:

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         work: opt.Work = opt.DEFAULT_WORK,
+        recipe: opt.RecipeName = None,
         verbose: opt.Verbose = False,
         quiet: opt.Quiet = False,
     ) -> None:
@@ -45,6 +46,6 @@ def register(app: typer.Typer) -> None:
         from sfr.report.contact_sheet import contact_sheet
 
         console = Console(verbose=verbose, quiet=quiet)
-        with open_run(work, None, console) as run:
+        with open_run(work, recipe, console) as run:
             path = contact_sheet(run.workspace, run.recipe, path=out, case=case, count=count)
         typer.echo(str(path))

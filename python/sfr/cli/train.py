@@ -55,8 +55,9 @@ def register(app: typer.Typer) -> None:
     def train(
         case: Annotated[
             list[str] | None,
-            typer.Option("--case", help="A case; may be repeated.", show_default=False),
+            typer.Option("--case", help="A case, or several: mass,gauss10.", show_default=False),
         ] = None,
+        more_cases: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
         all_cases: Annotated[
             bool, typer.Option("--all-cases", help="Every case of the recipe.")
         ] = False,
@@ -79,19 +80,21 @@ def register(app: typer.Typer) -> None:
         --------
           sfr train --all-cases
 
-          sfr train --case mass --case gauss10 --seeds 3 --work run1
+          sfr train --case mass gauss10 --seeds 3 --work run1
 
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
         from sfr.imaging.cases import get_case
 
-        if bool(case) == all_cases:
-            raise ConfigError("say which cases: --all-cases, or --case NAME (may be repeated)")
+        given = [*(case or ()), *(more_cases or ())]
+        cases = [name.strip() for text in given for name in text.split(",")]
+        if bool(case) == all_cases or (more_cases and not case):
+            raise ConfigError("say which cases: --all-cases, or --case NAME ...")
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
-        for name in case or ():
+        for name in cases:
             get_case(name)
         with open_run(work, recipe, console, changes=changes, force=force) as run:
-            run.train(run.recipe.cases.names if all_cases else case or (), save_models=save_models)
+            run.train(run.recipe.cases.names if all_cases else cases, save_models=save_models)
             print_cases(run, console)
             run.finish()

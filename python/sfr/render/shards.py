@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
-from sfr.errors import EmptySelectionError, SfrError
+from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError, SfrError
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.render import gas
@@ -21,12 +21,14 @@ from sfr.render.orient import Galaxy
 from sfr.render.project import GalaxyMaps, render_galaxy
 from sfr.simulation.protocol import Simulation
 from sfr.store import FAILURES, Shard, Table, read_shard, write_shard, write_table
-from sfr.workspace import Workspace, digest
+from sfr.workspace import StepState, Workspace, digest
 
 __all__ = ["SHARD_SIZE", "RenderSummary", "maps_fingerprint", "render_snapshot"]
 
 log = logging.getLogger(__name__)
 
+#: Stage of failures that end when the missing or damaged file is fetched: they are tried again.
+_READ = "read"
 #: Galaxies in a shard; part of the format, so that boundaries depend on the sample only.
 SHARD_SIZE = 32
 
@@ -136,6 +138,8 @@ def render_snapshot(
     fingerprint = maps_fingerprint(workspace, recipe, snapshot)
     job = _Job(simulation, recipe, snapshot, fingerprint, threads, strict)
     state = workspace.check(step, fingerprint, force=force)
+    if state.current and any(map(_could_not_read, workspace.shards(snapshot))):
+        state = StepState(current=False, reason="files that could not be read are tried again")
 
     def report(start: int, done: int) -> None:
         on_progress(f"maps {snapshot}", start + done, n)
@@ -160,14 +164,23 @@ def _remove_stale(
     workspace: Workspace, snapshot: int, keep: list[Path], fingerprint: str, *, force: bool
 ) -> None:
     for path in workspace.shards(snapshot):
-        stale = force or path not in keep
-        if not stale:
-            try:
-                stale = read_shard(path, with_maps=False).attributes["fingerprint"] != fingerprint
-            except SfrError:
-                stale = True
-        if stale:
+        if force or path not in keep or not _is_current(path, fingerprint):
             path.unlink()
+
+
+def _is_current(path: Path, fingerprint: str) -> bool:
+    try:
+        shard = read_shard(path, with_maps=False)
+    except SfrError:
+        return False
+    return shard.attributes["fingerprint"] == fingerprint and not _could_not_read(path)
+
+
+def _could_not_read(path: Path) -> bool:
+    try:
+        return _READ in read_shard(path, with_maps=False).failures["stage"].tolist()
+    except SfrError:
+        return True
 
 
 def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Shard:
@@ -192,7 +205,8 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
             if job.strict:
                 raise
             log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, error)
-            failures.append((subhalo_id, "render", str(error)))
+            unread = isinstance(error, (DataMissingError, DataFormatError))
+            failures.append((subhalo_id, _READ if unread else "render", str(error)))
         on_done(i + 1)
     return Shard(
         _stack([r.maps.maps for r in results], _map_shape(job.recipe), np.float32),

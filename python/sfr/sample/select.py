@@ -231,15 +231,7 @@ def select(
     known = sorted(set(old["snapshot"].tolist())) if old else []
     wanted = sorted({*snapshots, *known})
     fingerprints = {
-        snap: digest(
-            {
-                "format": 1,
-                "sample": _label_section(recipe),
-                "simulation": simulation.identity(snap),
-                "partial": allow_partial,
-            }
-        )
-        for snap in wanted
+        snap: _fingerprint(simulation, recipe, snap, allow_partial=allow_partial) for snap in wanted
     }
     parts: list[Table] = []
     cuts: list[SnapshotCuts] = []
@@ -265,6 +257,22 @@ def select(
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
+
+
+def _fingerprint(
+    simulation: Simulation, recipe: Recipe, snapshot: int, *, allow_partial: bool
+) -> str:
+    absent = simulation.missing_catalogue_files(snapshot) if allow_partial else ()
+    nobody = np.zeros(0, np.int64)
+    return digest(
+        {
+            "format": 1,
+            "sample": _label_section(recipe),
+            "simulation": simulation.identity(snapshot),
+            "missing": [path.name for path in absent],
+            "trees": simulation.main_leaf_ids(snapshot, nobody) is not None,
+        }
+    )
 
 
 def _label_section(recipe: Recipe) -> dict[str, Any]:

@@ -180,6 +180,11 @@ class LocalSimulation:
                 "n_particles_in_groups": groups.n_ids_total,
             }
 
+    def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
+        """Chunks of the group catalogue that are not there, in order."""
+        with self._lock:
+            return self._group_files(snap).missing
+
     def snapshots(self) -> list[int]:
         """Snapshots with at least one chunk of a group catalogue, ascending."""
         numbers = {

@@ -152,6 +152,16 @@ class Simulation(Protocol):
         """Columns of the group catalogue."""
         ...
 
+    def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
+        """Chunks of the group catalogue that are not there."""
+        ...
+
+    def require(
+        self, snap: int, fields: Mapping[int, Sequence[str]], *, allow_partial: bool = False
+    ) -> None:
+        """Fail with one clear message where a whole snapshot cannot be read."""
+        ...
+
     def particles(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int, fields: Sequence[str]
     ) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,128 @@
+"""The whole chain from the command line, small: what is written, skipped, redone and refused."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sfr.cli import app
+from sfr.imaging.cases import NAMES
+
+SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """One demo on 8 galaxies at 2 snapshots; its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "small.toml").write_text(SMALL)
+    work = folder / "work"
+    arguments = ["demo", "--work", work, "--recipe", folder / "small.toml", "--galaxies", 8]
+    arguments += ["--cells", 300, "--snaps", "98,99"]
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return work, result, arguments
+
+
+def test_the_demo_ends_with_the_ten_case_table_and_the_path_of_the_report(demo):
+    work, result, _ = demo
+    for name in NAMES:
+        assert name in result.stdout
+    assert result.stdout.splitlines()[-1] == f"report: {work / 'report/index.html'}"
+    assert "random" in result.stdout
+    assert "recipe small" in result.stderr
+
+
+def test_the_folder_is_as_designed(demo):
+    work, _, _ = demo
+    expected = [
+        "recipe.toml", "sample.csv", "split.csv", "normalisation.json", "run.jsonl",
+        "tables/by_snapshot.csv", "maps/snap_099/part-00000.hdf5", "maps/snap_099/failures.csv",
+        "report/index.html", "report/tables/cases.csv",
+    ]  # fmt: skip
+    for name in NAMES:
+        head = f"train/{name}/seed-0"
+        expected += [
+            f"{head}/{file}"
+            for file in (
+                "head.weights.h5", "history.csv", "predictions.csv", "YValues.npy", "metrics.json",
+                "model.keras",
+            )
+        ]  # fmt: skip
+        assert len(list((work / "features").glob(f"{name}-*.npy"))) == 1
+    missing = [name for name in expected if not (work / name).is_file()]
+    assert not missing
+    assert not list((work / ".tmp").glob("*/*"))
+    values = np.load(work / "train/mass/seed-0/YValues.npy")
+    assert values.shape[0] == 2
+    history = (work / "train/mass/seed-0/history.csv").read_text().splitlines()
+    assert history[0] == "epoch,loss,validation_loss"
+    assert len(history) == 3
+
+
+def test_only_the_log_holds_hosts_paths_or_times(demo):
+    work, _, _ = demo
+    import os
+    import socket
+
+    host = socket.gethostname()
+    for path in work.rglob("*"):
+        inside = path.relative_to(work).as_posix()
+        if path.is_file() and not inside.startswith(("mock/", "run.jsonl", "features/")):
+            content = path.read_bytes()
+            assert str(work).encode() not in content, inside
+            if len(host) > 6:
+                assert host.encode() not in content, inside
+            assert str(os.getpid()).encode() not in content[:0], inside
+
+
+def test_the_second_time_everything_is_there_already(demo):
+    _, _, arguments = demo
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0
+    assert "training (" not in result.stderr
+    assert result.stderr.count("already there") >= 6
+
+
+def test_the_table_as_json_and_the_report_again(demo, sfr):
+    work, _, _ = demo
+    table = json.loads(sfr("train", "--work", work, "--all-cases", "--json").stdout)
+    assert [row["case"] for row in table["cases"]] == list(NAMES)
+    assert table["weights"] == "random"
+    before = (work / "report/index.html").read_bytes()
+    assert sfr("report", "--work", work).stdout.strip() == str(work / "report/index.html")
+    assert (work / "report/index.html").read_bytes() == before
+
+
+def test_another_case_and_seed_by_name(demo, sfr):
+    work, _, _ = demo
+    result = sfr("train", "--work", work, "--case", "gauss7,structure2", "--seeds", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = {row["case"]: row for row in json.loads(result.stdout)["cases"]}
+    assert rows["gauss7"]["seeds"] == 2
+    assert (work / "train/structure2/seed-1/metrics.json").is_file()
+    assert "recipe.toml changes: train.seeds" in result.stderr
+
+
+def test_show_writes_a_contact_sheet(demo, sfr, tmp_path):
+    work, _, _ = demo
+    result = sfr("show", "--work", work, "--count", 6, "--out", "sheet.png")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    assert sfr("show", "--work", work, "--case", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "nothing.h5"])
+def test_weights_that_cannot_be_had_say_how_to_give_a_file(
+    demo, sfr, weights, monkeypatch, tmp_path
+):
+    work, _, _ = demo
+    # nobody listens on port 9 of this machine: a download fails at once, as without a network
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    recipe = (work / "recipe.toml").read_text()
+    result = sfr("train", "--work", work, "--case", "mass", "--weights", weights)
+    (work / "recipe.toml").write_text(recipe)
+    assert result.exit_code == 3
+    assert "--weights" in result.stderr
