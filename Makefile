@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench wheel clean
+.PHONY: demo test test-all lint bench wheel sdist-check clean
 
 $(BIN)/.ready: pyproject.toml Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml rust/*/src/*.rs)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,15 @@ bench:
 wheel: $(BIN)/.ready
 	$(BIN)/maturin build --release --out dist
 	$(BIN)/maturin sdist --out dist
+
+# the source distribution builds by itself, and its wheel holds what is not Python
+sdist-check: $(BIN)/.ready
+	rm -rf dist/check
+	$(BIN)/maturin sdist --out dist/check
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist/check dist/check/*.tar.gz
+	$(BIN)/python -m zipfile --list dist/check/*.whl > dist/check/files
+	grep -q thesis.toml dist/check/files && grep -q index.html.jinja dist/check/files
+	grep -q _core.abi3.so dist/check/files && grep -q py.typed dist/check/files
 
 clean:
 	rm -rf target $(VENV) dist python/sfr/_core*.so

@@ -290,6 +290,7 @@ def _select_one(
     *,
     allow_partial: bool,
 ) -> tuple[Table, SnapshotCuts]:
+    log.info("snapshot %d: reading the group catalogue", snapshot)
     catalogue = simulation.catalogue(
         snapshot,
         subhalo_fields=_SUBHALO_FIELDS,
