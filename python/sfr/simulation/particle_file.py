@@ -246,14 +246,18 @@ class ParticleFile:
                 simulation_name=simulation_name(self._file, found),
                 snapshot=number,
                 scale_factor=float(found["Time"]),
-                redshift=float(found["Redshift"]),
+                redshift=float(found.get("Redshift", 1.0 / found["Time"] - 1.0)),
                 hubble_param=float(found["HubbleParam"]),
                 omega0=float(found["Omega0"]),
                 omega_lambda=float(found["OmegaLambda"]),
                 box_size=float(found["BoxSize"]),
                 num_part_total=_totals(found),
                 num_files=int(found.get("NumFilesPerSnapshot", 1)),
-                mass_table=tuple(float(mass) for mass in found["MassTable"]),
+                mass_table=(
+                    tuple(float(mass) for mass in found["MassTable"])
+                    if "MassTable" in found
+                    else None
+                ),
             )
         except KeyError as error:
             raise DataFormatError(
@@ -264,6 +268,8 @@ class ParticleFile:
 
 def _totals(found: dict[str, Any]) -> tuple[int, ...]:
     """Particles in the whole snapshot; a cutout states only its own."""
+    if "NumPart_Total" not in found and "NumPart_ThisFile" not in found:
+        raise KeyError("NumPart_ThisFile")
     if "NumPart_Total" not in found:
         return tuple(int(count) for count in found["NumPart_ThisFile"])
     low = np.asarray(found["NumPart_Total"])
