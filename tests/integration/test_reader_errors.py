@@ -438,8 +438,20 @@ def test_particle_file_without_header(tmp_path):
 def test_particle_file_with_half_a_header(tmp_path):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file.create_group("Header").attrs["Time"] = 1.0
-    with pytest.raises(DataFormatError, match="Redshift"):
+    with pytest.raises(DataFormatError, match="HubbleParam"):
         open_particle_file(tmp_path / "x.hdf5")
+
+
+def test_a_cutout_header_may_lack_masses_totals_and_redshift(tmp_path):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        header = file.create_group("Header").attrs
+        header.update(Time=0.5, HubbleParam=0.7, Omega0=0.3, OmegaLambda=0.7, BoxSize=100.0)
+        header["NumPart_ThisFile"] = np.array([2, 0, 0, 0, 0, 0], np.int32)
+        file["PartType0/Coordinates"] = np.ones((2, 3))
+    with open_particle_file(tmp_path / "x.hdf5") as cutout:
+        assert cutout.header.redshift == 1.0
+        assert cutout.header.mass_table is None
+        assert cutout.counts[0] == 2
 
 
 def test_particle_file_that_is_not_there(tmp_path):
