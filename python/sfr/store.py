@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
-from sfr.workspace import Workspace
+from sfr.workspace import Workspace, digest
 
 __all__ = [
     "FAILURES",
@@ -30,6 +30,7 @@ __all__ = [
     "iter_shards",
     "read_shard",
     "read_table",
+    "table_digest",
     "write_shard",
     "write_table",
 ]
@@ -97,6 +98,11 @@ def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]
     writer.writerow(table)
     writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
     workspace.write_text(path, text.getvalue())
+
+
+def table_digest(table: Mapping[str, ArrayLike]) -> str:
+    """Hash columns by the text that `write_table` gives them; NaN is a value like any other."""
+    return digest({name: list(map(str, np.asarray(c).tolist())) for name, c in table.items()})
 
 
 def _cell(value: object) -> object:

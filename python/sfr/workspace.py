@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +25,9 @@ import filelock
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
 from sfr.recipe import Recipe, load_recipe
 
-__all__ = ["StepState", "Workspace", "digest", "image_name", "parse_image_name"]
+log = logging.getLogger(__name__)
+
+__all__ = ["StepState", "Workspace", "bare", "digest", "image_name", "parse_image_name"]
 
 
 def digest(value: object) -> str:
@@ -43,6 +47,13 @@ def parse_image_name(name: str) -> tuple[int, int]:
     if not (snapshot.isdecimal() and subhalo.isdecimal()):
         raise DataFormatError(f"{name!r} is not an image name such as Snap99ID123.png")
     return int(snapshot), int(subhalo)
+
+
+def bare(text: str) -> str:
+    """Cut the folders from absolute paths in a text: results may be passed on."""
+    return re.sub(
+        r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
+    )
 
 
 @dataclass(frozen=True)
@@ -110,10 +121,9 @@ class Workspace:
         """One JSON line per step; the only file that may hold times, hosts and paths."""
         return self.root / "run.jsonl"
 
-    @property
-    def mock(self) -> Path:
-        """Folder of the demo's mock simulation."""
-        return self.root / "mock"
+    def mock(self, settings: str) -> Path:
+        """Folder of the demo's mock simulation with some settings."""
+        return self.root / "mock" / settings
 
     def maps(self, snapshot: int) -> Path:
         """Folder of a snapshot's shards."""
@@ -134,6 +144,12 @@ class Workspace:
     def image(self, snapshot: int, subhalo_id: int) -> Path:
         """One galaxy's image."""
         return self.images / image_name(snapshot, subhalo_id)
+
+    def images_of(self, snapshot: int) -> list[Path]:
+        """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
+        name = re.compile(rf"Snap{snapshot}ID\d+\.png")
+        folder = self.images.glob(f"Snap{snapshot}ID*.png")
+        return sorted(path for path in folder if name.fullmatch(path.name))
 
     def features(self, case: str, key: str) -> Path:
         """Return the file of a case's cached backbone output."""
@@ -209,23 +225,15 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, step: str) -> Iterator[None]:
-        """Hold a step of this folder, so that no second process works on the same files.
-
-        Raises
-        ------
-        ConfigError
-            Another process holds it.
-        """
+        """Hold a step of this folder; wait, and say so, while another process holds it."""
         path = self.root / ".state" / f"{step}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
         try:
             lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise ConfigError(
-                f"another sfr process is working on step {step!r} of {self.root}; wait for it, or "
-                "give this run another folder with --work"
-            ) from error
+        except filelock.Timeout:
+            log.warning("waiting for another sfr process at step %r of %s", step, self.root)
+            lock.acquire()
         try:
             yield
         finally:

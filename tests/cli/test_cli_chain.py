@@ -117,15 +117,11 @@ def test_a_missing_catalogue_chunk_is_counted_and_named_or_allowed(sfr, sim, tmp
     assert not (tmp_path / "sfr-work/sample.csv").exists()
 
 
-def test_a_missing_snapshot_chunk_is_named_or_costs_the_galaxies_in_it(sfr, sim):
+def test_a_missing_snapshot_chunk_is_named(sfr, sim):
     (sim / "output/snapdir_099/snap_099.1.hdf5").unlink()
     result = sfr("render", "--sim", sim, "--snap", 99)
     assert result.exit_code == 3
     assert "snap_099.1.hdf5" in result.stderr
-    partial = sfr("render", "--sim", sim, "--snap", 99, "--allow-partial", "--json")
-    rows = json.loads(partial.stdout)
-    assert partial.exit_code == (4 if rows["failures"] else 0)
-    assert rows["snapshots"][0]["rendered"] + len(rows["failures"]) == 6
 
 
 def test_missing_offsets_say_where_to_get_them(sfr, sim):
@@ -192,7 +188,8 @@ def test_galaxies_that_cannot_be_rendered_are_listed_and_the_rest_goes_on(sfr, t
     assert lines[0] == "subhalo_id,stage,reason"
     assert len(lines) == 1 + len(rows["failures"])
     strict = sfr("render", "--sim", "sim", "--snap", 99, "--strict", "--work", "strict")
-    assert strict.exit_code in (2, 3)
+    assert strict.exit_code == 3
+    assert not list((tmp_path / "strict/maps").rglob("part-*"))
 
 
 def test_empty_sample(sfr, mock_sim, tmp_path):
@@ -316,6 +313,79 @@ def test_a_fetched_catalogue_chunk_enters_a_partial_sample(sfr, sim, tmp_path):
 
 def test_the_demo_keeps_out_of_a_real_run(sfr, mock_sim):
     assert sfr("select", "--sim", mock_sim, "--snap", 99).exit_code == 0
-    result = sfr("demo", "--galaxies", 4)
+    result = sfr("demo", "--galaxies", 4, "--work", "sfr-work")
     assert result.exit_code == 2
     assert "--work" in result.stderr
+
+
+def test_missing_chunks_with_allow_partial_cost_the_galaxies_in_them_only(sfr, tmp_path):
+    sfr("mock", "sim", "--galaxies", 12, "--snaps", 99, "--cells", 300)
+    (tmp_path / "sim/output/snapdir_099/snap_099.1.hdf5").unlink()
+    result = sfr("render", "--sim", "sim", "--snap", 99, "--allow-partial", "--json")
+    rows = json.loads(result.stdout)
+    assert result.exit_code == 4
+    assert 0 < len(rows["failures"]) < 12
+    assert rows["snapshots"][0]["rendered"] + len(rows["failures"]) == 12
+    text = (tmp_path / "sfr-work/maps/snap_099/failures.csv").read_text()
+    assert "snap_099.1.hdf5" in text
+    assert str(tmp_path) not in text
+
+
+def test_current_maps_need_no_particles(sfr, sim):
+    assert sfr("render", "--sim", sim, "--snap", 99).exit_code == 0
+    shutil.rmtree(sim / "output/snapdir_099")
+    again = sfr("render", "--sim", sim, "--snap", 99)
+    assert again.exit_code == 0, again.stderr
+    assert "maps 99: 6 galaxies, 0 failed, already there" in again.stderr
+
+
+def test_training_never_uses_images_of_another_recipe(sfr, mock_sim, tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "demo"\n[maps]\npixels = 32\n')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"\n[image]\nbeta = 0.1\n')
+    (tmp_path / "c.toml").write_text('extends = "a.toml"\n[orientation]\nradius_half_mass = 1.0\n')
+    assert sfr("render", "--sim", mock_sim, "--snap", "98,99", "--recipe", "a.toml").exit_code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "sfr-work/images").iterdir()}
+    brighter = sfr("train", "--case", "mass", "--epochs", 1, "--recipe", "b.toml")
+    assert brighter.exit_code == 0, brighter.stderr
+    assert "images 98: 6 (settings or inputs changed)" in brighter.stderr
+    after = {p.name: p.read_bytes() for p in (tmp_path / "sfr-work/images").iterdir()}
+    assert after.keys() == before.keys()
+    assert after != before
+    turned = sfr("train", "--case", "mass", "--recipe", "c.toml")
+    assert turned.exit_code == 3
+    assert "sfr render --snap 98,99" in turned.stderr
+
+
+def test_a_recipe_that_cannot_finish_fails_before_the_work(sfr, mock_sim, tmp_path):
+    result = sfr("run", "--sim", mock_sim, "--snap", 99, "--recipe", "corrected")
+    assert result.exit_code == 2
+    assert "not available yet" in result.stderr
+    assert not (tmp_path / "sfr-work").exists()
+
+
+def test_a_folder_that_is_no_run_is_not_made_by_looking(sfr, tmp_path):
+    for command in (("report",), ("show",), ("split",), ("train", "--all-cases")):
+        result = sfr(*command, "--work", "typo")
+        assert result.exit_code == 3
+        assert not (tmp_path / "typo").exists()
+
+
+def test_maps_follow_the_rows_of_the_sample(sfr, sim):
+    assert sfr("render", "--sim", sim, "--snap", 99).exit_code == 0
+    for path in (sim / "output/groups_099").iterdir():
+        with h5py.File(path, "r+") as file:
+            if "SubhaloPos" in file["Subhalo"]:
+                file["Subhalo/SubhaloPos"][...] += 1.0
+    assert sfr("select", "--sim", sim, "--snap", 99, "--force").exit_code == 0
+    again = sfr("render", "--sim", sim, "--snap", 99)
+    assert "maps 99: 6 galaxies, 0 failed (settings or inputs changed)" in again.stderr
+
+
+def test_a_map_without_electrons_has_no_extremes_and_is_no_bug(sfr, mock_sim, tmp_path):
+    path = tmp_path / "snap_099.0.hdf5"
+    shutil.copy(mock_sim / "output/snapdir_099/snap_099.0.hdf5", path)
+    damage(path, "PartType0/ElectronAbundance", lambda x: x.__setitem__(slice(None), 0))
+    arguments = ("--recipe", "corrected", "--channels", "entropy,mass", "--json")
+    result = sfr("map", path, "--pixels", 32, *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["channels"][0]["maximum"] is None

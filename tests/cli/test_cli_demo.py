@@ -1,7 +1,10 @@
 """The whole chain from the command line, small: what is written, skipped, redone and refused."""
 
 import json
+import shutil
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +126,58 @@ def test_weights_that_cannot_be_had_say_how_to_give_a_file(
     (work / "recipe.toml").write_text(recipe)
     assert result.exit_code == 3
     assert "--weights" in result.stderr
+
+
+def test_the_demo_leaves_a_users_files_alone(sfr, tmp_path):
+    (tmp_path / "d/mock").mkdir(parents=True)
+    (tmp_path / "d/mock/precious.txt").write_text("precious")
+    (tmp_path / "small.toml").write_text(SMALL)
+    arguments = ("demo", "--work", "d", "--recipe", "small.toml", "--cells", 300, "--snaps", 99)
+    for galaxies in (6, 7):
+        result = sfr(*arguments, "--galaxies", galaxies, "--epochs", 1)
+        assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "d/mock/precious.txt").read_text() == "precious"
+    assert len(list((tmp_path / "d/mock").iterdir())) == 2
+
+
+def test_two_processes_write_the_same_bytes(demo, tmp_path):
+    work, _, _ = demo
+    code = (
+        "import sys; from pathlib import Path; from sfr.workspace import Workspace;"
+        "from sfr.train.fit import train_cases;"
+        "w = Workspace(sys.argv[1]); train_cases(w, w.stored_recipe(), ['mass'], force=True)"
+    )
+    found = []
+    for name in ("a", "b"):
+        copy = tmp_path / name
+        shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock", "features", "maps"))
+        subprocess.run([sys.executable, "-c", code, str(copy)], check=True, capture_output=True)
+        head = copy / "train/mass/seed-0"
+        found.append({p.name: p.read_bytes() for p in head.iterdir()})
+    assert found[0].keys() == found[1].keys()
+    assert {n for n in found[0] if found[0][n] != found[1][n]} == set()
+
+
+def test_the_table_compares_heads_of_the_same_settings_only(demo, sfr, tmp_path):
+    work, _, _ = demo
+    copy = tmp_path / "copy"
+    shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock"))
+    result = sfr("train", "--work", copy, "--case", "mass,gauss3", "--epochs", 3, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [row["case"] for row in json.loads(result.stdout)["cases"]] == ["mass", "gauss3"]
+    assert "composite, seed 0 was trained with other settings" in result.stderr
+    assert sfr("report", "--work", copy).exit_code == 0
+    assert "composite" in (copy / "report/tables/cases.csv").read_text()
+    back = sfr("train", "--work", copy, "--all-cases", "--epochs", 2, "--json")
+    assert len(json.loads(back.stdout)["cases"]) >= 10
+    assert back.stderr.count("there already") >= 8
+
+
+def test_weights_that_cannot_be_had_cost_no_earlier_result(demo, sfr, tmp_path):
+    work, _, _ = demo
+    copy = tmp_path / "copy"
+    shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock"))
+    assert sfr("train", "--work", copy, "--case", "mass", "--weights", "no.h5").exit_code == 3
+    assert (copy / "train/mass/seed-0/metrics.json").is_file()
+    table = json.loads(sfr("train", "--work", copy, "--case", "mass", "--json").stdout)
+    assert "mass" in [row["case"] for row in table["cases"]]

@@ -363,3 +363,17 @@ def test_inventory_names_what_to_fetch(mock_sim, tmp_path):
     }
     assert bad["files/snapshot-99.1.hdf5"].present
     assert not any(status.present for status in elsewhere if status.kind != "trees")
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_big_endian_particles_come_back_native(mock_sim, tmp_path, mapped):
+    original = mock_sim / "output/snapdir_099/snap_099.0.hdf5"
+    path = tmp_path / original.name
+    with h5py.File(original) as source, h5py.File(path, "w") as file:
+        source.copy("Header", file)
+        coordinates = source["PartType0/Coordinates"][()]
+        file["PartType0/Coordinates"] = coordinates.astype(">f8")
+    with open_particle_file(path) as chunk:
+        found = chunk.read(0, ["Coordinates"], mapped=mapped)["Coordinates"]
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, coordinates)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sfr.errors import EmptySelectionError
+from sfr.errors import ConfigError, EmptySelectionError
 from sfr.recipe import load_recipe
 from sfr.sample.select import PUBLISHED, apply_cuts, select
 from sfr.simulation import Catalogue, Header
@@ -26,7 +26,10 @@ class Catalogues:
         self.group_ids = np.arange(len(group_mass)) if group_ids is None else np.array(group_ids)
 
     def identity(self, snap):
-        return {"name": "mock", "snapshot": snap, "n": len(self.rows)}
+        return {"name": self.name, "box_size": 1.0, "snapshot": snap, "n": len(self.rows)}
+
+    def snapshots(self):
+        return [7, 98, 99]
 
     def catalogue(self, snap, *, subhalo_fields, group_fields, allow_partial=False):
         n, g = len(self.rows), len(self.group_mass)
@@ -142,6 +145,26 @@ def test_snapshots_selected_with_other_settings_are_selected_again(tmp_path):
     summary = select(simulation, workspace, other, [98])
     assert summary.sample["snapshot"].tolist() == [98, 99]
     assert "changed" in summary.cuts[1].reason
+
+
+def test_a_folder_belongs_to_one_simulation(tmp_path):
+    workspace, recipe = Workspace(tmp_path), load_recipe("thesis")
+    select(Catalogues(ROWS, [300.0, 500.0]), workspace, recipe, [99])
+    before = workspace.sample_csv.read_bytes()
+    other = Catalogues(ROWS[:1], [300.0])
+    other.name = "another"
+    with pytest.raises(ConfigError, match="another simulation"):
+        select(other, workspace, recipe, [99])
+    assert workspace.sample_csv.read_bytes() == before
+    assert len(select(other, workspace, recipe, [99], force=True).sample["snapshot"]) == 1
+
+
+def test_rows_of_a_snapshot_whose_files_are_gone_are_kept(tmp_path):
+    workspace, recipe = Workspace(tmp_path), load_recipe("thesis")
+    simulation = Catalogues(ROWS, [300.0, 500.0])
+    select(simulation, workspace, recipe, [98])
+    simulation.snapshots = lambda: [99]
+    assert set(select(simulation, workspace, recipe, [99]).sample["snapshot"]) == {98, 99}
 
 
 def test_galaxies_that_no_tree_follows_have_ids_of_their_own(tmp_path):

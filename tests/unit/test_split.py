@@ -129,3 +129,13 @@ def test_too_few_no_sample_and_folds_are_clear_errors(tmp_path):
     with pytest.raises(ConfigError, match="folds"):
         split(workspace, dataclasses.replace(BY_IMAGE, folds=10))
     assert not workspace.split_csv.exists()
+
+
+def test_one_snapshot_without_trees_is_enough_to_refuse(tmp_path):
+    workspace = Workspace(tmp_path)
+    write_sample(workspace, [98, 99])
+    table = read_table(workspace.sample_csv, SAMPLE)
+    table["galaxy_id"][table["snapshot"] == 98] *= -1
+    write_table(workspace, workspace.sample_csv, table)
+    with pytest.raises(DataMissingError, match=r"snapshots \[98\]"):
+        split(workspace, BY_GALAXY)

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -55,18 +57,24 @@ def test_check_says_why_a_step_is_not_current(tmp_path):
     assert "made.txt" in workspace.check("step", "f1").reason
 
 
-def test_a_lock_is_refused_while_another_holds_it(tmp_path):
+def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path, caplog):
     workspace = Workspace(tmp_path)
+    order = []
+
+    def second() -> None:
+        with Workspace(tmp_path).lock("render"):
+            order.append("second")
+
     with workspace.lock("render"):
-        with (
-            pytest.raises(ConfigError, match="another sfr process"),
-            Workspace(tmp_path).lock("render"),
-        ):
-            pass
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not caplog.records:
+            time.sleep(0.01)
         with Workspace(tmp_path).lock("other"):
-            pass
-    with Workspace(tmp_path).lock("render"):
-        pass
+            order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "waiting for another sfr process at step 'render'" in caplog.text
 
 
 def test_the_log_gains_one_json_line_each(tmp_path):

@@ -17,6 +17,11 @@ from sfr.workspace import Workspace, digest
 
 __all__ = ["register"]
 
+#: Not the default folder of a run, so that the demo's recipe does not slip into real work.
+_DEMO_WORK = Path("sfr-demo")
+#: Step under which a folder remembers its mock simulation.
+_STEP = "mock"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -24,7 +29,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @exit_codes
     def demo(
-        work: opt.Work = opt.DEFAULT_WORK,
+        work: Annotated[Path, typer.Option("--work", help="Folder of the demo.")] = _DEMO_WORK,
         galaxies: Annotated[
             int, typer.Option("--galaxies", help="Galaxies of the mock simulation.")
         ] = 40,
@@ -60,7 +65,6 @@ def register(app: typer.Typer) -> None:
         snapshots = opt.parse_snapshots(snap)
         _refuse_a_real_run(Workspace(work))
         with open_run(work, recipe, console, changes=changes, threads=threads, force=force) as run:
-            console.say(f"recipe {run.recipe.name}: {run.recipe.description}")
             wanted = snapshots or sorted(run.recipe.sample.snapshots)
             run.sim_path = _mock(run, galaxies=galaxies, cells=cells, seed=seed, snapshots=wanted)
             run_all(run, console, wanted, save_models=save_models)
@@ -68,7 +72,7 @@ def register(app: typer.Typer) -> None:
 
 def _refuse_a_real_run(workspace: Workspace) -> None:
     """Keep the demo out of a folder in which somebody works with a simulation."""
-    if workspace.sample_csv.is_file() and not workspace.mock.is_dir():
+    if workspace.sample_csv.is_file() and not workspace.has_run(_STEP):
         raise ConfigError(
             f"{workspace.root} holds a run on another simulation; give the demo a folder of its "
             "own with --work"
@@ -80,24 +84,30 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
     from sfr import __version__
     from sfr.simulation.mock import write_mock
 
-    workspace: Workspace = run.workspace
+    workspace = run.workspace
     settings = digest([galaxies, cells, seed, snapshots, __version__])
-    target = workspace.mock / settings
-    if not target.is_dir():
-        shutil.rmtree(workspace.mock, ignore_errors=True)
-        summary = write_mock(
-            target,
-            galaxies=galaxies,
-            snaps=snapshots,
-            seed=seed,
-            cells=cells,
-            on_progress=lambda done, total: run.console.progress("mock simulation", done, total),
-        )
-        cells_written = sum(summary.n_gas_cells.values())
-        run.console.say(
-            f"mock simulation: {galaxies} galaxies in {len(snapshots)} snapshots, "
-            f"{cells_written} gas cells, {summary.n_bytes / 1e6:.0f} MB in {target}"
-        )
-    else:
+    target = workspace.mock(settings)
+    if workspace.check(_STEP, settings).current and target.is_dir():
         run.console.say(f"mock simulation: already in {target}")
+        return target
+    if workspace.has_run(_STEP):
+        # another mock of an earlier demo, and the sample that was made of it
+        shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)
+        workspace.sample_csv.unlink(missing_ok=True)
+        workspace.forget("simulation")
+    shutil.rmtree(target, ignore_errors=True)
+    summary = write_mock(
+        target,
+        galaxies=galaxies,
+        snaps=snapshots,
+        seed=seed,
+        cells=cells,
+        on_progress=lambda done, total: run.console.progress("mock simulation", done, total),
+    )
+    workspace.mark_done(_STEP, settings, ())
+    cells_written = sum(summary.n_gas_cells.values())
+    run.console.say(
+        f"mock simulation: {galaxies} galaxies in {len(snapshots)} snapshots, "
+        f"{cells_written} gas cells, {summary.n_bytes / 1e6:.0f} MB in {target}"
+    )
     return target

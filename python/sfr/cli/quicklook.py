@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +133,8 @@ def map_file(
             {
                 "channel": channel.name,
                 "unit": gas.channel_unit(channel),
-                "minimum": float(np.nanmin(values)),
-                "maximum": float(np.nanmax(values)),
+                "minimum": _extreme(np.nanmin, values),
+                "maximum": _extreme(np.nanmax, values),
                 "cells dropped": int(dropped),
             }
             for channel, values, dropped in zip(
@@ -141,6 +142,10 @@ def map_file(
             )
         ],
     )
+
+
+def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
+    return float(reduce(values)) if np.isfinite(values).any() else None
 
 
 def _maps_recipe(
@@ -253,7 +258,7 @@ def _write(
 
 def _by_own_maxima(maps: NDArray[np.float32]) -> NDArray[np.float64]:
     three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
-    peaks = np.nanmax(np.abs(three.reshape(3, -1)), axis=1)
+    peaks = np.max(np.abs(np.nan_to_num(three)).reshape(3, -1), axis=1)
     return np.asarray(
         three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis], np.float64
     )

@@ -29,6 +29,6 @@ def register(app: typer.Typer) -> None:
           sfr report --work run1
         """
         console = Console(verbose=verbose, quiet=quiet)
-        with open_run(work, recipe, console) as run:
+        with open_run(work, recipe, console, must_exist=True) as run:
             index = run.report()
         typer.echo(str(index))

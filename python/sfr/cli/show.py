@@ -46,6 +46,6 @@ def register(app: typer.Typer) -> None:
         from sfr.report.contact_sheet import contact_sheet
 
         console = Console(verbose=verbose, quiet=quiet)
-        with open_run(work, recipe, console) as run:
+        with open_run(work, recipe, console, must_exist=True) as run:
             path = contact_sheet(run.workspace, run.recipe, path=out, case=case, count=count)
         typer.echo(str(path))

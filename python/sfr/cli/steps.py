@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
@@ -23,6 +24,7 @@ from sfr.workspace import Workspace
 
 if TYPE_CHECKING:
     from sfr.imaging.images import ImagesSummary
+    from sfr.imaging.normalise import Normalisation
     from sfr.render.shards import RenderSummary
     from sfr.sample.select import SelectSummary
     from sfr.sample.split import SplitSummary
@@ -98,9 +100,10 @@ class Run:
         """Make or extend the sample."""
         from sfr.sample.select import select
 
-        with self._step("select") as record:
+        simulation = self.simulation
+        with self._step("select", "sample") as record:
             summary = select(
-                self.simulation,
+                simulation,
                 self.workspace,
                 self.recipe,
                 snapshots,
@@ -123,7 +126,7 @@ class Run:
         """Make or extend the split."""
         from sfr.sample.split import split
 
-        with self._step("split") as record:
+        with self._step("split", "split") as record:
             summary = split(self.workspace, self.recipe.split, force=force)
             record["fingerprint"] = summary.fingerprint
             record["counts"] = summary.counts
@@ -135,19 +138,12 @@ class Run:
 
     def maps(self, snapshots: Sequence[int]) -> list[RenderSummary]:
         """Render the maps of some snapshots."""
-        from sfr.render.orient import STAR_FIELDS
-        from sfr.render.project import gas_fields
         from sfr.render.shards import render_snapshot
 
         sample = self.select(snapshots).sample
         summaries = []
         for snap in snapshots:
-            with self._step(f"maps-{snap:03d}") as record:
-                self.simulation.require(
-                    snap,
-                    {0: gas_fields(self.recipe), 4: STAR_FIELDS},
-                    allow_partial=self.allow_partial,
-                )
+            with self._step(f"maps-{snap:03d}", "maps", "orientation") as record:
                 summary = render_snapshot(
                     self.simulation,
                     self.workspace,
@@ -157,6 +153,7 @@ class Run:
                     threads=self.threads,
                     force=self.force,
                     strict=self.strict,
+                    allow_partial=self.allow_partial,
                     on_progress=self.console.progress,
                 )
                 record["fingerprint"] = summary.fingerprint
@@ -177,46 +174,30 @@ class Run:
             summaries.append(summary)
         return summaries
 
-    def images(self, snapshots: Sequence[int]) -> list[ImagesSummary]:
-        """Normalise by the reference snapshot and write the images."""
+    def images(self) -> list[ImagesSummary]:
+        """Normalise by the reference snapshot and write the images of all current maps."""
         from sfr.imaging.images import write_images
-        from sfr.imaging.normalise import find_normalisation
-        from sfr.render.shards import maps_fingerprint
-        from sfr.store import iter_shards
-        from sfr.workspace import digest
 
-        workspace, reference = self.workspace, self.recipe.normalisation.reference_snapshot
-        step = f"maps-{reference:03d}"
-        if not self._maps_current(reference):
-            wanted = ",".join(map(str, sorted({*snapshots, reference})))
+        rendered = self._rendered()
+        reference = self.recipe.normalisation.reference_snapshot
+        if not rendered.get(reference):
+            wanted = ",".join(map(str, sorted({*rendered, reference})))
             raise DataMissingError(
-                f"the images are normalised by snapshot {reference}, which is not rendered yet; "
-                f"the maps are written. Run: sfr render --snap {wanted} --work {workspace.root}"
+                f"the images are normalised by snapshot {reference}, which is not rendered with "
+                "these settings yet; the maps that are rendered are kept. Run: "
+                f"sfr render --snap {wanted} --work {self.workspace.root}"
             )
-        with self._step("normalisation") as record:
-            fingerprint = digest(
-                {
-                    "normalisation": self.recipe.section("normalisation"),
-                    "maps": workspace.fingerprint(step),
-                }
-            )
-            normalisation = find_normalisation(
-                iter_shards(workspace, reference), self.recipe.normalisation, snapshot=reference
-            )
-            if not workspace.check("normalisation", fingerprint, force=self.force).current:
-                workspace.write_json(workspace.normalisation_json, normalisation.document)
-                workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
-            record["fingerprint"] = fingerprint
+        normalisation = self._normalisation(reference)
         summaries = []
-        for snap in self._rendered_snapshots():
-            if workspace.fingerprint(f"maps-{snap:03d}") != maps_fingerprint(
-                workspace, self.recipe, snap
-            ):
-                self.console.say(f"images {snap}: left alone, its maps were made by another recipe")
+        for snap, is_current in rendered.items():
+            if not is_current:
+                self.console.say(
+                    f"images {snap}: left alone, its maps were made with other settings or rows"
+                )
                 continue
-            with self._step(f"images-{snap:03d}") as record:
+            with self._step(f"images-{snap:03d}", "image") as record:
                 images = write_images(
-                    workspace,
+                    self.workspace,
                     self.recipe,
                     snap,
                     normalisation,
@@ -230,22 +211,75 @@ class Run:
             summaries.append(images)
         return summaries
 
-    def _maps_current(self, snapshot: int) -> bool:
+    def _normalisation(self, reference: int) -> Normalisation:
+        """Find the divisors of the channels, or read them where they are current."""
+        from sfr.imaging.normalise import find_normalisation, read_normalisation
+        from sfr.store import iter_shards
+        from sfr.workspace import digest
+
+        workspace = self.workspace
+        with self._step("normalisation", "normalisation") as record:
+            fingerprint = record["fingerprint"] = digest(
+                {
+                    "normalisation": self.recipe.section("normalisation"),
+                    "maps": workspace.fingerprint(f"maps-{reference:03d}"),
+                }
+            )
+            if workspace.check("normalisation", fingerprint, force=self.force).current:
+                return read_normalisation(workspace)
+            normalisation = find_normalisation(
+                iter_shards(workspace, reference), self.recipe.normalisation, snapshot=reference
+            )
+            workspace.write_json(workspace.normalisation_json, normalisation.document)
+            workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
+            return normalisation
+
+    def _rendered(self) -> dict[int, bool]:
+        """Return the snapshots that have maps, and whether recipe and sample ask for these."""
         from sfr.render.shards import maps_fingerprint
 
-        step = f"maps-{snapshot:03d}"
-        if not self.workspace.has_run(step) or not self.workspace.has_run(f"select-{snapshot:03d}"):
-            return False
-        fingerprint = maps_fingerprint(self.workspace, self.recipe, snapshot)
-        return self.workspace.check(step, fingerprint).current
+        sample = self.read_sample()
+        found = {}
+        for step in self.workspace.steps("maps-"):
+            snap = int(step.removeprefix("maps-"))
+            found[snap] = (
+                sample is not None
+                and snap in sample["snapshot"]
+                and self.workspace.check(
+                    step, maps_fingerprint(self.workspace, self.recipe, sample, snap)
+                ).current
+            )
+        return found
 
-    def _rendered_snapshots(self) -> list[int]:
-        return [int(name.removeprefix("maps-")) for name in self.workspace.steps("maps-")]
+    def _current_images(self) -> None:
+        """Make images that are not what the recipe asks for; stop where their maps are not."""
+        rendered = self._rendered()
+        stale = [snap for snap, is_current in rendered.items() if not is_current]
+        if stale:
+            listed = ",".join(map(str, stale))
+            raise DataMissingError(
+                f"the maps of snapshots {listed} were made with other settings or rows than "
+                f"recipe.toml and sample.csv say now; run sfr render --snap {listed} "
+                f"--work {self.workspace.root}"
+            )
+        if rendered:
+            self.images()
+
+    def check_available(self) -> None:
+        """Fail before hours of work where a later step cannot do what the recipe asks for."""
+        from sfr.imaging.cases import case_function
+        from sfr.imaging.normalise import check_recipe
+        from sfr.sample.split import check_folds
+
+        check_recipe(self.recipe.normalisation)
+        check_folds(self.recipe.split)
+        for name in self.recipe.cases.names:
+            case_function(name, self.recipe.cases)
 
     def render(self, snapshots: Sequence[int]) -> list[RenderSummary]:
         """Make maps and images."""
         summaries = self.maps(snapshots)
-        self.images(snapshots)
+        self.images()
         return summaries
 
     def train(self, cases: Sequence[str], *, save_models: bool = False) -> TrainSummary:
@@ -253,7 +287,8 @@ class Run:
         from sfr.train.fit import train_cases
 
         self.split()
-        with self._step("train") as record:
+        self._current_images()
+        with self._step("train", "train", "cases") as record:
             summary = train_cases(
                 self.workspace,
                 self.recipe,
@@ -285,8 +320,10 @@ class Run:
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
             self.train(self.recipe.cases.names)
-        with self._step("report"):
+        self._current_images()
+        with self._step("report") as record:
             summary = write_report(self.workspace, self.recipe, on_progress=self.console.progress)
+            record["counts"] = {"cases": summary.n_cases, "figures": len(summary.figures)}
         return summary.index
 
     def finish(self) -> None:
@@ -298,13 +335,17 @@ class Run:
     # -- log -----------------------------------------------------------------------------------
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[dict[str, Any]]:
-        """Hold the step's lock and leave a line in run.jsonl, however it ends."""
+    def _step(self, name: str, *sections: str) -> Iterator[dict[str, Any]]:
+        """Hold the step's lock and leave a line in run.jsonl, however it ends.
+
+        When it is done, recipe.toml takes over the sections that it used.
+        """
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:
             with self.workspace.lock(name):
                 yield record
+            self._remember(sections)
             record["outcome"] = "done"
         except BaseException as error:
             record["error"] = f"{type(error).__name__}: {error}"
@@ -312,6 +353,15 @@ class Run:
         finally:
             record["seconds"] = round(time.monotonic() - start, 3)
             self.workspace.log({**self._provenance(), **record})
+
+    def _remember(self, sections: Sequence[str]) -> None:
+        stored = self.workspace.stored_recipe()
+        if stored is not None:
+            names = (*sections, "name", "description", "simulation")
+            changes = {name: getattr(self.recipe, name) for name in names}
+            self.workspace.store_recipe(dataclasses.replace(stored, **changes))
+        else:
+            self.workspace.store_recipe(self.recipe)
 
     def _provenance(self) -> dict[str, Any]:
         from importlib.metadata import PackageNotFoundError, version
@@ -331,9 +381,7 @@ class Run:
             "recipe": self.recipe.name,
             "versions": versions,
             "build_profile": kernels.build_profile(),
-            "threads": self.threads
-            or int(os.environ.get("RAYON_NUM_THREADS") or 0)
-            or os.cpu_count(),
+            "threads": self.threads or os.environ.get("RAYON_NUM_THREADS") or os.cpu_count(),
         }
 
 
@@ -343,9 +391,10 @@ def open_run(
     console: Console,
     *,
     changes: Mapping[str, Mapping[str, object]] | None = None,
+    must_exist: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> Run:
-    """Open a run's folder with its recipe and remember the recipe there.
+    """Open a run's folder with its recipe; the first step that is done remembers it there.
 
     Parameters
     ----------
@@ -357,6 +406,8 @@ def open_run(
         Where messages go.
     changes : dict
         Section -> fields that options of the command line change; None leaves a field.
+    must_exist : bool
+        The command cannot start a run.
     **options
         Further fields of `Run`.
 
@@ -372,8 +423,14 @@ def open_run(
         chosen = chosen.with_fields(section, **fields)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
+    elif stored is None and must_exist:
+        raise DataMissingError(
+            f"{workspace.root} is not the folder of a run; run sfr select --work {work} first, or "
+            "all steps with sfr run"
+        )
     workspace.clean_scratch()
-    workspace.store_recipe(chosen)
+    origin = "" if recipe is not None or stored is None else f", from {workspace.recipe_toml}"
+    console.say(f"recipe {chosen.name}{origin}: {chosen.description}")
     return Run(workspace, chosen, console, **options)
 
 

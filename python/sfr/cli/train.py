@@ -94,7 +94,7 @@ def register(app: typer.Typer) -> None:
         changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
         for name in cases:
             get_case(name)
-        with open_run(work, recipe, console, changes=changes, force=force) as run:
+        with open_run(work, recipe, console, changes=changes, force=force, must_exist=True) as run:
             run.train(run.recipe.cases.names if all_cases else cases, save_models=save_models)
             print_cases(run, console)
             run.finish()

@@ -72,7 +72,7 @@ def write_images(
         )
         return ImagesSummary(snapshot, n, fingerprint, "")
     workspace.forget(step)
-    for stale in workspace.images.glob(f"Snap{snapshot}ID*.png"):
+    for stale in workspace.images_of(snapshot):
         stale.unlink()
     paths = workspace.shards(snapshot)
     written = []

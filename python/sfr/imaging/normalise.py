@@ -21,7 +21,13 @@ from sfr.recipe import NormalisationRecipe
 from sfr.store import Shard
 from sfr.workspace import Workspace
 
-__all__ = ["PUBLISHED_MAXIMA", "Normalisation", "find_normalisation", "read_normalisation"]
+__all__ = [
+    "PUBLISHED_MAXIMA",
+    "Normalisation",
+    "check_recipe",
+    "find_normalisation",
+    "read_normalisation",
+]
 
 #: The published maxima of snapshot 99 of TNG50-1, in the thesis' own words for the units.
 PUBLISHED_MAXIMA = {
@@ -52,6 +58,15 @@ class Normalisation:
         return np.asarray(maps.astype(np.float64) / divisors)
 
 
+def check_recipe(recipe: NormalisationRecipe) -> None:
+    """Raise ConfigError for a switch that is not available yet."""
+    if recipe.statistic != "maximum" or recipe.reference != "snapshot":
+        raise ConfigError(
+            f"normalisation by {recipe.statistic} of the {recipe.reference} set is not available "
+            'yet; use statistic = "maximum" with reference = "snapshot"'
+        )
+
+
 def find_normalisation(
     shards: Iterable[Shard], recipe: NormalisationRecipe, *, snapshot: int
 ) -> Normalisation:
@@ -80,11 +95,7 @@ def find_normalisation(
     RangeError
         A channel is nowhere positive.
     """
-    if recipe.statistic != "maximum" or recipe.reference != "snapshot":
-        raise ConfigError(
-            f"normalisation by {recipe.statistic} of the {recipe.reference} set is not available "
-            'yet; use statistic = "maximum" with reference = "snapshot"'
-        )
+    check_recipe(recipe)
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
     for shard in shards:

@@ -17,18 +17,29 @@ from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError, S
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.render import gas
-from sfr.render.orient import Galaxy
-from sfr.render.project import GalaxyMaps, render_galaxy
+from sfr.render.orient import STAR_FIELDS, Galaxy
+from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
-from sfr.store import FAILURES, Shard, Table, read_shard, write_shard, write_table
-from sfr.workspace import StepState, Workspace, digest
+from sfr.store import FAILURES, Shard, Table, read_shard, table_digest, write_shard, write_table
+from sfr.workspace import StepState, Workspace, bare, digest
 
 __all__ = ["SHARD_SIZE", "RenderSummary", "maps_fingerprint", "render_snapshot"]
 
 log = logging.getLogger(__name__)
 
+_GAS, _STARS = 0, 4
+
 #: Stage of failures that end when the missing or damaged file is fetched: they are tried again.
 _READ = "read"
+#: Columns of the sample that rendering reads.
+_READ_COLUMNS = (
+    "subhalo_id",
+    "group_id",
+    "x_ckpc_h",
+    "y_ckpc_h",
+    "z_ckpc_h",
+    "stellar_half_mass_radius_ckpc_h",
+)
 #: Galaxies in a shard; part of the format, so that boundaries depend on the sample only.
 SHARD_SIZE = 32
 
@@ -67,10 +78,12 @@ class _Result:
     maps: GalaxyMaps
 
 
-def maps_fingerprint(workspace: Workspace, recipe: Recipe, snapshot: int) -> str:
+def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapshot: int) -> str:
     """Digest of everything that the maps of a snapshot depend on."""
+    rows = sample["snapshot"] == snapshot
     return digest(
         {
+            "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
             "format": 1,
             "shard": SHARD_SIZE,
             "orientation": recipe.section("orientation"),
@@ -90,6 +103,7 @@ def render_snapshot(
     threads: int | None = None,
     force: bool = False,
     strict: bool = False,
+    allow_partial: bool = False,
     on_progress: Progress = silent,
 ) -> RenderSummary:
     """Write the maps of all galaxies of a snapshot's sample, shard by shard.
@@ -115,6 +129,8 @@ def render_snapshot(
         Render even what is current.
     strict : bool
         Stop at the first galaxy that fails.
+    allow_partial : bool
+        Go on when chunks of the snapshot are missing; galaxies that lie in them fail.
     on_progress : callable
         Hears of every galaxy.
 
@@ -127,6 +143,8 @@ def render_snapshot(
     ------
     EmptySelectionError
         The sample has no galaxy in this snapshot.
+    DataMissingError
+        The offsets, a chunk or a field is not there.
     SfrError
         With ``strict``, what the first galaxy failed with.
     """
@@ -135,7 +153,7 @@ def render_snapshot(
     if n == 0:
         raise EmptySelectionError(f"sample.csv has no galaxy in snapshot {snapshot}")
     step = f"maps-{snapshot:03d}"
-    fingerprint = maps_fingerprint(workspace, recipe, snapshot)
+    fingerprint = maps_fingerprint(workspace, recipe, sample, snapshot)
     job = _Job(simulation, recipe, snapshot, fingerprint, threads, strict)
     state = workspace.check(step, fingerprint, force=force)
     if state.current and any(map(_could_not_read, workspace.shards(snapshot))):
@@ -147,6 +165,11 @@ def render_snapshot(
     starts = range(0, n, SHARD_SIZE)
     paths = [workspace.shard(snapshot, i) for i in range(len(starts))]
     if not state.current:
+        simulation.require(
+            snapshot,
+            {_GAS: gas_fields(recipe), _STARS: STAR_FIELDS},
+            allow_partial=allow_partial,
+        )
         workspace.forget(step)
         _remove_stale(workspace, snapshot, paths, fingerprint, force=force)
         for path, start in zip(paths, starts, strict=True):
@@ -206,7 +229,7 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
                 raise
             log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, error)
             unread = isinstance(error, (DataMissingError, DataFormatError))
-            failures.append((subhalo_id, _READ if unread else "render", str(error)))
+            failures.append((subhalo_id, _READ if unread else "render", bare(str(error))))
         on_done(i + 1)
     return Shard(
         _stack([r.maps.maps for r in results], _map_shape(job.recipe), np.float32),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from sfr.recipe import Recipe
 from sfr.report.results import CaseResult
 from sfr.store import FAILURES, SPLIT, read_table
 from sfr.train.evaluate import case_table
-from sfr.workspace import Workspace
+from sfr.workspace import Workspace, bare
 
 __all__ = [
     "CaseRow",
     "Failure",
     "SubsetRow",
     "as_columns",
-    "bare",
     "case_rows",
     "differs",
     "failure_rows",
@@ -269,10 +267,3 @@ def failure_rows(workspace: Workspace, snapshots: Iterable[int]) -> list[Failure
             more = ", ..." if len(ids) > 3 else ""
             rows.append(Failure(snapshot, stage, reason, count, ", ".join(ids[:3]) + more))
     return rows
-
-
-def bare(text: str) -> str:
-    """Cut the folders from absolute paths in a text: a report may be passed on."""
-    return re.sub(
-        r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
-    )

@@ -22,7 +22,6 @@ from sfr.report.results import CaseResult, read_json, read_results
 from sfr.report.tables import (
     CaseRow,
     as_columns,
-    bare,
     case_rows,
     failure_rows,
     snapshot_rows,
@@ -30,7 +29,7 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.store import SAMPLE, Table, read_shard, read_table, write_table
-from sfr.workspace import Workspace
+from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
 

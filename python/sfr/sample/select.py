@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import EmptySelectionError
+from sfr.errors import ConfigError, EmptySelectionError
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
@@ -35,6 +35,8 @@ _SUBHALO_FIELDS = (
 )
 _GROUP_FIELDS = ("GroupMass", "GroupLenType", "GroupFirstSub")
 _GAS, _STARS = 0, 4
+#: Step under which the folder remembers its simulation.
+_SIMULATION_STEP = "simulation"
 
 #: Published rows: snapshot -> z, galaxies, mean [1e-12/yr], min [1e-17/yr], max [1e-10/yr] of sSFR.
 PUBLISHED = {
@@ -226,12 +228,21 @@ def select(
         No galaxy passes the cuts in one of the snapshots.
     DataMissingError
         A chunk or a field of the catalogue is missing.
+    ConfigError
+        The folder holds a run on another simulation, and ``force`` is not set.
     """
-    old = read_table(workspace.sample_csv, SAMPLE) if workspace.sample_csv.is_file() else None
+    name = _simulation_name(simulation, workspace, snapshots, force=force)
+    old = _rows_so_far(workspace, name)
     known = sorted(set(old["snapshot"].tolist())) if old else []
     wanted = sorted({*snapshots, *known})
+    gone = {*known} - {*snapshots} - {*simulation.snapshots()}
+    for snap in sorted(gone):
+        log.warning("snapshot %d is not in the simulation any more; its rows are kept", snap)
     fingerprints = {
-        snap: _fingerprint(simulation, recipe, snap, allow_partial=allow_partial) for snap in wanted
+        snap: workspace.fingerprint(f"select-{snap:03d}")
+        if snap in gone
+        else _fingerprint(simulation, recipe, snap, allow_partial=allow_partial)
+        for snap in wanted
     }
     parts: list[Table] = []
     cuts: list[SnapshotCuts] = []
@@ -240,7 +251,8 @@ def select(
             f"select-{snap:03d}", fingerprints[snap], force=force and snap in snapshots
         )
         if state.current and old is not None and snap in known:
-            parts.append({name: column[old["snapshot"] == snap] for name, column in old.items()})
+            rows = old["snapshot"] == snap
+            parts.append({column: values[rows] for column, values in old.items()})
             cuts.append(_cuts_unchanged(parts[-1], snap))
         else:
             part, cut = _select_one(
@@ -249,14 +261,42 @@ def select(
             parts.append(part)
             cuts.append(cut)
         on_progress("catalogues", done, len(wanted))
-    sample = {name: np.concatenate([part[name] for part in parts]) for name in SAMPLE}
+    sample = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
     if any(cut.reason for cut in cuts):
         write_table(workspace, workspace.sample_csv, sample)
         write_table(workspace, workspace.by_snapshot_csv, by_snapshot(sample))
+        workspace.mark_done(_SIMULATION_STEP, name, ())
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
+
+
+def _rows_so_far(workspace: Workspace, simulation_name: str) -> Table | None:
+    """Read the sample that a selection extends; that of another simulation does not count."""
+    is_same = (
+        workspace.has_run(_SIMULATION_STEP)
+        and workspace.fingerprint(_SIMULATION_STEP) == simulation_name
+    )
+    if not (is_same and workspace.sample_csv.is_file()):
+        return None
+    return read_table(workspace.sample_csv, SAMPLE)
+
+
+def _simulation_name(
+    simulation: Simulation, workspace: Workspace, snapshots: Sequence[int], *, force: bool
+) -> str:
+    """Name the simulation that a folder is for, and keep the folder to one."""
+    identity = simulation.identity(max(snapshots))
+    name = f"{identity['name']}, box {identity['box_size']:g} ckpc/h"
+    if workspace.has_run(_SIMULATION_STEP) and not force:
+        before = workspace.fingerprint(_SIMULATION_STEP)
+        if before != name:
+            raise ConfigError(
+                f"{workspace.root} holds a run on another simulation ({before}; this is {name}); "
+                "give this run another folder with --work, or start over with --force"
+            )
+    return name
 
 
 def _fingerprint(

@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
 from sfr.recipe import SplitRecipe
-from sfr.store import SAMPLE, SPLIT, TEST, TRAIN, VALIDATION, Table, read_table, write_table
+from sfr.store import (
+    SAMPLE,
+    SPLIT,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Table,
+    read_table,
+    table_digest,
+    write_table,
+)
 from sfr.workspace import Workspace, digest, image_name
 
-__all__ = ["LeakAudit", "SplitSummary", "assign", "audit", "split"]
+__all__ = ["LeakAudit", "SplitSummary", "assign", "audit", "check_folds", "split"]
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +156,12 @@ def audit(sample: Table, subsets: NDArray[np.str_]) -> LeakAudit:
     )
 
 
+def check_folds(recipe: SplitRecipe) -> None:
+    """Raise ConfigError for more than one fold, which is not available yet."""
+    if recipe.folds != 1:
+        raise ConfigError(f"split.folds = {recipe.folds} is not available yet; use folds = 1")
+
+
 def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> SplitSummary:
     """Write ``split.csv``, or extend it by the rows that the sample has gained.
 
@@ -172,22 +188,15 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     EmptySelectionError
         Too few units for a training and a test subset.
     """
-    if recipe.folds != 1:
-        raise ConfigError(f"split.folds = {recipe.folds} is not available yet; use folds = 1")
+    check_folds(recipe)
     if not workspace.sample_csv.is_file():
         raise DataMissingError(
             f"{workspace.sample_csv} is not there; run sfr select --snap 99 --work {workspace.root}"
         )
     sample = read_table(workspace.sample_csv, SAMPLE)
     settings = digest(dataclass_dict(recipe))
-    fingerprint = digest(
-        {
-            "settings": settings,
-            "rows": [
-                sample[k].tolist() for k in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")
-            ],
-        }
-    )
+    rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
+    fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
     state = workspace.check("split", fingerprint, force=force)
     keys = _unit_keys(sample, recipe)
     if state.current:
@@ -234,12 +243,14 @@ def _filenames(sample: Table) -> NDArray[np.str_]:
 def _unit_keys(sample: Table, recipe: SplitRecipe) -> list[str]:
     if recipe.by == "image":
         return [str(name) for name in _filenames(sample)]
-    several = len(set(sample["snapshot"].tolist())) > 1
-    if several and bool((sample["galaxy_id"] < 0).all()):
+    snapshots = np.unique(sample["snapshot"])
+    tracked = sample["galaxy_id"] >= 0
+    blind = [int(snap) for snap in snapshots if not tracked[sample["snapshot"] == snap].any()]
+    if len(snapshots) > 1 and blind:
         raise DataMissingError(
-            'split.by = "galaxy" over several snapshots needs SubLink trees, and the sample was '
-            "selected without; fetch postprocessing/trees/SubLink and the offsets files and select "
-            'again, use one snapshot, or split by "image"'
+            'split.by = "galaxy" over several snapshots needs SubLink trees, and snapshots '
+            f"{blind} were selected without; fetch postprocessing/trees/SubLink and the offsets "
+            'files and select again, use one snapshot, or split by "image"'
         )
     return [str(i) for i in sample["galaxy_id"].tolist()]
 

@@ -177,6 +177,7 @@ class ParticleFile:
             if view is None:
                 with reading(self.path, f"PartType{part_type}/{field}"):
                     view = np.asarray(dataset[start:stop])
+                view = view.astype(view.dtype.newbyteorder("="), copy=False)
             result[field] = view
         return result
 

@@ -15,12 +15,14 @@ from sfr.errors import DataFormatError, NonFiniteError, ShapeError
 from sfr.imaging.cases import NAMES
 from sfr.workspace import Workspace
 
-__all__ = ["AVERAGED", "DEAD_RANGE", "case_table", "metrics"]
+__all__ = ["AVERAGED", "DEAD_RANGE", "SETTINGS_STEP", "case_table", "metrics"]
 
 log = logging.getLogger(__name__)
 
 #: Predictions that span less than this are one constant: the head is dead [dex].
 DEAD_RANGE: Final = 1e-6
+#: Step under which the settings of the last training are kept.
+SETTINGS_STEP: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
 #: Fewest rows for a correlation or a spread.
@@ -123,7 +125,8 @@ def case_table(workspace: Workspace, cases: Sequence[str] = NAMES) -> list[dict[
     cases : sequence of str
         Cases that come first, in this order, for example those of the recipe; any others follow
         by name.
-        Cases without a finished head have no row.
+        Cases without a finished head have no row, nor have those whose settings or images are not
+        those of the last training: only like is compared with like.
 
     Returns
     -------
@@ -139,8 +142,18 @@ def case_table(workspace: Workspace, cases: Sequence[str] = NAMES) -> list[dict[
         A ``metrics.json`` cannot be read.
     """
     by_case: dict[str, list[Mapping[str, Any]]] = {}
+    latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
     for case, seed in workspace.trained():
-        by_case.setdefault(case, []).append(_read_metrics(workspace, case, seed))
+        head = _read_metrics(workspace, case, seed)
+        if latest is None or head.get("settings") == latest:
+            by_case.setdefault(case, []).append(head)
+        else:
+            log.warning(
+                "%s, seed %d was trained with other settings or images than the last training, so "
+                "it is not compared; train it again to have it in the table",
+                case,
+                seed,
+            )
     order = {name: place for place, name in enumerate(cases)}
     names = sorted(by_case, key=lambda name: (order.get(name, len(order)), name))
     return [_case_row(name, by_case[name]) for name in names]

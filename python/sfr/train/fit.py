@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, write_table
 from sfr.train.backbone import DOWNSAMPLING, FEATURE_CHANNELS, weights_label
-from sfr.train.evaluate import metrics
+from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
     BackboneInUse,
     extract_features,
@@ -234,31 +235,40 @@ class _Run:
     def feature_key(self, case: str) -> str:
         return feature_key(self.recipe, case, images=self.images, weights=self.backbone.weights_id)
 
+    @cached_property
+    def settings(self) -> str:
+        """Digest of all that the heads of a run share, so that a table compares like with like."""
+        settings = self.recipe.section("train")
+        # more seeds leave the earlier ones as they are; the weights count by their content
+        del settings["seeds"], settings["weights"]
+        return digest([settings, self.backbone.weights_id, self.images, self.rows.digest()])
+
     def fingerprint(self, case: str) -> str:
         """Digest of all that a case's heads depend on, but for the seed."""
-        settings = self.recipe.section("train")
-        # more seeds leave the earlier ones as they are; the weights' content is in the features
-        del settings["seeds"], settings["weights"]
-        return digest([settings, self.feature_key(case), self.rows.digest()])
+        return digest([self.settings, self.feature_key(case)])
 
     def case(self, case: str) -> Iterator[HeadResult]:
         """Train what is not current of one case."""
         fingerprint = self.fingerprint(case)
-        self._retire(case, fingerprint)
+        states = {
+            seed: self.workspace.check(_step(case, seed), fingerprint, force=self.force)
+            for seed in range(self.recipe.train.seeds)
+        }
         features = None
-        for seed in range(self.recipe.train.seeds):
-            state = self.workspace.check(_step(case, seed), fingerprint, force=self.force)
-            if state.current:
+        if not all(state.current for state in states.values()):
+            # what cannot be had, such as weights or a backend, must not cost earlier results
+            features, _ = self._features(case), self.trainer
+        self._retire(case, fingerprint)
+        self.workspace.mark_done(SETTINGS_STEP, self.settings, ())
+        for seed, state in states.items():
+            if features is None or state.current:
                 log.info("%s, seed %d: there already", case, seed)
                 self._complete_model(case, seed)
                 yield HeadResult(case, seed, "current", "", self._read_metrics(case, seed))
                 continue
-            if features is None:
-                features = self._features(case)
             log.info("%s, seed %d: training (%s)", case, seed, state.reason)
-            trainer = self.trainer  # outside: a missing backend is no failure of one head
             try:
-                found = self._head(trainer, case, seed, features, fingerprint)
+                found = self._head(case, seed, features, fingerprint)
             except TrainingError as error:
                 log.error("%s, seed %d failed: %s", case, seed, error)
                 yield HeadResult(case, seed, "failed", str(error), {})
@@ -280,14 +290,13 @@ class _Run:
 
     def _head(
         self,
-        trainer: Trainer,
         case: str,
         seed: int,
         features: NDArray[np.float32],
         fingerprint: str,
     ) -> dict[str, Any]:
         """Train one head and write its files, ``metrics.json`` last."""
-        step, folder = _step(case, seed), self.workspace.head(case, seed)
+        step, folder, trainer = _step(case, seed), self.workspace.head(case, seed), self.trainer
         self.workspace.forget(step)
         (folder / "metrics.json").unlink(missing_ok=True)
         with self._clock("heads"):
@@ -366,6 +375,7 @@ class _Run:
             "epoch_used": fit.epoch,
             "backbone": train.backbone,
             "recipe": self.recipe.name,
+            "settings": self.settings,
         }
 
     def _read_metrics(self, case: str, seed: int) -> dict[str, Any]:
@@ -425,12 +435,23 @@ def _step(case: str, seed: int) -> str:
 
 
 def _without_dates(path: Path) -> None:
-    """Rewrite a ``.keras`` archive without the times in it: the same network, the same bytes."""
+    """Rewrite a ``.keras`` archive without times and addresses: same network, same bytes."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     about = json.loads(members["metadata.json"])
     about.pop("date_saved", None)
     members["metadata.json"] = json.dumps(about, sort_keys=True).encode()
+    members["config.json"] = _renumbered(members["config.json"])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
             archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), members[name])
+
+
+def _renumbered(config: bytes) -> bytes:
+    """Replace the addresses that Keras names shared objects by, in order of appearance."""
+    numbers: dict[bytes, bytes] = {}
+
+    def number(match: re.Match[bytes]) -> bytes:
+        return match[1] + numbers.setdefault(match[2], str(len(numbers)).encode())
+
+    return re.sub(rb'("shared_object_id": )(\d+)', number, config)
