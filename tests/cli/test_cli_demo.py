@@ -111,6 +111,10 @@ def test_show_writes_a_contact_sheet(demo, sfr, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
     assert sfr("show", "--work", work, "--case", "nothing").exit_code == 2
+    assert sfr("show", "--work", work, "--order", "colour").exit_code == 2
+    assert sfr("show", "--work", work, "--snap", 50).exit_code == 3
+    random = sfr("show", "--work", work, "--order", "random", "--subset", "test", "--out", "r.png")
+    assert random.exit_code == 0, random.stderr
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "nothing.h5"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,9 +21,17 @@ def register(app: typer.Typer) -> None:
     @exit_codes
     def show(
         case: Annotated[str, typer.Option("--case", help="Version of the images.")] = "composite",
-        count: Annotated[
-            int, typer.Option("--count", min=1, help="Galaxies, spread over the range of sSFR.")
-        ] = 20,
+        count: Annotated[int, typer.Option("--count", min=1, help="Number of galaxies.")] = 20,
+        order: Annotated[
+            Literal["ssfr", "random", "id"],
+            typer.Option("--order", help="Spread over the range of sSFR, random, or by id."),
+        ] = "ssfr",
+        subset: Annotated[
+            str | None,
+            typer.Option("--subset", help="train, validation or test only.", show_default=False),
+        ] = None,
+        seed: Annotated[int, typer.Option("--seed", help="Seed of --order random.")] = 0,
+        snap: opt.Snap = None,
         out: Annotated[
             Path | None,
             typer.Option(
@@ -42,10 +50,22 @@ def register(app: typer.Typer) -> None:
           sfr show --work run1
 
           sfr show --case structure3 --count 12 --out structure3.png
+
+          sfr show --order random --subset test --snap 99
         """
         from sfr.report.contact_sheet import contact_sheet
 
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
-            path = contact_sheet(run.workspace, run.recipe, path=out, case=case, count=count)
+            path = contact_sheet(
+                run.workspace,
+                run.recipe,
+                path=out,
+                case=case,
+                count=count,
+                order=order,
+                subset=subset,
+                seed=seed,
+                snapshots=opt.parse_snapshots(snap) or None,
+            )
         typer.echo(str(path))

@@ -52,7 +52,6 @@ def contact_sheet(
     subset: str | None = None,
     snapshots: Sequence[int] | None = None,
     seed: int = 0,
-    title: str | None = None,
 ) -> Path:
     """Draw the images of some galaxies, labelled with snapshot, subhalo and log10 sSFR.
 
@@ -80,8 +79,6 @@ def contact_sheet(
         Only these snapshots.
     seed : int
         Seed of ``order="random"``.
-    title : str, optional
-        Title in place of the one that says what is shown.
 
     Returns
     -------
@@ -111,8 +108,7 @@ def contact_sheet(
         image = function(read_png(workspace.image(snapshot, subhalo_id)))
         name = f"Snap{snapshot} ID{subhalo_id}"
         tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
-    if title is None:
-        title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
+    title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
     target = path or workspace.root / f"show-{case}.png"
     picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
     save(workspace, target, _sheet(tiles, columns, picture_width, title, _NOTES[order]))
