@@ -54,8 +54,8 @@ def register(app: typer.Typer) -> None:
         The backbone has random weights, so the table shows that the machinery learns; it is no
         result of science.
 
-        Examples
-        --------
+        Examples:
+
           sfr demo
 
           sfr demo --work /tmp/demo --galaxies 60 --epochs 100

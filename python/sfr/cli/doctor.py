@@ -40,8 +40,8 @@ def register(app: typer.Typer) -> None:
         --sim may also name a single snapshot chunk or cutout. The exit code is 3 where something
         is missing or cannot be read.
 
-        Examples
-        --------
+        Examples:
+
           sfr doctor
 
           sfr doctor --sim TNG50-1 --snap 97-99

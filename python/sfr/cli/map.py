@@ -73,8 +73,8 @@ def register(app: typer.Typer) -> None:
 
         The image is normalised by its own maxima.
 
-        Examples
-        --------
+        Examples:
+
           sfr map cutout_123.hdf5
 
           sfr map snap_099.4.hdf5 --center 1200,3400,560 --width 200 --channels mass,temperature

@@ -42,8 +42,8 @@ def register(app: typer.Typer) -> None:
 
         illustris_python reads all of it: OUT/output and OUT/postprocessing.
 
-        Examples
-        --------
+        Examples:
+
           sfr mock mock-sim --galaxies 40 --snaps 97-99
 
           sfr mock mock-sim --galaxies 5 --snaps 99 --cells 2000 --seed 7 --broken

@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
     def list_recipes(as_json: opt.Json = False) -> None:
         """List the built-in recipes.
 
-        Examples
-        --------
+        Examples:
+
           sfr recipe list
         """
         from sfr.recipe import BUILT_IN, load_recipe
@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
 
         A file that says extends = "thesis" and lists what differs is a recipe, too.
 
-        Examples
-        --------
+        Examples:
+
           sfr recipe show thesis
 
           sfr recipe show mine.toml > resolved.toml

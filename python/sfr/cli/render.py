@@ -36,8 +36,8 @@ def register(app: typer.Typer) -> None:
         rendered too. A galaxy that cannot be rendered is listed in failures.csv and the rest goes
         on; the exit code is then 4.
 
-        Examples
-        --------
+        Examples:
+
           sfr render --sim TNG50-1 --snap 99
 
           sfr render --sim TNG50-1 --snap 89-99 --work run1 --threads 8

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write the report: which channel and which scale tell most about star formation.
 
-        Examples
-        --------
+        Examples:
+
           sfr report --work run1
         """
         console = Console(verbose=verbose, quiet=quiet)

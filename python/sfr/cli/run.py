@@ -56,8 +56,8 @@ def register(app: typer.Typer) -> None:
 
         Steps whose results are current are skipped.
 
-        Examples
-        --------
+        Examples:
+
           sfr run --sim TNG50-1 --work run1
 
           sfr run --sim TNG50-1 --snap 97-99 --epochs 300 --seeds 3

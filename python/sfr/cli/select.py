@@ -31,8 +31,8 @@ def register(app: typer.Typer) -> None:
 
         The file is the union of all snapshots selected in the folder.
 
-        Examples
-        --------
+        Examples:
+
           sfr select --sim TNG50-1 --snap 99
 
           sfr select --sim TNG50-1 --snap 89-99 --work run1

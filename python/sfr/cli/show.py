@@ -45,8 +45,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make a contact sheet of galaxies, labelled with their specific star formation rate.
 
-        Examples
-        --------
+        Examples:
+
           sfr show --work run1
 
           sfr show --case structure3 --count 12 --out structure3.png

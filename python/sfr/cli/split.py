@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 
         A snapshot that is selected later extends the split; no row moves.
 
-        Examples
-        --------
+        Examples:
+
           sfr split --work run1
 
           sfr split --work run1 --force

@@ -76,8 +76,8 @@ def register(app: typer.Typer) -> None:
 
         The backbone runs once per image and case; what it gives is kept in features/.
 
-        Examples
-        --------
+        Examples:
+
           sfr train --all-cases
 
           sfr train --case mass gauss10 --seeds 3 --work run1
