@@ -174,7 +174,7 @@ class Run:
             summaries.append(summary)
         return summaries
 
-    def images(self) -> list[ImagesSummary]:
+    def images(self, *, say_current: bool = True) -> list[ImagesSummary]:
         """Normalise by the reference snapshot and write the images of all current maps."""
         from sfr.imaging.images import write_images
 
@@ -207,7 +207,8 @@ class Run:
                 record["fingerprint"] = images.fingerprint
                 record["counts"] = {"images": images.n_images}
                 record["reason"] = images.reason
-            self.console.say(f"images {snap}: {images.n_images}{_state(images.reason)}")
+            if images.reason or say_current:
+                self.console.say(f"images {snap}: {images.n_images}{_state(images.reason)}")
             summaries.append(images)
         return summaries
 
@@ -263,7 +264,7 @@ class Run:
                 f"--work {self.workspace.root}"
             )
         if rendered:
-            self.images()
+            self.images(say_current=False)
 
     def check_available(self) -> None:
         """Fail before hours of work where a later step cannot do what the recipe asks for."""

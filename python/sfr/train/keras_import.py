@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from typing import Any
 from sfr.errors import TrainingError
 
 __all__ = ["load_keras"]
+
+log = logging.getLogger(__name__)
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -39,6 +42,7 @@ def load_keras() -> Any:  # noqa: ANN401
         if found and found[0] != "tensorflow":
             os.environ["KERAS_BACKEND"] = found[0]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    log.info("loading Keras")
     try:
         with _quiet_stderr():
             return importlib.import_module("keras")
