@@ -138,8 +138,11 @@ class Run:
 
     def maps(self, snapshots: Sequence[int]) -> list[RenderSummary]:
         """Render the maps of some snapshots."""
+        from sfr.render import kernels
         from sfr.render.shards import render_snapshot
 
+        if kernels.build_profile() == "debug":
+            self.console.say("warning: the kernels are a debug build, which is slow")
         sample = self.select(snapshots).sample
         summaries = []
         for snap in snapshots:
@@ -174,8 +177,11 @@ class Run:
             summaries.append(summary)
         return summaries
 
-    def images(self, *, say_current: bool = True) -> list[ImagesSummary]:
-        """Normalise by the reference snapshot and write the images of all current maps."""
+    def images(self, *, only_stale: bool = False) -> list[ImagesSummary]:
+        """Normalise by the reference snapshot and write the images of all current maps.
+
+        ``only_stale`` neither repeats nor mentions those that are current.
+        """
         from sfr.imaging.images import write_images
 
         rendered = self._rendered()
@@ -187,7 +193,8 @@ class Run:
                 "these settings yet; the maps that are rendered are kept. Run: "
                 f"sfr render --snap {wanted} --work {self.workspace.root}"
             )
-        normalisation = self._normalisation(reference)
+        force = self.force and not only_stale
+        normalisation = self._normalisation(reference, force=force)
         summaries = []
         for snap, is_current in rendered.items():
             if not is_current:
@@ -201,18 +208,18 @@ class Run:
                     self.recipe,
                     snap,
                     normalisation,
-                    force=self.force,
+                    force=force,
                     on_progress=self.console.progress,
                 )
                 record["fingerprint"] = images.fingerprint
                 record["counts"] = {"images": images.n_images}
                 record["reason"] = images.reason
-            if images.reason or say_current:
+            if images.reason or not only_stale:
                 self.console.say(f"images {snap}: {images.n_images}{_state(images.reason)}")
             summaries.append(images)
         return summaries
 
-    def _normalisation(self, reference: int) -> Normalisation:
+    def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
         from sfr.store import iter_shards
@@ -226,7 +233,7 @@ class Run:
                     "maps": workspace.fingerprint(f"maps-{reference:03d}"),
                 }
             )
-            if workspace.check("normalisation", fingerprint, force=self.force).current:
+            if workspace.check("normalisation", fingerprint, force=force).current:
                 return read_normalisation(workspace)
             normalisation = find_normalisation(
                 iter_shards(workspace, reference), self.recipe.normalisation, snapshot=reference
@@ -264,7 +271,7 @@ class Run:
                 f"--work {self.workspace.root}"
             )
         if rendered:
-            self.images(say_current=False)
+            self.images(only_stale=True)
 
     def check_available(self) -> None:
         """Fail before hours of work where a later step cannot do what the recipe asks for."""
