@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use common::{BOX, CENTER, Random, TILT};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sfr_core::{Threads, rotate};
+use sfr_core::{Threads, face_on_rotation, rotate};
 
 fn check(points: &[[f32; 3]]) {
     let got = rotate(points, &TILT, Some(CENTER), Some(BOX), Threads::Shared).unwrap();
@@ -32,9 +32,39 @@ fn bench(c: &mut Criterion) {
     group.finish();
 }
 
+/// The normal itself, taken to +z by rows times columns.
+fn check_face_on(normals: &[[f64; 3]]) {
+    for n in normals {
+        let rotation = face_on_rotation(*n).unwrap();
+        let length = n.iter().map(|x| x * x).sum::<f64>().sqrt();
+        for (row, expected) in rotation.iter().zip([0.0, 0.0, length]) {
+            let got: f64 = row.iter().zip(n).map(|(r, x)| r * x).sum();
+            assert!(
+                (got - expected).abs() < 1e-12 * length,
+                "{got} is not {expected}"
+            );
+        }
+    }
+}
+
+fn bench_face_on(c: &mut Criterion) {
+    let mut group = c.benchmark_group("face_on_rotation");
+    let normals = Random::new(5).halo(1000);
+    check_face_on(&normals);
+    group.throughput(Throughput::Elements(normals.len() as u64));
+    group.bench_function("N=1e3", |b| {
+        b.iter(|| {
+            for normal in &normals {
+                let _ = black_box(face_on_rotation(black_box(*normal)));
+            }
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = common::settings();
-    targets = bench
+    targets = bench, bench_face_on
 }
 criterion_main!(benches);
