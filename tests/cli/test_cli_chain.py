@@ -389,3 +389,11 @@ def test_a_map_without_electrons_has_no_extremes_and_is_no_bug(sfr, mock_sim, tm
     result = sfr("map", path, "--pixels", 32, *arguments)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["channels"][0]["maximum"] is None
+
+
+def test_a_split_that_is_not_possible_fails_before_rendering(sfr, sim, tmp_path):
+    shutil.rmtree(sim / "postprocessing/trees")
+    result = sfr("run", "--sim", sim, "--snap", "98,99", "--recipe", "demo")
+    assert result.exit_code == 3
+    assert "SubLink" in result.stderr
+    assert not (tmp_path / "sfr-work/maps").exists()

@@ -17,6 +17,8 @@ __all__ = ["register", "run_all"]
 def run_all(run: Run, console: Console, snapshots: Sequence[int], *, save_models: bool) -> None:
     """Run every step, print the table of cases and the report's path."""
     run.check_available()
+    run.select(snapshots)
+    run.split()
     run.render(snapshots)
     run.train(run.recipe.cases.names, save_models=save_models)
     index = run.report()

@@ -54,6 +54,8 @@ class Run:
     allow_partial: bool = False
     mapped: bool = True
     _simulation: LocalSimulation | None = None
+    _selected: SelectSummary | None = None
+    _has_split: bool = False
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Run:
@@ -120,6 +122,7 @@ class Run:
             self.console.say(
                 f"select {cut.snapshot}: {cut.n_selected} galaxies{_state(cut.reason)}"
             )
+        self._selected = summary
         return summary
 
     def split(self, *, force: bool = False) -> SplitSummary:
@@ -134,6 +137,7 @@ class Run:
             record["reason"] = summary.reason
         sizes = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
         self.console.say(f"split: {sizes}{_state(summary.reason)}")
+        self._has_split = True
         return summary
 
     def maps(self, snapshots: Sequence[int]) -> list[RenderSummary]:
@@ -143,7 +147,7 @@ class Run:
 
         if kernels.build_profile() == "debug":
             self.console.say("warning: the kernels are a debug build, which is slow")
-        sample = self.select(snapshots).sample
+        sample = (self._selected or self.select(snapshots)).sample
         summaries = []
         for snap in snapshots:
             with self._step(f"maps-{snap:03d}", "maps", "orientation") as record:
@@ -294,7 +298,8 @@ class Run:
         """Train the heads of some cases."""
         from sfr.train.fit import train_cases
 
-        self.split()
+        if not self._has_split:
+            self.split()
         self._current_images()
         with self._step("train", "train", "cases") as record:
             summary = train_cases(
