@@ -398,6 +398,9 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
     data.setdefault("name", path.stem)
+    if isinstance(data.get("simulation"), str):
+        # relative to the file that says so, wherever it is used from
+        data["simulation"] = str((path.parent / Path(data["simulation"]).expanduser()).absolute())
     return data, path.parent
 
 

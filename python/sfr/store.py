@@ -77,6 +77,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
 LABEL_SCALE_YR = 1e15
 
+_MAKE_AGAIN = "delete it and run the step that makes it again"
 _KINDS = {int: np.int64, float: np.float64, str: np.str_}
 
 
@@ -140,9 +141,13 @@ def read_table(path: Path, schema: Schema) -> Table:
         raise DataMissingError(
             f"{path} is not there; run the step that makes it, or all with sfr run"
         ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFormatError(f"{path} is not a table: {error}; {_MAKE_AGAIN}") from error
     missing = [name for name in schema if name not in names]
     if missing:
-        raise DataFormatError(f"{path}: column {missing[0]!r} is missing; found {names}")
+        raise DataFormatError(
+            f"{path}: column {missing[0]!r} is missing; found {names}; {_MAKE_AGAIN}"
+        )
     return {name: _column(path, name, kind, rows) for name, kind in schema.items()}
 
 

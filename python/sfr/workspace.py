@@ -76,8 +76,9 @@ class Workspace:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
-        if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"--work {self.root} is a file; give a folder")
+        for folder in (self.root, *self.root.parents):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"--work {self.root}: {folder} is a file; give a folder")
 
     # -- paths ---------------------------------------------------------------------------------
 
@@ -243,7 +244,14 @@ class Workspace:
 
     def stored_recipe(self) -> Recipe | None:
         """Return the recipe that the folder was last used with, or None."""
-        return load_recipe(self.recipe_toml) if self.recipe_toml.is_file() else None
+        if not self.recipe_toml.is_file():
+            return None
+        try:
+            return load_recipe(self.recipe_toml)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{self.recipe_toml} is damaged ({error}); delete it and give --recipe"
+            ) from error
 
     def store_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, unless it is there already."""
@@ -303,15 +311,18 @@ class Workspace:
             return StepState(current=False, reason="forced")
         if state["fingerprint"] != fingerprint:
             return StepState(current=False, reason="settings or inputs changed")
-        missing = [name for name in state["files"] if not (self.root / name).is_file()]
-        if missing:
-            return StepState(current=False, reason=f"files missing: {missing[0]}")
+        for name, size in state["files"].items():
+            path = self.root / name
+            if not path.is_file():
+                return StepState(current=False, reason=f"files missing: {name}")
+            if path.stat().st_size != size:
+                return StepState(current=False, reason=f"files changed: {name}")
         return StepState(current=True, reason="")
 
     def mark_done(self, step: str, fingerprint: str, files: Iterable[Path]) -> None:
         """Record that a step has finished, with the files that it answers for."""
-        names = sorted(self.relative(path) for path in files)
-        self.write_json(self._state_file(step), {"fingerprint": fingerprint, "files": names})
+        sizes = {self.relative(path): path.stat().st_size for path in sorted(files)}
+        self.write_json(self._state_file(step), {"fingerprint": fingerprint, "files": sizes})
 
     def forget(self, step: str) -> None:
         """Drop the record of a step, before its files are made anew."""
@@ -319,11 +330,11 @@ class Workspace:
 
     def _read_state(self, step: str) -> dict[str, Any] | None:
         try:
-            return json.loads(self._state_file(step).read_text("utf-8"))  # type: ignore[no-any-return]
-        except FileNotFoundError:
+            state = json.loads(self._state_file(step).read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
-        except ValueError:
-            return None
+        is_whole = isinstance(state, dict) and isinstance(state.get("files"), dict)
+        return state if is_whole and "fingerprint" in state else None
 
     # -- log -----------------------------------------------------------------------------------
 

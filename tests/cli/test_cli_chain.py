@@ -1,5 +1,6 @@
 """mock, select, split, render and map as a user calls them, and bad input."""
 
+import csv
 import json
 import os
 import shutil
@@ -381,14 +382,105 @@ def test_maps_follow_the_rows_of_the_sample(sfr, sim):
     assert "maps 99: 6 galaxies, 0 failed (settings or inputs changed)" in again.stderr
 
 
-def test_a_map_without_electrons_has_no_extremes_and_is_no_bug(sfr, mock_sim, tmp_path):
+def test_a_channel_without_a_finite_cell_is_named(sfr, mock_sim, tmp_path):
     path = tmp_path / "snap_099.0.hdf5"
     shutil.copy(mock_sim / "output/snapdir_099/snap_099.0.hdf5", path)
     damage(path, "PartType0/ElectronAbundance", lambda x: x.__setitem__(slice(None), 0))
-    arguments = ("--recipe", "corrected", "--channels", "entropy,mass", "--json")
-    result = sfr("map", path, "--pixels", 32, *arguments)
+    result = sfr("map", path, "--pixels", 32, "--channels", "entropy,mass", "--json")
+    assert result.exit_code == 3
+    assert "channel 'entropy'" in result.stderr
+
+
+def test_galaxies_without_finite_energy_fail(sfr, sim):
+    for path in gas_chunks(sim, 98):
+        damage(path, "PartType0/InternalEnergy", lambda x: x.__setitem__(slice(None), np.nan))
+    result = sfr("render", "--sim", sim, "--snap", "98,99", "--json")
+    assert result.exit_code == 4
+    rows = json.loads(result.stdout)
+    assert [row["failed"] for row in rows["snapshots"]] == [6, 0]
+    assert "finite value" in rows["failures"][0]["reason"]
+
+
+def test_galaxies_without_a_label_are_left_out(sfr, sim):
+    first = int(sfr_sample(sfr, sim, "before")[0]["subhalo_id"])
+    row = 0
+    for path in sorted((sim / "output/groups_099").iterdir()):
+        with h5py.File(path, "r+") as file:
+            n = int(file["Header"].attrs["Nsubgroups_ThisFile"])
+            if row <= first < row + n:
+                file["Subhalo/SubhaloSFR"][first - row] = np.nan
+            row += n
+    after = [int(r["subhalo_id"]) for r in sfr_sample(sfr, sim, "after")]
+    assert len(after) == 5
+    assert first not in after
+
+
+def sfr_sample(sfr, sim, work):
+    result = sfr("select", "--sim", sim, "--snap", 99, "--work", work)
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["channels"][0]["maximum"] is None
+    with (sim.parent / work / "sample.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_changed_cuts_are_not_trained_on_the_old_sample(sfr, mock_sim, tmp_path):
+    (tmp_path / "a.toml").write_text('extends = "demo"\n[maps]\npixels = 32\n')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"\n[sample]\nstellar_mass_min = 1.5\n')
+    assert sfr("render", "--sim", mock_sim, "--snap", "98,99", "--recipe", "a.toml").exit_code == 0
+    result = sfr("train", "--case", "mass", "--recipe", "b.toml")
+    assert result.exit_code == 3
+    assert "sfr select" in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93\x00\xff\xfe" * 50])
+def test_a_damaged_sample_is_named_and_can_be_made_again(sfr, mock_sim, tmp_path, content):
+    assert sfr("select", "--sim", mock_sim, "--snap", 99).exit_code == 0
+    (tmp_path / "sfr-work/sample.csv").write_bytes(content)
+    assert sfr("split").exit_code == 3
+    assert sfr("select", "--sim", mock_sim, "--snap", 99, "--force").exit_code == 0
+    assert sfr("split").exit_code == 0
+
+
+def test_a_damaged_image_or_state_is_made_again(sfr, mock_sim, tmp_path):
+    assert sfr("render", "--sim", mock_sim, "--snap", 99).exit_code == 0
+    image = next((tmp_path / "sfr-work/images").iterdir())
+    before = image.read_bytes()
+    image.write_bytes(b"")
+    (tmp_path / "sfr-work/.state/maps-099.json").write_text("[]")
+    assert sfr("render", "--sim", mock_sim, "--snap", 99).exit_code == 0
+    assert image.read_bytes() == before
+
+
+def test_a_work_folder_that_cannot_be_is_a_usage_error(sfr, mock_sim, tmp_path):
+    (tmp_path / "file").write_text("")
+    for work in ("file", "file/below"):
+        assert sfr("select", "--sim", mock_sim, "--snap", 99, "--work", work).exit_code == 2
+    assert sfr("select", "--sim", mock_sim, "--snap", 99, "--work", "/proc/xx").exit_code == 3
+
+
+def test_a_relative_simulation_is_relative_to_its_recipe(sfr, sim, tmp_path, monkeypatch):
+    (tmp_path / "r.toml").write_text('extends = "thesis"\nsimulation = "sim"\n')
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert sfr("select", "--snap", 99, "--recipe", "../r.toml", "--work", "../w").exit_code == 0
+
+
+def test_strict_names_the_galaxy(sfr, tmp_path):
+    sfr("mock", "sim", "--galaxies", 3, "--snaps", 99, "--cells", 300, "--broken")
+    result = sfr("render", "--sim", "sim", "--snap", 99, "--strict")
+    assert "snapshot 99 subhalo" in result.stderr.splitlines()[-1]
+
+
+def test_a_narrow_terminal_keeps_the_digits(capsys, monkeypatch):
+    from sfr.cli.console import Console
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    row = {"case": "structure10", "r": "0.123 ± 0.045", **{f"column{i}": 0.5 for i in range(9)}}
+    Console().table("title", [row], key="rows")
+    text = capsys.readouterr().out
+    assert "structure10" in text
+    assert "0.123 ± 0.045" in text
+    assert "column8" not in text
 
 
 def test_a_split_that_is_not_possible_fails_before_rendering(sfr, sim, tmp_path):

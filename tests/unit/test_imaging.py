@@ -16,7 +16,6 @@ from sfr.errors import (
     DataMissingError,
     DTypeError,
     EmptySelectionError,
-    RangeError,
     ShapeError,
 )
 from sfr.imaging.cases import NAMES, get_case
@@ -139,7 +138,7 @@ def test_normalisation_without_galaxies_or_without_light_is_an_error():
     recipe = load_recipe("thesis").normalisation
     with pytest.raises(EmptySelectionError, match="99"):
         find_normalisation([], recipe, snapshot=99)
-    with pytest.raises(RangeError, match="entropy"):
+    with pytest.raises(EmptySelectionError, match="entropy"):
         find_normalisation([_shard(np.zeros((1, 3, 8, 8)), [1])], recipe, snapshot=99)
     with pytest.raises(ConfigError, match="not available yet"):
         find_normalisation([], load_recipe("corrected").normalisation, snapshot=99)

@@ -27,6 +27,8 @@ P = ParamSpec("P")
 FINISHED_WITH_FAILURES = 4
 _BUG, _DATA, _INTERRUPTED = 1, 3, 130
 _PLAIN_SECONDS = 2.0
+#: Columns of running text.
+_LONG = frozenset({"detail", "description"})
 
 
 def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
@@ -45,6 +47,8 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
                 _fail(f"no space left on the disk ({error}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+                _fail(f"a file or folder cannot be used: {error}", _DATA)
             _bug()
         except (typer.Exit, typer.Abort):
             raise
@@ -178,10 +182,22 @@ class Console:
         table = Table()
         for name in rows[0] if rows else ():
             numeric = all(isinstance(row[name], (int, float, type(None))) for row in rows)
-            table.add_column(escape(name), justify="right" if numeric else "left")
+            table.add_column(
+                escape(name),
+                justify="right" if numeric else "left",
+                no_wrap=name not in _LONG,
+            )
         for row in rows:
             table.add_row(*(escape(_text(value)) for value in row.values()))
         typer.echo(title)
+        if rows and not _LONG & rows[0].keys():
+            # on a narrow terminal the last columns go, not the digits of the first
+            endless = console.options.update(width=10_000)
+            while (
+                len(table.columns) > 2
+                and console.measure(table, options=endless).maximum > console.width
+            ):
+                table.columns.pop()
         console.print(table)
 
 

@@ -154,7 +154,11 @@ def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]
         return [_no_catalogue(simulation.output)]
     rows = [_row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")]
     for snap in snapshots or found:
-        statuses = simulation.inventory(snap)
+        try:
+            statuses = simulation.inventory(snap)
+        except SfrError as error:
+            rows.append(_row(f"{snap} group catalogue", "unreadable", str(error)))
+            continue
         rows += [
             _files(snap, kind, [s for s in statuses if s.kind == kind])
             for kind in dict.fromkeys(status.kind for status in statuses)

@@ -26,17 +26,17 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--center",
-                help="x,y,z [ckpc/h]. Default: the densest gas cell.",
+                help="x,y,z in ckpc/h. Default: the densest gas cell.",
                 show_default=False,
             ),
         ] = None,
         width: Annotated[
-            float, typer.Option("--width", help="Width of the frame [ckpc/h].")
+            float, typer.Option("--width", help="Width of the frame in ckpc/h.")
         ] = 60.0,
         depth: Annotated[
             float | None,
             typer.Option(
-                "--depth", help="Depth of the frame [ckpc/h]. Default: no cut.", show_default=False
+                "--depth", help="Depth of the frame in ckpc/h. Default: no cut.", show_default=False
             ),
         ] = None,
         channels: Annotated[

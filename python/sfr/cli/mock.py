@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
         galaxies: Annotated[
             int, typer.Option("--galaxies", help="Galaxies per snapshot that pass the cuts.")
         ] = 40,
-        snap: opt.Snap = None,
+        snap: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--snap", "--snaps", help="Snapshots. Default: 98,99.", show_default=False
+            ),
+        ] = None,
         seed: Annotated[int, typer.Option("--seed", help="Seed.")] = 1,
         signal: Annotated[
             str, typer.Option("--signal", help="What the SFR follows: physical (the dense gas).")

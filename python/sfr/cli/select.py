@@ -47,18 +47,18 @@ def register(app: typer.Typer) -> None:
             {
                 "snapshot": cut.snapshot,
                 "selected": cut.n_selected,
-                "subhaloes": cut.n_total,
-                "read": cut.n_loaded,
-                "with flag": cut.n_flag,
-                "stellar mass": cut.n_stellar_mass,
-                "total mass": cut.n_total_mass,
-                "group not read": cut.n_group_missing,
-                "missing chunks": cut.missing_chunks,
+                "subhaloes": cut.n_total if cut.reason else None,
+                "read": cut.n_loaded if cut.reason else None,
+                "with flag": cut.n_flag if cut.reason else None,
+                "stellar mass": cut.n_stellar_mass if cut.reason else None,
+                "total mass": cut.n_total_mass if cut.reason else None,
+                "group not read": cut.n_group_missing if cut.reason else None,
+                "missing chunks": cut.missing_chunks if cut.reason else None,
             }
             for cut in summary.cuts
         ]
         console.table(
-            f"{sum(r['selected'] for r in rows)} galaxies in {run.workspace.sample_csv}",
+            f"{sum(cut.n_selected for cut in summary.cuts)} galaxies in {run.workspace.sample_csv}",
             rows,
             key="snapshots",
             extra={"sample": str(run.workspace.sample_csv)},

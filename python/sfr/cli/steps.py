@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 import platform
+import shlex
 import socket
 import sys
 import time
@@ -138,6 +139,8 @@ class Run:
         sizes = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
         self.console.say(f"split: {sizes}{_state(summary.reason)}")
         self._has_split = True
+        if summary.reason:
+            self._outdate_heads()
         return summary
 
     def maps(self, snapshots: Sequence[int]) -> list[RenderSummary]:
@@ -195,7 +198,7 @@ class Run:
             raise DataMissingError(
                 f"the images are normalised by snapshot {reference}, which is not rendered with "
                 "these settings yet; the maps that are rendered are kept. Run: "
-                f"sfr render --snap {wanted} --work {self.workspace.root}"
+                f"sfr render --snap {wanted} --work {shlex.quote(str(self.workspace.root))}"
             )
         force = self.force and not only_stale
         normalisation = self._normalisation(reference, force=force)
@@ -221,7 +224,16 @@ class Run:
             if images.reason or not only_stale:
                 self.console.say(f"images {snap}: {images.n_images}{_state(images.reason)}")
             summaries.append(images)
+        if any(images.reason for images in summaries):
+            self._outdate_heads()
         return summaries
+
+    def _outdate_heads(self) -> None:
+        """Let no table compare heads that were trained on another split or other images."""
+        from sfr.train.evaluate import SETTINGS_STEP
+
+        if self.workspace.has_run(SETTINGS_STEP):
+            self.workspace.mark_done(SETTINGS_STEP, "split or images changed", ())
 
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""
@@ -265,6 +277,9 @@ class Run:
 
     def _current_images(self) -> None:
         """Make images that are not what the recipe asks for; stop where their maps are not."""
+        from sfr.sample.select import check_settings
+
+        check_settings(self.workspace, self.recipe)
         rendered = self._rendered()
         stale = [snap for snap, is_current in rendered.items() if not is_current]
         if stale:
@@ -272,7 +287,7 @@ class Run:
             raise DataMissingError(
                 f"the maps of snapshots {listed} were made with other settings or rows than "
                 f"recipe.toml and sample.csv say now; run sfr render --snap {listed} "
-                f"--work {self.workspace.root}"
+                f"--work {shlex.quote(str(self.workspace.root))}"
             )
         if rendered:
             self.images(only_stale=True)

@@ -15,7 +15,6 @@ from sfr.errors import (
     DataFormatError,
     DataMissingError,
     EmptySelectionError,
-    RangeError,
 )
 from sfr.recipe import NormalisationRecipe
 from sfr.store import Shard
@@ -91,9 +90,7 @@ def find_normalisation(
     ConfigError
         A switch that is not available yet.
     EmptySelectionError
-        No galaxy was rendered.
-    RangeError
-        A channel is nowhere positive.
+        No galaxy was rendered, or a channel is nowhere positive.
     """
     check_recipe(recipe)
     channels: dict[str, dict[str, Any]] = {}
@@ -109,7 +106,7 @@ def find_normalisation(
         )
     for name, entry in channels.items():
         if not entry["maximum"] > 0:
-            raise RangeError(
+            raise EmptySelectionError(
                 f"the largest pixel of channel {name!r} is {entry['maximum']}; a channel to divide "
                 "by needs a positive one"
             )

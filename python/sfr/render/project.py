@@ -107,6 +107,7 @@ def make_maps(
         threads=threads,
     )
     _check_ledger(projection.ledger)
+    _check_weights(projection.ledger, recipe.channels, spans)
     # kernels return (channel, x, y); pictures are (channel, y, x)
     binned = projection.maps.transpose(0, 2, 1)
     finished = [
@@ -182,6 +183,16 @@ def _check_ledger(ledger: kernels.Ledger) -> None:
         log.warning("%d of %d gas cells have NaN or infinite coordinates; dropped", bad, read)
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(f"no gas in the frame: all {read} cells lie outside")
+
+
+def _check_weights(
+    ledger: kernels.Ledger, channels: Sequence[Channel], spans: Sequence[tuple[int, int | None]]
+) -> None:
+    for channel, (column, _) in zip(channels, spans, strict=False):
+        if ledger.n_bad_weight[column] == ledger.n_read:
+            raise NonFiniteError(
+                f"channel {channel.name!r}: none of {ledger.n_read} gas cells has a finite value"
+            )
 
 
 def render_galaxy(

@@ -226,7 +226,8 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
             results.append(_Result(subhalo_id, galaxy, maps))
         except SfrError as error:
             if job.strict:
-                raise
+                where = f"snapshot {job.snapshot} subhalo {subhalo_id}"
+                raise type(error)(f"{where}: {error}") from error
             log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, error)
             unread = isinstance(error, (DataMissingError, DataFormatError))
             failures.append((subhalo_id, _READ if unread else "render", bare(str(error))))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import ConfigError, EmptySelectionError
+from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, SfrError
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
@@ -19,7 +19,7 @@ from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.store import SAMPLE, Table, read_table, write_table
 from sfr.workspace import Workspace, digest
 
-__all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "select"]
+__all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "check_settings", "select"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ _GROUP_FIELDS = ("GroupMass", "GroupLenType", "GroupFirstSub")
 _GAS, _STARS = 0, 4
 #: Step under which the folder remembers its simulation.
 _SIMULATION_STEP = "simulation"
+#: Step under which it remembers the cuts and the label.
+_SETTINGS_STEP = "sample-settings"
 
 #: Published rows: snapshot -> z, galaxies, mean [1e-12/yr], min [1e-17/yr], max [1e-10/yr] of sSFR.
 PUBLISHED = {
@@ -232,7 +234,7 @@ def select(
         The folder holds a run on another simulation, and ``force`` is not set.
     """
     name = _simulation_name(simulation, workspace, snapshots, force=force)
-    old = _rows_so_far(workspace, name)
+    old = _rows_so_far(workspace, name, force=force)
     known = sorted(set(old["snapshot"].tolist())) if old else []
     wanted = sorted({*snapshots, *known})
     gone = {*known} - {*snapshots} - {*simulation.snapshots()}
@@ -266,13 +268,14 @@ def select(
         write_table(workspace, workspace.sample_csv, sample)
         write_table(workspace, workspace.by_snapshot_csv, by_snapshot(sample))
         workspace.mark_done(_SIMULATION_STEP, name, ())
+        workspace.mark_done(_SETTINGS_STEP, digest(_label_section(recipe)), ())
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
 
 
-def _rows_so_far(workspace: Workspace, simulation_name: str) -> Table | None:
+def _rows_so_far(workspace: Workspace, simulation_name: str, *, force: bool) -> Table | None:
     """Read the sample that a selection extends; that of another simulation does not count."""
     is_same = (
         workspace.has_run(_SIMULATION_STEP)
@@ -280,7 +283,23 @@ def _rows_so_far(workspace: Workspace, simulation_name: str) -> Table | None:
     )
     if not (is_same and workspace.sample_csv.is_file()):
         return None
-    return read_table(workspace.sample_csv, SAMPLE)
+    try:
+        return read_table(workspace.sample_csv, SAMPLE)
+    except SfrError as error:
+        if not force:
+            raise
+        log.warning("%s", error)
+        return None
+
+
+def check_settings(workspace: Workspace, recipe: Recipe) -> None:
+    """Raise DataMissingError where ``sample.csv`` was selected with other settings."""
+    wanted = digest(_label_section(recipe))
+    if workspace.has_run(_SETTINGS_STEP) and workspace.fingerprint(_SETTINGS_STEP) != wanted:
+        raise DataMissingError(
+            f"{workspace.sample_csv} was selected with other settings than the recipe's [sample]; "
+            "run sfr select or sfr render with this recipe first"
+        )
 
 
 def _simulation_name(
@@ -338,6 +357,15 @@ def _select_one(
         allow_partial=allow_partial,
     )
     keep, counts = apply_cuts(catalogue, recipe.sample)
+    unlabelled = keep & ~(np.asarray(catalogue.subhalos["SubhaloSFR"]) >= 0)
+    if unlabelled.any():
+        log.warning(
+            "snapshot %d: %d galaxies whose SubhaloSFR is NaN or negative are left out",
+            snapshot,
+            unlabelled.sum(),
+        )
+        keep &= ~unlabelled
+        counts["n_group_mass"] -= int(unlabelled.sum())
     cuts = SnapshotCuts(
         snapshot=snapshot,
         n_total=catalogue.n_subhalos_total,

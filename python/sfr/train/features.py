@@ -251,17 +251,19 @@ def _write(
     case: str,
     on_progress: Progress,
 ) -> None:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
-    with ThreadPoolExecutor(4) as pool:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    # plain writes: a full disk is an error here, and a signal in mapped memory
+    with path.open("wb") as file, ThreadPoolExecutor(4) as pool:
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, shape[0], BATCH):
             names = images.names[start : start + BATCH]
             for place, image in enumerate(pool.map(images.read, names)):
                 batch[place] = image
             # the last batch keeps its full length: one compiled shape, the same arithmetic
-            array[start : start + len(names)] = model.predict_on_batch(batch)[: len(names)]
+            found = np.asarray(model.predict_on_batch(batch)[: len(names)], "<f4")
+            file.write(np.ascontiguousarray(found).tobytes())
             on_progress(f"features {case}", start + len(names), shape[0])
-    array.flush()
 
 
 def _remove_others(path: Path, case: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, TrainingError
+from sfr.errors import ConfigError, DataFormatError, TrainingError
 from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
@@ -380,7 +380,10 @@ class _Run:
 
     def _read_metrics(self, case: str, seed: int) -> dict[str, Any]:
         path = self.workspace.head(case, seed) / "metrics.json"
-        return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+        try:
+            return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise DataFormatError(f"{path} cannot be read: {error}; train with --force") from error
 
     def _retire(self, case: str, fingerprint: str) -> None:
         """Take heads of other settings out of the tables; their files stay until replaced."""

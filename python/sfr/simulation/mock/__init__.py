@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ __all__ = ["SIGNALS", "MockSummary", "write_mock"]
 SIGNALS: Final = ("physical",)
 _PLANNED: Final = ("mass", "temperature", "entropy", "clumps", "none")
 _FEWEST_CELLS: Final = 100
+#: Somewhat more than what 40 galaxies of 20000 cells, and 1 of 100, take on disk.
+_BYTES_PER_CELL: Final = 180
+_BYTES_PER_SNAPSHOT: Final = 1_000_000
 #: What the sample consists of; everything else is there to be rejected, or broken.
 _SAMPLE: Final = ("galaxy", "quiescent")
 
@@ -106,6 +110,7 @@ def write_mock(
         seed,
         on_progress,
     )
+    _require_space(out, galaxies * cells * len(numbers), len(numbers))
     try:
         writer.write_all()
         _require_sample(writer, galaxies)
@@ -126,6 +131,16 @@ def write_mock(
         n_gas_cells={snap: writer.n_gas_cells[snap] for snap in numbers},
         n_bytes=n_bytes,
     )
+
+
+def _require_space(out: Path, n_cells: int, n_snapshots: int) -> None:
+    """Fail before HDF5 does, which does not survive a full disk."""
+    folder = next(parent for parent in out.absolute().parents if parent.is_dir())
+    needed = _BYTES_PER_CELL * n_cells + _BYTES_PER_SNAPSHOT * n_snapshots
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        message = f"{out} needs about {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, message)
 
 
 def _check(
