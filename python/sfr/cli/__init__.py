@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 
 import typer
+
+from sfr.cli import console
 
 __all__ = ["app", "main"]
 
@@ -60,4 +64,12 @@ for _name in _COMMANDS:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as error:
+        if console.disk_is_full:
+            # HDF5's own exit handler crashes on files that it could not finish
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.code if isinstance(error.code, int) else 1)
+        raise

@@ -27,6 +27,8 @@ P = ParamSpec("P")
 FINISHED_WITH_FAILURES = 4
 _BUG, _DATA, _INTERRUPTED = 1, 3, 130
 _PLAIN_SECONDS = 2.0
+#: Whether the command ended because nothing more could be written.
+disk_is_full = False
 #: Columns of running text.
 _LONG = frozenset({"detail", "description"})
 
@@ -44,6 +46,8 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
             _fail("interrupted; what is whole was kept, the same command goes on", _INTERRUPTED)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                global disk_is_full
+                disk_is_full = True
                 _fail(f"no space left on the disk ({error}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
