@@ -20,7 +20,6 @@ __all__ = [
     "KEV_IN_ERG",
     "MPC_IN_CM",
     "PROTON_MASS_G",
-    "SOLAR_MASS_G",
     "UNIT_ENERGY_PER_MASS_CGS",
     "UNIT_LENGTH_CM",
     "UNIT_MASS_G",
@@ -48,8 +47,6 @@ UNIT_LENGTH_CM: Final = 3.085678e21
 UNIT_MASS_G: Final = 1.989e43
 #: Code mass at h = 1 [Msun].
 UNIT_MASS_MSUN: Final = 1e10
-#: Solar mass that follows from the two above [g].
-SOLAR_MASS_G: Final = UNIT_MASS_G / UNIT_MASS_MSUN
 #: Code energy per mass, (km/s)^2 [cm^2/s^2].
 UNIT_ENERGY_PER_MASS_CGS: Final = 1e10
 #: Primordial hydrogen mass fraction, the constant value that the TNG team uses.

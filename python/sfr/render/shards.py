@@ -156,14 +156,14 @@ def render_snapshot(
     fingerprint = maps_fingerprint(workspace, recipe, sample, snapshot)
     job = _Job(simulation, recipe, snapshot, fingerprint, threads, strict)
     state = workspace.check(step, fingerprint, force=force)
-    if state.current and any(map(_could_not_read, workspace.shards(snapshot))):
+    starts = range(0, n, SHARD_SIZE)
+    paths = [workspace.shard(snapshot, i) for i in range(len(starts))]
+    if state.current and not all(_is_current(path, fingerprint) for path in paths):
         state = StepState(current=False, reason="files that could not be read are tried again")
 
     def report(start: int, done: int) -> None:
         on_progress(f"maps {snapshot}", start + done, n)
 
-    starts = range(0, n, SHARD_SIZE)
-    paths = [workspace.shard(snapshot, i) for i in range(len(starts))]
     if not state.current:
         simulation.require(
             snapshot,
@@ -192,18 +192,13 @@ def _remove_stale(
 
 
 def _is_current(path: Path, fingerprint: str) -> bool:
+    """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
         shard = read_shard(path, with_maps=False)
     except SfrError:
         return False
-    return shard.attributes["fingerprint"] == fingerprint and not _could_not_read(path)
-
-
-def _could_not_read(path: Path) -> bool:
-    try:
-        return _READ in read_shard(path, with_maps=False).failures["stage"].tolist()
-    except SfrError:
-        return True
+    is_same = shard.attributes["fingerprint"] == fingerprint
+    return is_same and _READ not in shard.failures["stage"].tolist()
 
 
 def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Shard:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +194,7 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
             f"{workspace.sample_csv} is not there; run sfr select --snap 99 --work {workspace.root}"
         )
     sample = read_table(workspace.sample_csv, SAMPLE)
-    settings = digest(dataclass_dict(recipe))
+    settings = digest(asdict(recipe))
     rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
     fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
     state = workspace.check("split", fingerprint, force=force)
@@ -226,13 +226,6 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     workspace.mark_done("split", fingerprint, [workspace.split_csv])
     reason = f"extended: {len(known)} units keep their subset" if known else state.reason
     return _summary(sample, subsets, fingerprint, reason)
-
-
-def dataclass_dict(recipe: SplitRecipe) -> dict[str, object]:
-    """Return the split's settings as plain data."""
-    import dataclasses
-
-    return dataclasses.asdict(recipe)
 
 
 def _filenames(sample: Table) -> NDArray[np.str_]:
