@@ -19,7 +19,7 @@ fn places(random: &mut Random, n: usize) -> Vec<f64> {
 
 fn check(x: &[f64], y: &[f64], weights: &[f64]) {
     let npix = 64;
-    let channels = [Channel::F64(weights)];
+    let channels = [Channel::from(weights)];
     let got = bin_2d(x, y, &channels, &grid(npix), Threads::Shared).unwrap();
     let mut expected = vec![0.0; npix * npix];
     for ((&x, &y), weight) in x.iter().zip(y).zip(weights) {
@@ -44,7 +44,7 @@ fn bench(c: &mut Criterion) {
     check(&x, &y, &weights);
     for n in common::sizes() {
         let (x, y, weights) = make(n);
-        let channels = [Channel::F64(&weights)];
+        let channels = [Channel::from(&weights[..])];
         let grid = grid(256);
         group.throughput(Throughput::Elements(n as u64));
         for (name, threads) in common::threads() {

@@ -18,7 +18,7 @@ fn frame() -> Frame {
 
 fn check(points: &[[f32; 3]], weights: &[Vec<f32>]) {
     let npix = 64;
-    let channels: Vec<_> = weights.iter().map(|w| Channel::F32(w)).collect();
+    let channels: Vec<_> = weights.iter().map(|w| Channel::from(&w[..])).collect();
     let got = project(points, &channels, &frame(), [npix; 2], 1.0, Threads::Shared).unwrap();
     let mut expected = vec![0.0; weights.len() * npix * npix];
     for (i, point) in points.iter().enumerate() {
@@ -63,7 +63,7 @@ fn bench(c: &mut Criterion) {
     for n in common::sizes() {
         let halo = random.halo(n);
         let weights = make(&mut random, n);
-        let channels: Vec<_> = weights.iter().map(|w| Channel::F32(w)).collect();
+        let channels: Vec<_> = weights.iter().map(|w| Channel::from(&w[..])).collect();
         let narrow = common::single(&halo);
         for threads in common::threads() {
             one(&mut group, "f32", &narrow, &channels, 256, threads);

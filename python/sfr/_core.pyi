@@ -12,12 +12,18 @@ __all__ = [
     "disk_normal",
     "face_on_rotation",
     "project",
+    "project_segments",
     "rotate",
 ]
 
 _Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 _Vector: TypeAlias = Sequence[float] | _Floats
 _Matrix: TypeAlias = Sequence[Sequence[float]] | _Floats
+#: sfr.render.kernels.Thermal, by its attributes.
+_Thermal: TypeAlias = Any
+_Projected: TypeAlias = tuple[
+    npt.NDArray[np.float64], int, int, int, list[int], list[float], list[float]
+]
 
 __version__: str
 build_profile: str
@@ -63,7 +69,7 @@ def bin_2d(
 ) -> npt.NDArray[np.float64]: ...
 def project(
     coordinates: _Floats,
-    weights: Iterable[_Floats],
+    weights: Iterable[_Floats | _Thermal],
     *,
     center: _Vector,
     box_size: float | None,
@@ -73,4 +79,17 @@ def project(
     depth: float | None = None,
     bin_scale: float | None = None,
     threads: int | None = None,
-) -> tuple[npt.NDArray[np.float64], int, int, int, list[int], list[float], list[float]]: ...
+) -> _Projected: ...
+def project_segments(
+    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Thermal]]],
+    *,
+    channels: int,
+    center: _Vector,
+    box_size: float | None,
+    rotation: _Matrix | None,
+    half_width: float | _Vector,
+    bins: int | Sequence[int],
+    depth: float | None = None,
+    bin_scale: float | None = None,
+    threads: int | None = None,
+) -> _Projected: ...

@@ -49,7 +49,7 @@ fn ones(n: usize) -> Vec<f64> {
 }
 
 fn picture(points: &[[f64; 3]], weights: &[f64], frame: &Frame) -> Projection {
-    let channels = [Channel::F64(weights)];
+    let channels = [Channel::from(weights)];
     project(points, &channels, frame, [5, 3], 1.0, Threads::SERIAL).unwrap()
 }
 
@@ -106,7 +106,7 @@ proptest! {
         let shot = |dx: f64| {
             let x: Vec<f64> = places.iter().map(|p| f64::from(p.0) + 0.5 + dx).collect();
             let y: Vec<f32> = places.iter().map(|p| f32::from(p.1)).collect();
-            bin_2d(&x, &y, &[Channel::F64(&ones(x.len()))], &grid, Threads::SERIAL).unwrap()
+            bin_2d(&x, &y, &[Channel::from(&ones(x.len())[..])], &grid, Threads::SERIAL).unwrap()
         };
         prop_assert_eq!(&shot(0.0)[..56], &shot(1.0)[8..]);
     }
@@ -121,7 +121,7 @@ proptest! {
         let grid = Grid::new([[low[0], high[0]], [low[1], high[1]]], bins, scale).unwrap();
         let x: Vec<f64> = places.iter().map(|p| p.0).collect();
         let y: Vec<f64> = places.iter().map(|p| p.1).collect();
-        let got = bin_2d(&x, &y, &[Channel::F64(&ones(x.len()))], &grid, Threads::SERIAL).unwrap();
+        let got = bin_2d(&x, &y, &[Channel::from(&ones(x.len())[..])], &grid, Threads::SERIAL).unwrap();
         let mut expected = vec![0.0; bins[0] * bins[1]];
         for &(x, y) in &places {
             let index = |axis: usize, v: f64| {
@@ -190,7 +190,7 @@ fn every_thread_count_gives_the_same_bits() {
         let points = flat.as_chunks::<3>().0;
         let weights = noise(2, n);
         let narrow: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-        let channels = [Channel::F64(&weights), Channel::F32(&narrow)];
+        let channels = [Channel::from(&weights[..]), Channel::from(&narrow[..])];
         let tilt = face_on_rotation([0.3, -0.2, -0.9]).unwrap();
         let frame = Frame::new([0.5; 3], Some(0.9), Some(tilt), [0.4, 0.3], Some(0.4)).unwrap();
         let shot = |threads| {

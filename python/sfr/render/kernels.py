@@ -24,12 +24,14 @@ from sfr import _core
 __all__ = [
     "Ledger",
     "Projection",
+    "Thermal",
     "bin_2d",
     "build_profile",
     "cull_box",
     "disk_normal",
     "face_on_rotation",
     "project",
+    "project_segments",
     "rotate",
 ]
 
@@ -52,12 +54,38 @@ class Ledger(NamedTuple):
     n_in_frame: int
     #: Particles with a NaN or infinite coordinate; they are in no frame.
     n_bad_coordinates: int
-    #: Per channel: particles, in the frame or not, whose weight is NaN or infinite.
+    #: Per channel: particles whose weight is NaN or infinite; in the frame or not from
+    #: :func:`project`, in the frame from :func:`project_segments`.
     n_bad_weight: tuple[int, ...]
-    #: Per channel: sum of the finite weights of all particles, those not in the frame included.
+    #: Per channel: sum of the finite weights of all particles, those not in the frame included;
+    #: empty from :func:`project_segments`, which looks at no others than those in the frame.
     sum_read: tuple[float, ...]
     #: Per channel: sum of the finite weights of the particles in the frame.
     sum_in_frame: tuple[float, ...]
+
+
+class Thermal(NamedTuple):
+    """Temperature or entropy of gas cells, made in the kernel as a weight.
+
+    ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n_e^(-2/3)`` with
+    ``n_e = dense rho x_e``. `sfr.units` has the factors.
+    """
+
+    #: float32 or float64, shape (N,): u.
+    internal_energy: Floats
+    #: float32 or float64, shape (N,): x_e.
+    electron_abundance: Floats
+    #: heat, top, low, slope, dense, entropic.
+    factors: tuple[float, float, float, float, float, float]
+    #: float32 or float64, shape (N,): rho, for the entropy; None: the temperature.
+    density: Floats | None = None
+    #: float32 or float64, shape (N,): what the value is multiplied by, if anything.
+    times: Floats | None = None
+    #: Whether to take the decimal logarithm of T or K first.
+    log10: bool = False
+
+
+Weight: TypeAlias = Floats | Thermal
 
 
 class Projection(NamedTuple):
@@ -369,7 +397,7 @@ def bin_2d(
 
 def project(
     coordinates: Floats,
-    weights: Iterable[Floats],
+    weights: Iterable[Weight],
     *,
     center: Vector,
     box_size: float | None,
@@ -390,8 +418,8 @@ def project(
     ----------
     coordinates : ndarray of float32 or float64, shape (N, 3)
         Positions [any length].
-    weights : sequence of C ndarrays of float32 or float64, shape (N,)
-        What to sum, one array per channel, at least one; the types may differ.
+    weights : sequence of C ndarrays of float32 or float64, shape (N,), or of Thermal
+        What to sum, one per channel, at least one; the types may differ.
     center : sequence of 3 floats
         Centre of the frame [unit of the coordinates].
     box_size : float or None
@@ -449,18 +477,92 @@ def project(
     >>> result.ledger.n_in_frame, result.ledger.sum_in_frame
     (2, (3.0,))
     """
-    maps, n_read, n_in_frame, n_bad, n_bad_weight, sum_read, sum_in_frame = _core.project(
-        coordinates,
-        weights,
-        center=center,
-        box_size=box_size,
-        rotation=rotation,
-        half_width=half_width,
-        bins=bins,
-        depth=depth,
-        bin_scale=bin_scale,
-        threads=threads,
+    return _projection(
+        _core.project(
+            coordinates,
+            weights,
+            center=center,
+            box_size=box_size,
+            rotation=rotation,
+            half_width=half_width,
+            bins=bins,
+            depth=depth,
+            bin_scale=bin_scale,
+            threads=threads,
+        )
     )
+
+
+def project_segments(
+    segments: Iterable[tuple[Floats, Sequence[Weight]]],
+    *,
+    channels: int,
+    center: Vector,
+    box_size: float | None,
+    rotation: Matrix | None,
+    half_width: float | Vector,
+    bins: int | Sequence[int],
+    depth: float | None = None,
+    bin_scale: float = 1.0,
+    threads: int | None = None,
+) -> Projection:
+    """Make maps of particles that come in segments, of which one has to fit in memory.
+
+    The same maps, to the bit, as those of :func:`project` of all segments together, wherever they
+    are cut. Weights are read only of particles in the frame: what lies elsewhere in their arrays is
+    never looked at, so it need not be there.
+
+    Parameters
+    ----------
+    segments : iterable of (coordinates, weights)
+        Consecutive particles, as in :func:`project`. The next one is asked for when the one before
+        has been summed.
+    channels : int
+        Number of weights of each segment, at least one.
+    center, box_size, rotation, half_width, bins, depth, bin_scale, threads
+        As in :func:`project`.
+
+    Returns
+    -------
+    Projection
+        As of :func:`project`, but ``n_bad_weight`` counts particles in the frame only, and
+        ``sum_read`` is empty.
+
+    Raises
+    ------
+    ShapeError, DTypeError, RangeError, NonFiniteError, MemoryError
+        As in :func:`project`; ShapeError also for a segment with another number of weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> positions, masses = np.array([[0.5, 0.5, 0.0], [9.5, 0.5, 0.0]]), np.array([1.0, 2.0])
+    >>> result = project_segments(
+    ...     ((positions[k : k + 1], [masses[k : k + 1]]) for k in range(2)), channels=1,
+    ...     center=(0, 0, 0), box_size=10.0, rotation=None, half_width=1.0, bins=(2, 1),
+    ... )
+    >>> result.maps
+    array([[[2.],
+            [1.]]])
+    """
+    return _projection(
+        _core.project_segments(
+            segments,
+            channels=channels,
+            center=center,
+            box_size=box_size,
+            rotation=rotation,
+            half_width=half_width,
+            bins=bins,
+            depth=depth,
+            bin_scale=bin_scale,
+            threads=threads,
+        )
+    )
+
+
+def _projection(found: tuple[Any, ...]) -> Projection:
+    maps, n_read, n_in_frame, n_bad, n_bad_weight, sum_read, sum_in_frame = found
     ledger = Ledger(
         n_read, n_in_frame, n_bad, tuple(n_bad_weight), tuple(sum_read), tuple(sum_in_frame)
     )

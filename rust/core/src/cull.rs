@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use crate::bin2d::{Batch, Gather, Real};
+use crate::accumulate::{BATCH, Batch, Gather};
 use crate::error::check_finite;
 use crate::parallel::map_blocks;
+use crate::simd::{Level, Task, prefetch_range};
+use crate::values::Real;
 use crate::{Error, Matrix, Threads, Vector};
 
 const IDENTITY: Matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
@@ -28,7 +30,7 @@ impl Origin {
                 center,
                 box_size: 0.0,
                 half_box: f64::INFINITY,
-                one_box: f64::INFINITY,
+                one_box: f64::MAX,
             });
         };
         if !(size.is_finite() && size > 0.0) {
@@ -50,25 +52,41 @@ impl Origin {
         let [x, y, z] = *point;
         let [cx, cy, cz] = self.center;
         let d = [x.wide() - cx, y.wide() - cy, z.wide() - cz];
-        let near = |v: f64| v.abs() <= self.one_box;
-        if !(near(d[0]) & near(d[1]) & near(d[2])) {
-            return self.wrap(d);
+        if d.iter().all(|v| v.abs() <= self.one_box) {
+            d.map(|v| self.nearest(v))
+        } else {
+            self.wrap(d)
         }
-        // Of particles and a centre in the box all are near. The quotient then rounds to -1, 0 or
-        // 1, and to 0 exactly up to half a box: the same bits without a division.
-        d.map(|v| {
-            let up = if v > self.half_box {
-                self.box_size
-            } else {
-                0.0
-            };
-            let down = if v < -self.half_box {
-                self.box_size
-            } else {
-                0.0
-            };
-            v - up + down
-        })
+    }
+
+    /// Minimum images along one axis of offsets up to `one_box`; how many are farther, or not finite.
+    ///
+    /// Of particles and a centre in the box none is.
+    #[inline(always)]
+    fn unwrap_near(&self, offsets: &mut [f64]) -> u64 {
+        let mut far = 0;
+        for v in offsets {
+            far += 1 - u64::from(v.abs() <= self.one_box);
+            *v = self.nearest(*v);
+        }
+        far
+    }
+
+    /// The quotient of a near offset rounds to -1, 0 or 1, and to 0 exactly up to half a box: the
+    /// same bits without a division.
+    #[inline(always)]
+    fn nearest(&self, v: f64) -> f64 {
+        let up = if v > self.half_box {
+            self.box_size
+        } else {
+            0.0
+        };
+        let down = if v < -self.half_box {
+            self.box_size
+        } else {
+            0.0
+        };
+        v - up + down
     }
 
     #[cold]
@@ -138,34 +156,52 @@ impl Frame {
         self.half_width
     }
 
-    /// The particles of `points` in the frame, with their place in the picture.
-    #[inline]
+    /// The particles of up to a batch of `points` in the frame, with their place in the picture.
+    #[inline(always)]
     pub(crate) fn select<T: Real>(&self, points: &[[T; 3]], batch: &mut Batch) {
-        match self.depth {
-            None => self.select_with(points, batch, |_| true),
-            Some(depth) => self.select_with(points, batch, |d| {
-                let z = dot(&self.rotation[2], d);
-                (z >= -depth) & (z < depth)
-            }),
+        let n = points.len().min(BATCH);
+        let offsets = &mut batch.offsets;
+        let [dx, dy, dz] = &mut *offsets;
+        let [cx, cy, cz] = self.origin.center;
+        for (((x, y), z), point) in dx.iter_mut().zip(&mut *dy).zip(&mut *dz).zip(points) {
+            *x = point[0].wide() - cx;
+            *y = point[1].wide() - cy;
+            *z = point[2].wide() - cz;
         }
+        let mut far = 0;
+        for d in &mut *offsets {
+            far += self.origin.unwrap_near(&mut d[..n]);
+        }
+        let mut bad = 0;
+        if far > 0 {
+            for (i, point) in points.iter().enumerate().take(BATCH) {
+                [offsets[0][i], offsets[1][i], offsets[2][i]] = self.origin.offset(point);
+                bad += usize::from(!point.iter().all(|v| v.is_finite()));
+            }
+        }
+        batch.bad = bad;
+        self.turn(n, batch);
     }
 
+    /// Places in the picture of offsets, and which are inside: none that is not finite.
     #[inline(always)]
-    fn select_with<T: Real>(
-        &self,
-        points: &[[T; 3]],
-        batch: &mut Batch,
-        in_depth: impl Fn(&Vector) -> bool,
-    ) {
+    fn turn(&self, n: usize, batch: &mut Batch) {
+        let [dx, dy, dz] = &batch.offsets;
         let [hx, hy] = self.half_width;
-        batch.fill(points.iter().map(|point| {
-            let finite = point[0].is_finite() & point[1].is_finite() & point[2].is_finite();
-            let d = self.origin.offset(point);
+        for i in 0..n.min(BATCH) {
+            let d = [dx[i], dy[i], dz[i]];
             let x = dot(&self.rotation[0], &d);
             let y = dot(&self.rotation[1], &d);
-            let inside = finite & (x >= -hx) & (x < hx) & (y >= -hy) & (y < hy) & in_depth(&d);
-            (x, y, inside, finite)
-        }));
+            batch.x[i] = x;
+            batch.y[i] = y;
+            batch.inside[i] = u64::from((x >= -hx) & (x < hx) & (y >= -hy) & (y < hy));
+        }
+        if let Some(depth) = self.depth {
+            for i in 0..n.min(BATCH) {
+                let z = dot(&self.rotation[2], &[dx[i], dy[i], dz[i]]);
+                batch.inside[i] &= u64::from((z >= -depth) & (z < depth));
+            }
+        }
     }
 }
 
@@ -197,9 +233,38 @@ impl<T: Real> Gather for Framed<'_, T> {
         self.points.len()
     }
 
-    #[inline]
+    #[inline(always)]
+    fn prefetch(&self, range: Range<usize>) {
+        prefetch_range(self.points, range.start, range.len());
+    }
+
+    #[inline(always)]
     fn gather(&self, range: Range<usize>, batch: &mut Batch) {
         self.frame.select(&self.points[range], batch);
+    }
+}
+
+/// The particles of a range on their way into a list.
+struct Find<'a, T> {
+    framed: &'a Framed<'a, T>,
+    range: Range<usize>,
+    found: &'a mut Vec<i64>,
+}
+
+impl<T: Real> Task for Find<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let mut batch = Batch::default();
+        for range in Batch::ranges(self.range, 0) {
+            let (first, n) = (range.start as i64, range.len());
+            self.framed.gather(range, &mut batch);
+            if batch.count(n) > 0 {
+                let len = batch.keep(n);
+                let at = batch.kept(len);
+                self.found
+                    .extend(at.iter().map(|&at| first + i64::from(at)));
+            }
+        }
     }
 }
 
@@ -212,18 +277,18 @@ pub fn cull_box<T: Real>(
     frame: &Frame,
     threads: Threads,
 ) -> Result<Vec<i64>, Error> {
-    let framed = Framed {
+    let framed = &Framed {
         points: coordinates,
         frame,
     };
-    let mut parts = map_blocks(coordinates.len(), threads, |block| {
+    let level = Level::best();
+    let mut parts = map_blocks(coordinates.len(), threads, |range| {
         let mut found = Vec::new();
-        let mut batch = Batch::default();
-        for range in Batch::ranges(block) {
-            let first = range.start as i64;
-            framed.gather(range, &mut batch);
-            found.extend(batch.at().iter().map(|&at| first + i64::from(at)));
-        }
+        level.run(Find {
+            framed,
+            range,
+            found: &mut found,
+        });
         found
     })?;
     if parts.len() == 1 {

@@ -11,21 +11,31 @@
 //!   NaN or infinite adds nothing, and is counted.
 //! - Nothing panics: what cannot be computed is an [`Error`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod accumulate;
 mod bin2d;
+mod channel;
 mod cull;
 mod error;
+mod math;
 mod parallel;
 mod project;
 mod rotate;
+#[allow(unsafe_code)]
+mod simd;
+mod values;
 
-pub use bin2d::{Channel, Grid, Real, bin_2d};
+use accumulate::BATCH;
+pub use bin2d::{Grid, bin_2d};
+pub use channel::{Channel, Quantity, Thermal};
 pub use cull::{Frame, cull_box};
 pub use error::Error;
 pub use parallel::{BLOCK, Threads};
-pub use project::{Ledger, Projection, project};
+pub use project::{Ledger, Projection, Projector, project};
 pub use rotate::{disk_normal, face_on_rotation, rotate};
+pub use simd::Level;
+pub use values::{Real, Values};
 
 /// A point or a direction.
 pub type Vector = [f64; 3];

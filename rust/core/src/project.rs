@@ -1,7 +1,9 @@
 //! From the particles of a box to maps of an object, in one pass.
 
-use crate::bin2d::{Real, accumulate};
+use crate::accumulate::{Accumulator, Books};
 use crate::cull::Framed;
+use crate::simd::Level;
+use crate::values::Real;
 use crate::{Channel, Error, Frame, Grid, Threads};
 
 /// Where the particles and their weights went.
@@ -13,9 +15,11 @@ pub struct Ledger {
     pub in_frame: usize,
     /// Particles with a NaN or infinite coordinate.
     pub bad_coordinates: usize,
-    /// Per channel: particles, anywhere, whose weight is NaN or infinite.
+    /// Per channel: particles whose weight is NaN or infinite, among those whose weights were
+    /// looked at.
     pub bad_weight: Vec<usize>,
-    /// Per channel: sum of the finite weights of all particles.
+    /// Per channel: sum of the finite weights of all particles; empty where only those of
+    /// particles in the frame were looked at.
     pub sum_read: Vec<f64>,
     /// Per channel: sum of the finite weights of the particles in the frame.
     pub sum_in_frame: Vec<f64>,
@@ -30,11 +34,97 @@ pub struct Projection {
     pub ledger: Ledger,
 }
 
-/// Recentres, unwraps, turns, culls and bins, without temporaries of the length of the input.
+/// Maps that grow by one segment of particles after the other.
+///
+/// Recentres, unwraps, turns, culls and bins, without temporaries of the length of the input. The
+/// bits of the result depend on the particles and their order alone, not on how they come in
+/// segments. Weights are read only of particles in the frame, so the ledger's `sum_read` is empty
+/// and its `bad_weight` counts those in the frame.
+pub struct Projector {
+    frame: Frame,
+    sums: Accumulator,
+}
+
+impl Projector {
+    /// Maps without particles.
+    ///
+    /// # Errors
+    /// Those of [`Grid::new`] for `bins` and `bin_scale`, and [`Error::Range`] without channels.
+    pub fn new(
+        frame: Frame,
+        bins: [usize; 2],
+        bin_scale: f64,
+        channels: usize,
+    ) -> Result<Self, Error> {
+        Self::with(frame, bins, bin_scale, channels, Books::InFrame)
+    }
+
+    /// The same, with these vector instructions instead of the best ones.
+    #[must_use]
+    pub fn with_level(self, level: Level) -> Self {
+        Self {
+            sums: self.sums.with_level(level),
+            ..self
+        }
+    }
+
+    fn with(
+        frame: Frame,
+        bins: [usize; 2],
+        bin_scale: f64,
+        channels: usize,
+        books: Books,
+    ) -> Result<Self, Error> {
+        let extent = frame.half_width().map(|half| [-half, half]);
+        let grid = Grid::new(extent, bins, bin_scale)?;
+        Ok(Self {
+            frame,
+            sums: Accumulator::new(grid, channels, books)?,
+        })
+    }
+
+    /// Adds the particles that follow those added before.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for a field without one entry per particle or another number of channels,
+    /// [`Error::Memory`], [`Error::Pool`].
+    pub fn add<T: Real>(
+        &mut self,
+        coordinates: &[[T; 3]],
+        weights: &[Channel<'_>],
+        threads: Threads,
+    ) -> Result<(), Error> {
+        let framed = Framed {
+            points: coordinates,
+            frame: &self.frame,
+        };
+        self.sums.add(&framed, weights, threads)
+    }
+
+    /// The maps of all particles added.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn finish(self) -> Result<Projection, Error> {
+        let summed = self.sums.finish()?;
+        Ok(Projection {
+            maps: summed.maps,
+            ledger: Ledger {
+                read: summed.read,
+                in_frame: summed.in_frame,
+                bad_coordinates: summed.bad_coordinates,
+                bad_weight: summed.bad_weight,
+                sum_read: summed.sum_read,
+                sum_in_frame: summed.sum_in_frame,
+            },
+        })
+    }
+}
+
+/// Maps of particles that are all at hand, with the books of all their weights.
 ///
 /// # Errors
-/// Those of [`Grid::new`] for `bins` and `bin_scale`, and [`Error::Length`] for a channel without
-/// one entry per particle, [`Error::Range`] without channels, [`Error::Memory`], [`Error::Pool`].
+/// Those of [`Projector`].
 pub fn project<T: Real>(
     coordinates: &[[T; 3]],
     weights: &[Channel<'_>],
@@ -43,27 +133,9 @@ pub fn project<T: Real>(
     bin_scale: f64,
     threads: Threads,
 ) -> Result<Projection, Error> {
-    let grid = Grid::new(
-        frame.half_width().map(|half| [-half, half]),
-        bins,
-        bin_scale,
-    )?;
-    let framed = Framed {
-        points: coordinates,
-        frame,
-    };
-    let summed = accumulate(&framed, weights, &grid, threads)?;
-    Ok(Projection {
-        maps: summed.maps,
-        ledger: Ledger {
-            read: coordinates.len(),
-            in_frame: summed.in_frame,
-            bad_coordinates: summed.bad_coordinates,
-            bad_weight: summed.bad_weight,
-            sum_read: summed.sum_read,
-            sum_in_frame: summed.sum_in_frame,
-        },
-    })
+    let mut projector = Projector::with(*frame, bins, bin_scale, weights.len(), Books::All)?;
+    projector.add(coordinates, weights, threads)?;
+    projector.finish()
 }
 
 #[cfg(test)]
@@ -85,7 +157,7 @@ mod tests {
         let masses = [1.0_f64, 2.0, 4.0, 8.0, 16.0, 32.0];
         let heat = [1.0_f32, f32::NAN, f32::INFINITY, 1.0, 1.0, 1.0];
         let frame = Frame::new([0.0; 3], Some(100.0), None, [1.0; 2], Some(2.0)).unwrap();
-        let weights = [Channel::F64(&masses), Channel::F32(&heat)];
+        let weights = [Channel::from(&masses[..]), Channel::from(&heat[..])];
         let result = project(&points, &weights, &frame, [2, 1], 1.0, Threads::SERIAL).unwrap();
         assert_eq!(result.maps, [2.0, 1.0, 0.0, 1.0]);
         assert_eq!(
@@ -105,7 +177,7 @@ mod tests {
     fn the_smallest_frame_still_has_bins() {
         let half = f64::MIN_POSITIVE;
         let frame = Frame::new([0.0; 3], None, None, [half; 2], None).unwrap();
-        let weights = [Channel::F64(&[1.0])];
+        let weights = [Channel::from(&[1.0_f64][..])];
         let result = project(&[[0.0; 3]], &weights, &frame, [4, 4], 1.0, Threads::SERIAL).unwrap();
         assert_eq!(result.maps[2 * 4 + 2], 1.0);
     }

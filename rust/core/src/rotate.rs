@@ -1,9 +1,9 @@
 //! Which way a disk lies, and turning it.
 
-use crate::bin2d::Real;
 use crate::cull::{Origin, check_rotation, dot};
 use crate::error::{check_finite, check_length};
 use crate::parallel::{BLOCK, count_blocks, map_blocks, zeros};
+use crate::values::Real;
 use crate::{Error, Matrix, Threads, Vector};
 use rayon::prelude::*;
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
-use sfr_core::{Channel, Error, Frame, Grid, Threads, Vector};
+use sfr_core::{Error, Frame, Grid, Projection, Projector, Threads, Values, Vector};
 
 use crate::convert::{self, Floats};
 use crate::errors::{InternalError, to_python};
@@ -28,8 +28,8 @@ type Argument<'a, 'py> = &'a Bound<'py, PyAny>;
 macro_rules! with_slice {
     ($view:expr, $slice:ident => $body:expr) => {
         match $view {
-            Channel::F32($slice) => $body,
-            Channel::F64($slice) => $body,
+            Values::F32($slice) => $body,
+            Values::F64($slice) => $body,
         }
     };
 }
@@ -235,9 +235,58 @@ pub(crate) fn project<'py>(
             sfr_core::project(points(flat), &channels, &frame, bins, scale, threads)
         })
     })?;
+    projected(py, projection, channels.len(), bins)
+}
+
+#[pyfunction]
+#[pyo3(signature = (
+    segments, *, channels, center, box_size, rotation, half_width, bins, depth=None,
+    bin_scale=None, threads=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn project_segments<'py>(
+    py: Python<'py>,
+    segments: Argument<'_, 'py>,
+    channels: usize,
+    center: Argument<'_, 'py>,
+    box_size: Option<Argument<'_, 'py>>,
+    rotation: Option<Argument<'_, 'py>>,
+    half_width: Argument<'_, 'py>,
+    bins: Argument<'_, 'py>,
+    depth: Option<Argument<'_, 'py>>,
+    bin_scale: Option<Argument<'_, 'py>>,
+    threads: Option<Argument<'_, 'py>>,
+) -> PyResult<Projected<'py>> {
+    let center = convert::vector(center, "center")?;
+    let frame = frame(center, box_size, rotation, half_width, depth)?;
+    let bins = convert::bins(bins)?;
+    let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
+    let mut projector = Projector::new(frame, bins, scale, channels).map_err(|e| to_python(&e))?;
+    for segment in segments.try_iter()? {
+        let (coordinates, weights): (Bound<'py, PyAny>, Bound<'py, PyAny>) = segment?.extract()?;
+        let coordinates = Floats::points(&coordinates, "coordinates")?;
+        let weights = convert::channels(&weights, "weights")?;
+        let view = coordinates.view()?;
+        let channels = convert::views(&weights)?;
+        detached(
+            py,
+            threads,
+            |threads| with_slice!(view, flat => projector.add(points(flat), &channels, threads)),
+        )?;
+    }
+    let projection = projector.finish().map_err(|e| to_python(&e))?;
+    projected(py, projection, channels, bins)
+}
+
+fn projected<'py>(
+    py: Python<'py>,
+    projection: Projection,
+    channels: usize,
+    bins: [usize; 2],
+) -> PyResult<Projected<'py>> {
     let ledger = projection.ledger;
     Ok((
-        convert::shaped(py, projection.maps, (channels.len(), bins[0], bins[1]))?,
+        convert::shaped(py, projection.maps, (channels, bins[0], bins[1]))?,
         ledger.read,
         ledger.in_frame,
         ledger.bad_coordinates,

@@ -7,7 +7,7 @@ use numpy::{
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use sfr_core::{Channel, Matrix, Vector};
+use sfr_core::{Channel, Matrix, Quantity, Thermal, Values, Vector};
 
 use crate::errors::{DTypeError, InternalError, RangeError, ShapeError};
 
@@ -72,17 +72,92 @@ impl<'py> Floats<'py> {
         }
     }
 
-    pub(crate) fn view(&self) -> PyResult<Channel<'_>> {
+    pub(crate) fn view(&self) -> PyResult<Values<'_>> {
         let view = match self {
-            Self::F32(array) => array.as_slice().map(Channel::F32),
-            Self::F64(array) => array.as_slice().map(Channel::F64),
+            Self::F32(array) => array.as_slice().map(Values::F32),
+            Self::F64(array) => array.as_slice().map(Values::F64),
         };
         view.map_err(|e| InternalError::new_err(e.to_string()))
     }
 }
 
-/// One array per channel.
-pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Floats<'py>>> {
+/// What is summed for a channel, its arrays borrowed.
+pub(crate) enum Weight<'py> {
+    Stored(Floats<'py>),
+    Derived {
+        energy: Floats<'py>,
+        electrons: Floats<'py>,
+        density: Option<Floats<'py>>,
+        times: Option<Floats<'py>>,
+        log10: bool,
+        /// `factor` and `mu` of [`Thermal`], then the density factor and the factor of the entropy.
+        factors: [f64; 6],
+    },
+}
+
+impl<'py> Weight<'py> {
+    fn new(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        if !object.hasattr("internal_energy")? {
+            return Floats::values(object, name).map(Self::Stored);
+        }
+        let field = |key: &str| Floats::values(&object.getattr(key)?, &format!("{name}.{key}"));
+        let optional = |key: &str| -> PyResult<Option<Floats<'py>>> {
+            if object.getattr(key)?.is_none() {
+                return Ok(None);
+            }
+            field(key).map(Some)
+        };
+        let factors = format!("{name}.factors");
+        Ok(Self::Derived {
+            energy: field("internal_energy")?,
+            electrons: field("electron_abundance")?,
+            density: optional("density")?,
+            times: optional("times")?,
+            log10: object.getattr("log10")?.extract()?,
+            factors: fixed(&object.getattr("factors")?, &factors, "6 numbers", |item| {
+                number(item, &factors)
+            })?,
+        })
+    }
+
+    pub(crate) fn view(&self) -> PyResult<Channel<'_>> {
+        match self {
+            Self::Stored(values) => Ok(Quantity::Stored(values.view()?).into()),
+            Self::Derived {
+                energy,
+                electrons,
+                density,
+                times,
+                log10,
+                factors: [heat, top, low, slope, density_factor, factor],
+            } => {
+                let thermal = Thermal {
+                    energy: energy.view()?,
+                    electrons: electrons.view()?,
+                    factor: *heat,
+                    mu: [*top, *low, *slope],
+                };
+                let quantity = match density {
+                    None => Quantity::Temperature(thermal),
+                    Some(density) => Quantity::Entropy {
+                        thermal,
+                        density: density.view()?,
+                        density_factor: *density_factor,
+                        factor: *factor,
+                    },
+                };
+                Ok(Channel {
+                    quantity,
+                    log10: *log10,
+                    times: times.as_ref().map(Floats::view).transpose()?,
+                })
+            }
+        }
+    }
+}
+
+/// One weight per channel.
+pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Weight<'py>>> {
     let Ok(items) = object.try_iter() else {
         return Err(DTypeError::new_err(format!(
             "{name}: got {}, allowed is a sequence of numpy arrays, one per channel",
@@ -91,12 +166,12 @@ pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<
     };
     items
         .enumerate()
-        .map(|(c, item)| Floats::values(&item?, &format!("{name}[{c}]")))
+        .map(|(c, item)| Weight::new(&item?, &format!("{name}[{c}]")))
         .collect()
 }
 
-pub(crate) fn views<'a>(arrays: &'a [Floats<'_>]) -> PyResult<Vec<Channel<'a>>> {
-    arrays.iter().map(Floats::view).collect()
+pub(crate) fn views<'a>(weights: &'a [Weight<'_>]) -> PyResult<Vec<Channel<'a>>> {
+    weights.iter().map(Weight::view).collect()
 }
 
 pub(crate) fn number(object: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {

@@ -24,5 +24,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(call::face_on_rotation, module)?)?;
     module.add_function(wrap_pyfunction!(call::rotate, module)?)?;
     module.add_function(wrap_pyfunction!(call::bin_2d, module)?)?;
-    module.add_function(wrap_pyfunction!(call::project, module)?)
+    module.add_function(wrap_pyfunction!(call::project, module)?)?;
+    module.add_function(wrap_pyfunction!(call::project_segments, module)?)
 }
