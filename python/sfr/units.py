@@ -33,6 +33,7 @@ __all__ = [
     "mean_molecular_weight",
     "scale_factor_age_gyr",
     "temperature_k",
+    "thermal_factors",
 ]
 
 #: Boltzmann constant [erg/K] (SI 2019, exact).
@@ -212,6 +213,35 @@ def entropy_kev_cm2(
     n_e = np.asarray(electron_density, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((BOLTZMANN_CGS / KEV_IN_ERG) * t / np.cbrt(n_e) ** 2)
+
+
+def thermal_factors(
+    scale_factor: float, hubble_param: float
+) -> tuple[float, float, float, float, float, float]:
+    """Give the numbers of `temperature_k`, `electron_density_cgs` and `entropy_kev_cm2`.
+
+    For code that computes ``T = heat u (top / (low + slope x_e))`` [K] and
+    ``K = entropic T (dense rho x_e)^(-2/3)`` [keV cm^2] itself.
+
+    Parameters
+    ----------
+    scale_factor, hubble_param : float
+        a and h of the snapshot's header.
+
+    Returns
+    -------
+    tuple of float
+        heat [K / (km/s)^2], top, low, slope [-], dense [cm^-3 / code density],
+        entropic [keV cm^2 / (K cm^2)].
+    """
+    return (
+        (ADIABATIC_INDEX - 1.0) * UNIT_ENERGY_PER_MASS_CGS * PROTON_MASS_G / BOLTZMANN_CGS,
+        4.0,
+        1.0 + 3.0 * HYDROGEN_FRACTION,
+        4.0 * HYDROGEN_FRACTION,
+        float(electron_density_cgs(1.0, 1.0, scale_factor, hubble_param)),
+        BOLTZMANN_CGS / KEV_IN_ERG,
+    )
 
 
 def magnetic_field_gauss(

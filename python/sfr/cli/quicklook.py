@@ -21,11 +21,18 @@ from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
 from sfr.render import gas, kernels
-from sfr.render.orient import GAS_FIELDS, Galaxy, Orientation, orient
+from sfr.render.orient import (
+    GAS_FIELDS,
+    STAR_FIELDS,
+    Galaxy,
+    Orientation,
+    nearby,
+    orient,
+)
 from sfr.render.project import GalaxyMaps, make_maps
 from sfr.report.figures import map_figure
 from sfr.simulation import Header, open_particle_file
-from sfr.simulation.particle_file import ParticleFile
+from sfr.simulation.particle_file import ParticleFile, empty_field
 from sfr.store import Shard, write_shard
 from sfr.workspace import Workspace
 
@@ -117,11 +124,12 @@ def map_file(
                 f"PartType0 of {path} has no field {absent[0]}; it has: "
                 f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
             )
-        cells = file.read(_GAS, sorted({*needed, *extra}))
         header = file.header
         centre = _densest(file, width_ckpc_h) if center is None else np.array(center)
-    orientation = _orientation(cells, centre, normal, by_spin, header, maps_recipe, experiment)
-    made = make_maps(cells, centre, orientation, header, maps_recipe, threads=threads)
+        orientation = _orientation(file, centre, normal, by_spin, maps_recipe, experiment)
+        made = make_maps(
+            file.stretches(_GAS), centre, orientation, header, maps_recipe, threads=threads
+        )
     files = _write(path, Workspace(out), made, centre, header, maps_recipe, experiment)
     return MapSummary(
         files=files,
@@ -185,11 +193,10 @@ def _densest(file: ParticleFile, width: float) -> NDArray[np.float64]:
 
 
 def _orientation(
-    cells: dict[str, NDArray[np.generic]],
+    file: ParticleFile,
     centre: NDArray[np.float64],
     normal: tuple[float, float, float] | None,
     by_spin: bool,
-    header: Header,
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> Orientation:
@@ -203,9 +210,15 @@ def _orientation(
     if not by_spin:
         return Orientation(np.eye(3), "the z axis of the box", 0, np.nan, np.zeros(3))
     radius = maps.width_ckpc_h / 6 / recipe.orientation.radius_half_mass
-    nothing = {name: values[:0] for name, values in cells.items()}
-    stars = {**nothing, "GFM_StellarFormationTime": nothing["StarFormationRate"]}
-    found = orient(Galaxy(centre, radius), stars, cells, header, recipe.orientation)
+    nothing = {name: empty_field(name) for name in STAR_FIELDS}
+
+    def gas_near() -> dict[str, NDArray[Any]]:
+        reach = recipe.orientation.radius_half_mass * radius
+        return nearby(
+            file.stretches(_GAS), GAS_FIELDS, centre=centre, radius=reach, header=file.header
+        )
+
+    found = orient(Galaxy(centre, radius), nothing, gas_near, file.header, recipe.orientation)
     if found.source == "none":
         raise RangeError(
             "--normal auto: too few gas cells near the centre for a spin; give --normal x,y,z"

@@ -11,8 +11,17 @@ from numpy.typing import NDArray
 from sfr import units
 from sfr.errors import ConfigError
 from sfr.recipe import Channel
+from sfr.render.kernels import Thermal, Weight
 
-__all__ = ["FIELDS", "Cells", "GasField", "channel_unit", "required_fields", "weights"]
+__all__ = [
+    "FIELDS",
+    "Cells",
+    "GasField",
+    "channel_unit",
+    "kernel_weights",
+    "required_fields",
+    "weights",
+]
 
 Array = NDArray[np.floating]
 _LOG = "log10_"
@@ -104,6 +113,14 @@ FIELDS: dict[str, GasField] = {
     "internal_energy": GasField("(km/s)^2", ("InternalEnergy",), _plain("InternalEnergy")),
     "speed": GasField("km/s", ("Velocities",), _speed),
     "magnetic_field": GasField("G", ("MagneticField",), _magnetic_field),
+}
+
+#: Quantities that are as stored.
+_STORED = {
+    "mass": "Masses",
+    "metallicity": "GFM_Metallicity",
+    "sfr": "StarFormationRate",
+    "internal_energy": "InternalEnergy",
 }
 
 _WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Cells], Array]]] = {
@@ -212,6 +229,38 @@ def weights(
     if denominator is None:
         denominator = np.ones(len(values))
     return np.ascontiguousarray(values), np.where(np.isfinite(values), denominator, 0.0)
+
+
+def kernel_weights(
+    channel: Channel, cells: Cells, *, star_forming_gas: str = "in"
+) -> tuple[Weight, Weight | None] | None:
+    """Describe what `weights` computes, for the kernels to compute it of the cells in the frame.
+
+    Parameters
+    ----------
+    channel, cells, star_forming_gas
+        As in `weights`.
+
+    Returns
+    -------
+    tuple of numerator and denominator, or None
+        None where the kernels cannot: then `weights` does it.
+    """
+    _, is_log = _lookup(channel)
+    name = channel.field.removeprefix(_LOG)
+    is_left_out = star_forming_gas == "out" and name not in _MATTER
+    # a mean leaves cells out of its denominator too where the quantity is not finite
+    if is_left_out or channel.statistic == "mean" or channel.weight == "volume":
+        return None
+    times = cells.fields["Masses"] if channel.weight == "mass" else None
+    if name in ("temperature", "entropy"):
+        density = cells.fields["Density"] if name == "entropy" else None
+        factors = units.thermal_factors(cells.scale_factor, cells.hubble_param)
+        energy, electrons = (cells.fields[field] for field in _THERMAL)
+        return Thermal(energy, electrons, factors, density, times, is_log), None
+    if times is None and not is_log and name in _STORED:
+        return cells.fields[_STORED[name]], None
+    return None
 
 
 def finish(channel: Channel, total: Array, divisor: Array | None) -> NDArray[np.float32]:

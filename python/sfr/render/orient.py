@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +14,10 @@ from sfr import units
 from sfr.errors import EmptySelectionError, NonFiniteError
 from sfr.recipe import OrientationRecipe
 from sfr.render import kernels
-from sfr.simulation.protocol import Header
+from sfr.simulation.particle_file import empty_field
+from sfr.simulation.protocol import Header, Particles
 
-__all__ = ["GAS_FIELDS", "STAR_FIELDS", "Galaxy", "Orientation", "orient"]
+__all__ = ["GAS_FIELDS", "STAR_FIELDS", "Galaxy", "Orientation", "nearby", "orient"]
 
 #: TNG fields of PartType4 and PartType0 that the ladder reads.
 STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime")
@@ -82,10 +85,62 @@ class _Body:
         )
 
 
+def nearby(
+    stretches: Iterable[Particles],
+    fields: Sequence[str],
+    *,
+    centre: NDArray[np.float64],
+    radius: float,
+    header: Header,
+    threads: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Read the particles in the cube about a sphere.
+
+    Parameters
+    ----------
+    stretches : iterable of Particles
+        The particles piece by piece.
+    fields : sequence of str
+        Fields to read; ``Coordinates`` has to be among them.
+    centre : ndarray of float64, shape (3,)
+        Centre of the sphere [ckpc/h].
+    radius : float
+        Its radius [ckpc/h]; 0: no particle is near.
+    header : Header
+        Box of the snapshot.
+    threads : int or None
+        As in `sfr.render.kernels`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        One array per field, code units, file order.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {name: [empty_field(name)] for name in fields}
+    if not radius > 0:
+        return {name: arrays[0] for name, arrays in parts.items()}
+    for stretch in stretches:
+        found = {"Coordinates": np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])}
+        rows = kernels.cull_box(
+            found["Coordinates"],
+            centre,
+            radius,
+            depth=radius,
+            box_size=header.box_size,
+            threads=threads,
+        )
+        others = [name for name in fields if name != "Coordinates"]
+        if len(rows):
+            found |= stretch.read(others, needed=rows)
+            for name in fields:
+                parts[name].append(found[name][rows])
+    return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}
+
+
 def orient(
     galaxy: Galaxy,
     stars: Fields,
-    gas: Fields,
+    gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
     *,
@@ -100,8 +155,10 @@ def orient(
     ----------
     galaxy : Galaxy
         Centre and size.
-    stars, gas : mapping of str to ndarray
-        Fields `STAR_FIELDS` and `GAS_FIELDS`, code units as on disk.
+    stars : mapping of str to ndarray
+        Fields `STAR_FIELDS`, code units as on disk, at least of what is within the radius.
+    gas : callable
+        Gives the same of `GAS_FIELDS`; called only where the young stars do not do.
     header : Header
         Cosmology and box of the snapshot.
     recipe : OrientationRecipe
@@ -114,7 +171,8 @@ def orient(
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    for source, body in _rungs(galaxy, stars, gas, header, recipe):
+    loaded = cache(gas)
+    for source, body in _rungs(galaxy, stars, loaded, header, recipe):
         if len(body.masses) < recipe.minimum_particles:
             continue
         bulk = np.average(body.velocities, axis=0, weights=body.masses)
@@ -136,17 +194,22 @@ def orient(
             continue
         rotation = kernels.face_on_rotation(normal)
         return Orientation(rotation, source, len(body.masses), alignment, bulk)
-    return Orientation(np.eye(3), "none", 0, float("nan"), _mean_velocity(stars, gas, header))
+    bulk = _mean_velocity((stars, loaded()), header)
+    return Orientation(np.eye(3), "none", 0, float("nan"), bulk)
 
 
 def _rungs(
-    galaxy: Galaxy, stars: Fields, gas: Fields, header: Header, recipe: OrientationRecipe
+    galaxy: Galaxy,
+    stars: Fields,
+    gas: Callable[[], Fields],
+    header: Header,
+    recipe: OrientationRecipe,
 ) -> Iterator[tuple[str, _Body]]:
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
     all_stars = _body(galaxy, stars, "GFM_StellarFormationTime", radius, header)
     all_stars = all_stars.take(all_stars.extra > 0)
     yield from _young(all_stars, header, recipe)
-    all_gas = _body(galaxy, gas, "StarFormationRate", radius, header)
+    all_gas = _body(galaxy, gas(), "StarFormationRate", radius, header)
     yield "sf_gas", all_gas.take(all_gas.extra > 0)
     yield "stars", all_stars
     yield "gas", all_gas
@@ -201,8 +264,8 @@ def _momentum(
     return total, total / lengths if lengths > 0 else 0.0
 
 
-def _mean_velocity(stars: Fields, gas: Fields, header: Header) -> NDArray[np.float64]:
-    for fields in (stars, gas):
+def _mean_velocity(bodies: Iterable[Fields], header: Header) -> NDArray[np.float64]:
+    for fields in bodies:
         velocities = fields["Velocities"].astype(np.float64)
         finite = velocities[np.isfinite(velocities).all(axis=1)]
         if len(finite):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import (
-    EmptySelectionError,
-    NonFiniteError,
-)
+from sfr.errors import EmptySelectionError, NonFiniteError
 from sfr.recipe import Channel, MapsRecipe, Recipe
 from sfr.render import gas, kernels
-from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, orient
-from sfr.simulation.protocol import Header, Simulation
+from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
+from sfr.simulation.protocol import Header, Particles, Simulation
 
 __all__ = ["GalaxyMaps", "gas_fields", "make_maps", "render_galaxy"]
 
@@ -52,7 +51,7 @@ class GalaxyMaps:
 
 
 def make_maps(
-    particles: Mapping[str, NDArray[np.generic]],
+    stretches: Iterable[Particles],
     centre: NDArray[np.float64],
     orientation: Orientation,
     header: Header,
@@ -64,8 +63,9 @@ def make_maps(
 
     Parameters
     ----------
-    particles : mapping of str to ndarray
-        ``Coordinates`` [ckpc/h] and the fields that the channels need, code units as on disk.
+    stretches : iterable of Particles
+        The gas piece by piece; of fields other than ``Coordinates`` only what lies in the frame
+        is looked at.
     centre : ndarray of float64, shape (3,)
         Centre of the frame [ckpc/h, box frame].
     orientation : Orientation
@@ -87,25 +87,19 @@ def make_maps(
     EmptySelectionError
         There is no gas, or none of it is in the frame.
     NonFiniteError
-        More than one per cent of the cells have coordinates that are not finite.
+        More than one per cent of the cells have coordinates that are not finite, or none in the
+        frame has a finite value of a channel.
     """
-    coordinates = np.ascontiguousarray(particles["Coordinates"])
-    if len(coordinates) == 0:
-        raise EmptySelectionError("no gas: the group has no cell of PartType0")
-    cells = _cells(particles, orientation, header, recipe)
-    columns, spans = _columns((*recipe.channels, *recipe.candidates), cells, recipe)
-    projection = kernels.project(
-        coordinates,
-        columns,
-        center=centre,
-        box_size=header.box_size,
-        rotation=orientation.rotation,
-        half_width=recipe.width_ckpc_h / 2,
-        depth=None if recipe.depth_ckpc_h is None else recipe.depth_ckpc_h / 2,
+    weigher = _Weigher(centre, orientation, header, recipe, threads)
+    projection = kernels.project_segments(
+        weigher.weigh(stretches),
+        channels=weigher.n_columns,
         bins=recipe.pixels,
         bin_scale=recipe.bin_scale,
         threads=threads,
+        **weigher.frame,
     )
+    spans = weigher.spans
     _check_ledger(projection.ledger)
     _check_weights(projection.ledger, recipe.channels, spans)
     # kernels return (channel, x, y); pictures are (channel, y, x)
@@ -128,52 +122,112 @@ def _of_channels(ledger: kernels.Ledger, columns: Sequence[int]) -> kernels.Ledg
     """Keep the entries of the recipe's channels, in their order."""
     return ledger._replace(
         n_bad_weight=tuple(ledger.n_bad_weight[i] for i in columns),
-        sum_read=tuple(ledger.sum_read[i] for i in columns),
         sum_in_frame=tuple(ledger.sum_in_frame[i] for i in columns),
     )
 
 
-def _cells(
-    particles: Mapping[str, NDArray[np.generic]],
-    orientation: Orientation,
-    header: Header,
-    recipe: MapsRecipe,
-) -> gas.Cells:
-    pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
-    pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
-    return gas.Cells(
-        particles,  # type: ignore[arg-type]
-        header.scale_factor,
-        header.hubble_param,
-        orientation.bulk_velocity,
-        float(pixel_kpc**2),
-    )
+class _Weigher:
+    """What the kernels sum for the channels of a recipe, stretch by stretch."""
+
+    def __init__(
+        self,
+        centre: NDArray[np.float64],
+        orientation: Orientation,
+        header: Header,
+        recipe: MapsRecipe,
+        threads: int | None,
+    ) -> None:
+        self._orientation = orientation
+        self._header = header
+        self._recipe = recipe
+        self._threads = threads
+        #: Arguments that the kernels share.
+        self.frame: dict[str, Any] = {
+            "center": centre,
+            "half_width": recipe.width_ckpc_h / 2,
+            "depth": None if recipe.depth_ckpc_h is None else recipe.depth_ckpc_h / 2,
+            "box_size": header.box_size,
+            "rotation": orientation.rotation,
+        }
+        self._sums: list[Channel] = []
+        #: For each channel and candidate where its numerator and denominator are.
+        self.spans: list[tuple[int, int | None]] = []
+        #: Weights of a stretch.
+        self.n_columns = 0
+        self._plan((*recipe.channels, *recipe.candidates))
+        self._fields = gas.required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
+
+    def _plan(self, channels: Sequence[Channel]) -> None:
+        seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
+        for channel in channels:
+            key = (channel.field, channel.weight, channel.statistic)
+            if key not in seen:
+                is_mean = channel.statistic == "mean"
+                index = self.n_columns
+                seen[key] = (index, index + 1 if is_mean else None)
+                self.n_columns += 2 if is_mean else 1
+                self._sums.append(channel)
+            self.spans.append(seen[key])
+
+    def weigh(
+        self, stretches: Iterable[Particles]
+    ) -> Iterator[tuple[kernels.Floats, list[kernels.Weight]]]:
+        """Yield positions and weights of each stretch."""
+        for stretch in stretches:
+            coordinates = np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])
+            yield coordinates, self._columns(stretch, coordinates)
+
+    def _columns(self, stretch: Particles, coordinates: kernels.Floats) -> list[kernels.Weight]:
+        if stretch.is_mapped(self._fields):
+            fields = stretch.read(self._fields)
+            rows = None
+        else:
+            rows = self._rows(coordinates)
+            fields = stretch.read(self._fields, needed=rows)
+        cells = self._cells(fields)
+        columns: list[kernels.Weight] = []
+        for channel in self._sums:
+            star_forming = self._recipe.star_forming_gas
+            pair = gas.kernel_weights(channel, cells, star_forming_gas=star_forming)
+            if pair is None:
+                rows = self._rows(coordinates) if rows is None else rows
+                inside = self._cells({name: values[rows] for name, values in fields.items()})
+                pair = gas.weights(channel, inside, star_forming_gas=star_forming)
+                pair = (
+                    _spread(pair[0], rows, len(stretch)),
+                    (None if pair[1] is None else _spread(pair[1], rows, len(stretch))),
+                )
+            columns += [column for column in pair if column is not None]
+        return columns
+
+    def _rows(self, coordinates: kernels.Floats) -> NDArray[np.int64]:
+        """Cells in the frame."""
+        return kernels.cull_box(coordinates, threads=self._threads, **self.frame)
+
+    def _cells(self, fields: Mapping[str, NDArray[Any]]) -> gas.Cells:
+        recipe, header = self._recipe, self._header
+        pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
+        pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
+        return gas.Cells(
+            fields,
+            header.scale_factor,
+            header.hubble_param,
+            self._orientation.bulk_velocity,
+            float(pixel_kpc**2),
+        )
 
 
-def _columns(
-    channels: Sequence[Channel], cells: gas.Cells, recipe: MapsRecipe
-) -> tuple[list[NDArray[np.floating]], list[tuple[int, int | None]]]:
-    """Weights to bin, and for each channel where its numerator and denominator are."""
-    columns: list[NDArray[np.floating]] = []
-    spans: list[tuple[int, int | None]] = []
-    seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
-    for channel in channels:
-        key = (channel.field, channel.weight, channel.statistic)
-        if key not in seen:
-            numerator, denominator = gas.weights(
-                channel, cells, star_forming_gas=recipe.star_forming_gas
-            )
-            columns.append(numerator)
-            index = len(columns) - 1
-            if denominator is not None:
-                columns.append(np.ascontiguousarray(denominator))
-            seen[key] = (index, None if denominator is None else index + 1)
-        spans.append(seen[key])
-    return columns, spans
+def _spread(values: kernels.Floats, rows: NDArray[np.int64], count: int) -> kernels.Floats:
+    """Put values of some rows in their places among all."""
+    spread = np.zeros(count, values.dtype)
+    spread[rows] = values
+    return spread
 
 
 def _check_ledger(ledger: kernels.Ledger) -> None:
     bad, read = ledger.n_bad_coordinates, ledger.n_read
+    if read == 0:
+        raise EmptySelectionError("no gas: the group has no cell of PartType0")
     if bad > MAX_BAD_FRACTION * read:
         raise NonFiniteError(
             f"Coordinates: {bad} of {read} gas cells are NaN or infinite, more than "
@@ -189,9 +243,10 @@ def _check_weights(
     ledger: kernels.Ledger, channels: Sequence[Channel], spans: Sequence[tuple[int, int | None]]
 ) -> None:
     for channel, (column, _) in zip(channels, spans, strict=False):
-        if ledger.n_bad_weight[column] == ledger.n_read:
+        if ledger.n_bad_weight[column] == ledger.n_in_frame:
             raise NonFiniteError(
-                f"channel {channel.name!r}: none of {ledger.n_read} gas cells has a finite value"
+                f"channel {channel.name!r}: none of {ledger.n_in_frame} gas cells in the frame has "
+                "a finite value"
             )
 
 
@@ -230,14 +285,23 @@ def render_galaxy(
     SfrError
         What keeps this galaxy from being rendered.
     """
-    header = simulation.header(snapshot)
-    cells = simulation.particles(snapshot, "group", group_id, _GAS, gas_fields(recipe))
-    stars = simulation.particles(snapshot, "subhalo", subhalo_id, _STARS, STAR_FIELDS)
     if not np.isfinite(galaxy.centre).all():
         raise NonFiniteError(f"SubhaloPos = {galaxy.centre.tolist()} is not finite")
-    if len(cells["Coordinates"]) == 0:
+    header = simulation.header(snapshot)
+    cells = list(simulation.stretches(snapshot, "group", group_id, _GAS))
+    if not cells:
         raise EmptySelectionError("no gas: the group has no cell of PartType0")
-    orientation = orient(galaxy, stars, cells, header, recipe.orientation, threads=threads)
+    radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
+    near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
+    stars = simulation.stretches(snapshot, "subhalo", subhalo_id, _STARS)
+    orientation = orient(
+        galaxy,
+        near(stars, STAR_FIELDS),
+        lambda: near(cells, GAS_FIELDS),
+        header,
+        recipe.orientation,
+        threads=threads,
+    )
     return make_maps(cells, galaxy.centre, orientation, header, recipe.maps, threads=threads)
 
 

@@ -84,7 +84,7 @@ def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapsh
     return digest(
         {
             "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
-            "format": 1,
+            "format": 2,
             "shard": SHARD_SIZE,
             "orientation": recipe.section("orientation"),
             "maps": recipe.section("maps"),
@@ -265,7 +265,6 @@ def _columns(results: Sequence[_Result], recipe: Recipe) -> dict[str, NDArray[An
         columns[name] = _stack([getattr(ledger, name) for ledger in ledgers], (), np.int64)
     for name, kind in (
         ("n_bad_weight", np.int64),
-        ("sum_read", np.float64),
         ("sum_in_frame", np.float64),
     ):
         columns[name] = _stack([getattr(ledger, name) for ledger in ledgers], channels, kind)

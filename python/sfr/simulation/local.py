@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from sfr.simulation.layout import (
     tree_url,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.particle_file import ParticleFile, empty_field
+from sfr.simulation.particle_file import ParticleFile, Stretch, empty_field
 from sfr.simulation.protocol import (
     KINDS,
     N_PART_TYPES,
@@ -48,7 +48,7 @@ __all__ = ["LocalSimulation", "Segment", "open_simulation"]
 
 logger = logging.getLogger(__name__)
 
-_OPEN_CHUNKS = 8
+_OPEN_CHUNKS = 64
 _NAMES = {
     "L35n2160TNG": "TNG50-1",
     "L35n1080TNG": "TNG50-2",
@@ -320,6 +320,20 @@ class LocalSimulation:
         if len(parts) == 1:
             return parts[0]
         return {field: np.concatenate([part[field] for part in parts]) for field in fields}
+
+    def stretches(
+        self, snap: int, kind: ObjectKind, object_id: int, part_type: int
+    ) -> Iterator[Stretch]:
+        """Yield the particles of one object in pieces that fit in memory, in file order.
+
+        Parameters and errors are those of `particles`; nothing is read before a piece is.
+        """
+        for part in self.segments(snap, kind, object_id, part_type):
+            with self._lock:
+                file = self._chunks.get(part.path)
+            yield from file.stretches(
+                part_type, start=part.start, stop=part.stop, mapped=self.mapped
+            )
 
     def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from sfr.simulation.hdf5 import attributes, missing_field, open_hdf5, reading, s
 from sfr.simulation.layout import snapshot_number
 from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES, Header
 
-__all__ = ["ParticleFile", "empty_field", "open_particle_file"]
+__all__ = ["ParticleFile", "Stretch", "empty_field", "open_particle_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ _TYPES = {
     "TracerID": np.uint64,
     "BH_Progs": np.uint32,
 }
+
+
+#: Rows of a stretch, so that what is read of one fits in memory: 24 MiB of positions.
+_STRETCH = 1 << 20
+#: Rows between two that are needed that are read along rather than left out.
+_GAP = 256
 
 
 def empty_field(field: str) -> NDArray[Any]:
@@ -70,6 +77,37 @@ def open_particle_file(path: str | Path) -> ParticleFile:
     return ParticleFile(Path(path).expanduser())
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive particles of one type in one file, read field by field."""
+
+    file: ParticleFile
+    part_type: int
+    start: int
+    stop: int
+    mapped: bool = False
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def read(
+        self, fields: Sequence[str], *, needed: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Read fields; see `ParticleFile.read`."""
+        return self.file.read(
+            self.part_type,
+            fields,
+            start=self.start,
+            stop=self.stop,
+            mapped=self.mapped,
+            needed=needed,
+        )
+
+    def is_mapped(self, fields: Sequence[str]) -> bool:
+        """Whether all of these fields are mapped: then only what is looked at is ever read."""
+        return self.mapped and self.file.can_map(self.part_type, fields, self.stop)
+
+
 class ParticleFile:
     """Particles of one file, in the order and the code units of the file.
 
@@ -80,6 +118,7 @@ class ParticleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_hdf5(path)
+        self._maps: dict[str, NDArray[Any] | None] = {}
         try:
             self._attributes = attributes(self._file, path)
             if {"Group", "Subhalo"} & set(self._file):
@@ -106,8 +145,25 @@ class ParticleFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; mapped views of it stay valid."""
+        self._maps.clear()
         self._file.close()
+
+    def stretches(
+        self, part_type: int, *, start: int = 0, stop: int | None = None, mapped: bool = False
+    ) -> Iterator[Stretch]:
+        """Yield a range of particles in pieces that fit in memory, in order."""
+        stop = self.counts[part_type] if stop is None else stop
+        for begin in range(start, stop, _STRETCH):
+            yield Stretch(self, part_type, begin, min(begin + _STRETCH, stop), mapped)
+
+    def can_map(self, part_type: int, fields: Sequence[str], stop: int) -> bool:
+        """Whether the first rows of all of these fields can be mapped instead of read."""
+        group = self._group(part_type)
+        if group is None:
+            return False
+        maps = (self._map(self._dataset(group, part_type, field)) for field in fields)
+        return all(values is not None and len(values) >= stop for values in maps)
 
     def fields(self, part_type: int) -> list[str]:
         """Names of the fields of a particle type, sorted; empty where the file has none of it."""
@@ -131,6 +187,7 @@ class ParticleFile:
         start: int = 0,
         stop: int | None = None,
         mapped: bool = False,
+        needed: NDArray[np.int64] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Read fields of a range of particles.
 
@@ -146,6 +203,9 @@ class ParticleFile:
             Give read-only views of the file in memory, without a copy, where a dataset is stored
             as plain aligned bytes, as original TNG files are. The file must not change while they
             are in use.
+        needed : ndarray of int64 or None
+            Rows that will be looked at, counted from ``start``, ascending; others may then hold
+            zeros. What is not mapped is read in runs about these rows.
 
         Returns
         -------
@@ -173,12 +233,13 @@ class ParticleFile:
         result = {}
         for field in fields:
             dataset = self._dataset(group, part_type, field)
-            view = self._view(dataset, start, stop) if mapped else None
-            if view is None:
-                with reading(self.path, f"PartType{part_type}/{field}"):
-                    view = np.asarray(dataset[start:stop])
-                view = view.astype(view.dtype.newbyteorder("="), copy=False)
-            result[field] = view
+            view = self._map(dataset) if mapped else None
+            if view is not None and len(view) >= stop:
+                result[field] = view[start:stop]
+                continue
+            with reading(self.path, f"PartType{part_type}/{field}"):
+                values = _rows(dataset, start, stop, needed)
+            result[field] = values.astype(values.dtype.newbyteorder("="), copy=False)
         return result
 
     def _dataset(self, group: h5py.Group, part_type: int, field: str) -> h5py.Dataset:
@@ -194,21 +255,12 @@ class ParticleFile:
             )
         return dataset
 
-    def _view(self, dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any] | None:
-        """Rows of a dataset mapped from the file, or None where it has to be read."""
-        offset, dtype = dataset.id.get_offset(), dataset.dtype
-        is_plain = offset is not None and dataset.chunks is None and dataset.external is None
-        is_native = dtype.kind in "fiu" and dtype.isnative
-        if not (is_plain and is_native) or stop == start or self._file.userblock_size:
-            return None
-        row = dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
-        begin = offset + start * row
-        # original files hold 8-byte types at 4 mod 8, and copies can end early
-        if begin % dtype.itemsize or offset + stop * row > self.path.stat().st_size:
-            return None
-        shape = (stop - start, *dataset.shape[1:])
-        mapping = np.memmap(self.path, dtype, mode="r", offset=begin, shape=shape)
-        return mapping.view(np.ndarray)
+    def _map(self, dataset: h5py.Dataset) -> NDArray[Any] | None:
+        """Map the rows of a dataset that are in the file; None where it has to be read."""
+        name = dataset.name
+        if name not in self._maps:
+            self._maps[name] = _mapped(self.path, self._file.userblock_size, dataset)
+        return self._maps[name]
 
     def _snapshot_kind(self) -> str:
         if self.is_mini:
@@ -265,6 +317,44 @@ class ParticleFile:
                 f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "
                 "This is not a file of IllustrisTNG"
             ) from error
+
+
+def _mapped(path: Path, userblock: int, dataset: h5py.Dataset) -> NDArray[Any] | None:
+    offset, dtype = dataset.id.get_offset(), dataset.dtype
+    is_plain = offset is not None and dataset.chunks is None and dataset.external is None
+    is_native = dtype.kind in "fiu" and dtype.isnative
+    # original files hold 8-byte types at 4 mod 8
+    if not (is_plain and is_native) or userblock or offset % dtype.itemsize:
+        return None
+    row = dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+    # copies can end early: h5py says so when it reads the rest
+    rows = min(dataset.shape[0], (path.stat().st_size - offset) // max(row, 1))
+    if rows <= 0:
+        return None
+    shape = (rows, *dataset.shape[1:])
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
+
+
+def _rows(
+    dataset: h5py.Dataset, start: int, stop: int, needed: NDArray[np.int64] | None
+) -> NDArray[Any]:
+    """Read a range of rows, or of these the runs that are needed, with zeros between."""
+    if needed is None or 2 * len(needed) > stop - start:
+        return np.asarray(dataset[start:stop])
+    result = np.zeros((stop - start, *dataset.shape[1:]), dataset.dtype)
+    for begin, end in _runs(needed):
+        dataset.read_direct(result, np.s_[start + begin : start + end], np.s_[begin:end])
+    return result
+
+
+def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Ranges that hold ascending rows and no gap longer than is worth a read of its own."""
+    if len(rows) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(rows) > _GAP)
+    begins = rows[np.concatenate([[0], breaks + 1])]
+    ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
+    return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
 def _totals(found: dict[str, Any]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,6 +19,7 @@ __all__ = [
     "FileStatus",
     "Header",
     "ObjectKind",
+    "Particles",
     "Simulation",
 ]
 
@@ -121,6 +122,24 @@ class FileStatus:
         return self.present and self.readable
 
 
+class Particles(Protocol):
+    """Consecutive particles of one object, which fit in memory."""
+
+    def __len__(self) -> int:
+        """Count the particles."""
+        ...
+
+    def read(
+        self, fields: Sequence[str], *, needed: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Read fields, in code units; rows other than those needed may come as zeros."""
+        ...
+
+    def is_mapped(self, fields: Sequence[str]) -> bool:
+        """Whether reading these fields costs nothing before they are looked at."""
+        ...
+
+
 class Simulation(Protocol):
     """A source of catalogues and particles: files on disk, or the web API."""
 
@@ -166,6 +185,12 @@ class Simulation(Protocol):
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int, fields: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         """Fields of the particles of one object, always one array per requested field."""
+        ...
+
+    def stretches(
+        self, snap: int, kind: ObjectKind, object_id: int, part_type: int
+    ) -> Iterator[Particles]:
+        """Yield the particles of one object piece by piece, in file order."""
         ...
 
     def main_leaf_ids(
