@@ -30,8 +30,11 @@ lint: $(BIN)/.ready
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest sfr._core
 
-bench:
+# criterion, then side by side with other ways; needs a C compiler, writes docs/benchmarks.md
+bench: $(BIN)/.ready
 	cargo bench
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python benches/python/bench.py --write
 
 wheel: $(BIN)/.ready
 	$(BIN)/maturin build --release --out dist

@@ -32,6 +32,7 @@ __all__ = [
     "mass_msun",
     "mean_molecular_weight",
     "scale_factor_age_gyr",
+    "scale_factor_at_age",
     "temperature_k",
     "thermal_factors",
 ]
@@ -293,3 +294,25 @@ def scale_factor_age_gyr(
     argument = np.sqrt(omega_lambda / omega0) * a**1.5
     scale_gyr = 2.0 / (3.0 * hubble_per_gyr * np.sqrt(omega_lambda))
     return np.asarray(scale_gyr * np.arcsinh(argument))
+
+
+def scale_factor_at_age(
+    age_gyr: float, *, omega0: float, omega_lambda: float, hubble_param: float
+) -> float:
+    """Scale factor of a flat LCDM universe at an age, the inverse of `scale_factor_age_gyr`.
+
+    Parameters
+    ----------
+    age_gyr : float
+        Age [Gyr].
+    omega0, omega_lambda, hubble_param : float
+        Omega_m, Omega_Lambda and h of the simulation's header.
+
+    Returns
+    -------
+    float
+        a [-]; 0 for ages before the beginning.
+    """
+    hubble_per_gyr = hubble_param * 100.0 * 1e5 / MPC_IN_CM * GYR_IN_S
+    argument = 1.5 * hubble_per_gyr * np.sqrt(omega_lambda) * max(age_gyr, 0.0)
+    return float((np.sqrt(omega0 / omega_lambda) * np.sinh(argument)) ** (2.0 / 3.0))

@@ -41,6 +41,16 @@ def gas(n, axis, sfr=1.0, **kwargs):
     return {**disk(n, axis, **kwargs), "StarFormationRate": np.full(n, sfr, np.float32)}
 
 
+def formed(fields):
+    """The stars formed after a scale factor, as `orient` asks for them."""
+
+    def after(scale_factor):
+        chosen = fields["GFM_StellarFormationTime"] > scale_factor
+        return {name: values[chosen] for name, values in fields.items()}
+
+    return after
+
+
 def join(a, b):
     return {name: np.concatenate([a[name], b[name]]) for name in a}
 
@@ -57,7 +67,7 @@ def angle_to(found, axis):
 @pytest.mark.parametrize("axis", [(0, 0, 1), (0, 0, -1), (1, 0, 0), (1, -2, 0.5), (-1, -1, -1)])
 def test_a_disk_of_young_stars_becomes_face_on_across_the_periodic_edge(axis):
     axis = np.array(axis, float)
-    found = orient(GALAXY, stars(400, axis, YOUNG), lambda: gas(0, UP), HEADER, RECIPE)
+    found = orient(GALAXY, formed(stars(400, axis, YOUNG)), lambda: gas(0, UP), HEADER, RECIPE)
     assert (found.source, found.count) == ("stars<0.1Gyr", 400)
     assert angle_to(found, axis) < 1.0
     assert np.linalg.det(found.rotation) == pytest.approx(1)
@@ -69,7 +79,7 @@ def test_old_stars_and_wind_do_not_count_as_young():
     x, y = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
     wind = stars(500, UP, -0.98)
     mixed = join(join(stars(150, x, YOUNG), stars(3000, y, OLD, seed=1)), wind)
-    found = orient(GALAXY, mixed, lambda: gas(0, UP), HEADER, RECIPE)
+    found = orient(GALAXY, formed(mixed), lambda: gas(0, UP), HEADER, RECIPE)
     assert (found.source, found.count) == ("stars<0.1Gyr", 150)
     assert angle_to(found, x) < 2.0
 
@@ -85,13 +95,15 @@ def test_the_ladder_goes_down_rung_by_rung():
         (stars(50, y, OLD), gas(50, z), "none", z),
     ]
     for star_fields, gas_fields, source, axis in cases:
-        found = orient(GALAXY, star_fields, lambda fields=gas_fields: fields, HEADER, RECIPE)
+        found = orient(
+            GALAXY, formed(star_fields), lambda fields=gas_fields: fields, HEADER, RECIPE
+        )
         assert found.source == source
         assert angle_to(found, axis) < 2.0
 
 
 def test_without_any_rung_the_box_frame_stays_and_alignment_is_nan():
-    found = orient(GALAXY, stars(0, UP, OLD), lambda: gas(0, UP), HEADER, RECIPE)
+    found = orient(GALAXY, formed(stars(0, UP, OLD)), lambda: gas(0, UP), HEADER, RECIPE)
     assert found.source == "none"
     np.testing.assert_array_equal(found.rotation, np.eye(3))
     assert np.isnan(found.alignment)
@@ -99,7 +111,7 @@ def test_without_any_rung_the_box_frame_stays_and_alignment_is_nan():
 
 def test_no_spin_at_all_falls_down_the_ladder():
     still = stars(300, UP, YOUNG, spin=0.0)
-    found = orient(GALAXY, still, lambda: gas(200, np.array([1.0, 0, 0])), HEADER, RECIPE)
+    found = orient(GALAXY, formed(still), lambda: gas(200, np.array([1.0, 0, 0])), HEADER, RECIPE)
     assert found.source == "sf_gas"
 
 
@@ -107,7 +119,7 @@ def test_nan_particles_are_left_out():
     young = stars(300, UP, YOUNG)
     young["Coordinates"][0] = np.nan
     young["Velocities"][1] = np.inf
-    found = orient(GALAXY, young, lambda: gas(0, UP), HEADER, RECIPE)
+    found = orient(GALAXY, formed(young), lambda: gas(0, UP), HEADER, RECIPE)
     assert found.count == 298
     assert angle_to(found, UP) < 1.0
 
@@ -115,12 +127,16 @@ def test_nan_particles_are_left_out():
 def test_only_particles_inside_the_aperture_count():
     far = stars(500, np.array([1.0, 0, 0]), YOUNG)
     far["Coordinates"] = (far["Coordinates"] + 20.0) % HEADER.box_size
-    found = orient(GALAXY, join(stars(200, UP, YOUNG), far), lambda: gas(0, UP), HEADER, RECIPE)
+    found = orient(
+        GALAXY, formed(join(stars(200, UP, YOUNG), far)), lambda: gas(0, UP), HEADER, RECIPE
+    )
     assert found.count == 200
 
 
 def test_a_galaxy_without_stars_has_no_aperture():
-    found = orient(Galaxy(CENTRE, 0.0), stars(0, UP, OLD), lambda: gas(500, UP), HEADER, RECIPE)
+    found = orient(
+        Galaxy(CENTRE, 0.0), formed(stars(0, UP, OLD)), lambda: gas(500, UP), HEADER, RECIPE
+    )
     assert found.source == "none"
 
 
@@ -129,12 +145,14 @@ def test_the_youngest_fraction_is_by_mass():
     x = np.array([1.0, 0, 0])
     mixed = join(stars(300, x, YOUNG), stars(900, UP, OLD, seed=1))
     mixed["Masses"] = np.ones(1200, np.float32)
-    found = orient(GALAXY, mixed, lambda: gas(0, UP), HEADER, recipe)
+    found = orient(GALAXY, formed(mixed), lambda: gas(0, UP), HEADER, recipe)
     assert (found.source, found.count) == ("youngest25%", 300)
     assert angle_to(found, x) < 1.0
 
 
 def test_alignment_tells_a_cold_disk_from_a_hot_one():
-    cold = orient(GALAXY, stars(500, UP, YOUNG), lambda: gas(0, UP), HEADER, RECIPE)
-    hot = orient(GALAXY, stars(500, UP, YOUNG, spread=300.0), lambda: gas(0, UP), HEADER, RECIPE)
+    cold = orient(GALAXY, formed(stars(500, UP, YOUNG)), lambda: gas(0, UP), HEADER, RECIPE)
+    hot = orient(
+        GALAXY, formed(stars(500, UP, YOUNG, spread=300.0)), lambda: gas(0, UP), HEADER, RECIPE
+    )
     assert cold.alignment > 0.99 > 0.7 > hot.alignment

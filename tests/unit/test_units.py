@@ -62,3 +62,11 @@ def test_age_at_the_beginning_is_zero():
 def test_masses_and_lengths():
     assert units.mass_msun(1.0, 0.5) == 2e10
     assert units.length_kpc(30.0, 0.5, 0.6) == pytest.approx(25.0)
+
+
+def test_the_scale_factor_at_an_age_is_the_inverse_of_the_age():
+    cosmology = {"omega0": 0.3089, "omega_lambda": 0.6911, "hubble_param": 0.6774}
+    for a in (0.05, 0.5, 0.888289, 1.0):
+        age = float(units.scale_factor_age_gyr(a, **cosmology))
+        assert units.scale_factor_at_age(age, **cosmology) == pytest.approx(a, rel=1e-13)
+    assert units.scale_factor_at_age(-1.0, **cosmology) == 0.0

@@ -210,7 +210,9 @@ def _orientation(
     if not by_spin:
         return Orientation(np.eye(3), "the z axis of the box", 0, np.nan, np.zeros(3))
     radius = maps.width_ckpc_h / 6 / recipe.orientation.radius_half_mass
-    nothing = {name: empty_field(name) for name in STAR_FIELDS}
+
+    def no_stars(_: float) -> dict[str, NDArray[Any]]:
+        return {name: empty_field(name) for name in STAR_FIELDS}
 
     def gas_near() -> dict[str, NDArray[Any]]:
         reach = recipe.orientation.radius_half_mass * radius
@@ -218,7 +220,7 @@ def _orientation(
             file.stretches(_GAS), GAS_FIELDS, centre=centre, radius=reach, header=file.header
         )
 
-    found = orient(Galaxy(centre, radius), nothing, gas_near, file.header, recipe.orientation)
+    found = orient(Galaxy(centre, radius), no_stars, gas_near, file.header, recipe.orientation)
     if found.source == "none":
         raise RangeError(
             "--normal auto: too few gas cells near the centre for a spin; give --normal x,y,z"

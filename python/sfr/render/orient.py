@@ -24,6 +24,7 @@ STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime"
 GAS_FIELDS = ("Coordinates", "Velocities", "Masses", "StarFormationRate")
 
 Fields = Mapping[str, NDArray[np.generic]]
+_FORMED = "GFM_StellarFormationTime"
 #: An angular momentum below this share of sum(r v) is rounding, not rotation.
 _ROUNDING = 1e-10
 
@@ -92,6 +93,7 @@ def nearby(
     centre: NDArray[np.float64],
     radius: float,
     header: Header,
+    formed_after: float | None = None,
     threads: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Read the particles in the cube about a sphere.
@@ -108,6 +110,8 @@ def nearby(
         Its radius [ckpc/h]; 0: no particle is near.
     header : Header
         Box of the snapshot.
+    formed_after : float or None
+        Of stars, only those formed after this scale factor; wind has a negative one.
     threads : int or None
         As in `sfr.render.kernels`.
 
@@ -120,18 +124,23 @@ def nearby(
     if not radius > 0:
         return {name: arrays[0] for name, arrays in parts.items()}
     for stretch in stretches:
-        found = {"Coordinates": np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])}
-        rows = kernels.cull_box(
-            found["Coordinates"],
+        rows = None
+        if formed_after is not None:
+            born = stretch.read([_FORMED])[_FORMED]
+            rows = np.flatnonzero(born > formed_after)
+        coordinates = stretch.read(["Coordinates"], needed=rows)["Coordinates"]
+        chosen = coordinates if rows is None else coordinates[rows]
+        near = kernels.cull_box(
+            np.ascontiguousarray(chosen),
             centre,
             radius,
             depth=radius,
             box_size=header.box_size,
             threads=threads,
         )
-        others = [name for name in fields if name != "Coordinates"]
+        rows = near if rows is None else rows[near]
         if len(rows):
-            found |= stretch.read(others, needed=rows)
+            found = stretch.read(fields, needed=rows)
             for name in fields:
                 parts[name].append(found[name][rows])
     return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}
@@ -139,7 +148,7 @@ def nearby(
 
 def orient(
     galaxy: Galaxy,
-    stars: Fields,
+    stars: Callable[[float], Fields],
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
@@ -155,10 +164,11 @@ def orient(
     ----------
     galaxy : Galaxy
         Centre and size.
-    stars : mapping of str to ndarray
-        Fields `STAR_FIELDS`, code units as on disk, at least of what is within the radius.
+    stars : callable
+        Gives the fields `STAR_FIELDS`, code units as on disk, of the stars formed after a scale
+        factor, at least of those within the radius.
     gas : callable
-        Gives the same of `GAS_FIELDS`; called only where the young stars do not do.
+        Gives the same of `GAS_FIELDS` of all gas; called only where the young stars do not do.
     header : Header
         Cosmology and box of the snapshot.
     recipe : OrientationRecipe
@@ -171,8 +181,8 @@ def orient(
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    loaded = cache(gas)
-    for source, body in _rungs(galaxy, stars, loaded, header, recipe):
+    all_gas = cache(gas)
+    for source, body in _rungs(galaxy, stars, all_gas, header, recipe):
         if len(body.masses) < recipe.minimum_particles:
             continue
         bulk = np.average(body.velocities, axis=0, weights=body.masses)
@@ -194,40 +204,46 @@ def orient(
             continue
         rotation = kernels.face_on_rotation(normal)
         return Orientation(rotation, source, len(body.masses), alignment, bulk)
-    bulk = _mean_velocity((stars, loaded()), header)
+    bulk = _mean_velocity((stars(0.0), all_gas()), header)
     return Orientation(np.eye(3), "none", 0, float("nan"), bulk)
 
 
 def _rungs(
     galaxy: Galaxy,
-    stars: Fields,
+    stars: Callable[[float], Fields],
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
 ) -> Iterator[tuple[str, _Body]]:
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
-    all_stars = _body(galaxy, stars, "GFM_StellarFormationTime", radius, header)
-    all_stars = all_stars.take(all_stars.extra > 0)
-    yield from _young(all_stars, header, recipe)
+
+    def formed_after(scale_factor: float) -> _Body:
+        return _body(galaxy, stars(scale_factor), _FORMED, radius, header)
+
+    if recipe.rule == "youngest_fraction":
+        name = f"youngest{100 * recipe.youngest_fraction:g}%"
+        yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
+    else:
+        for limit in recipe.age_limits_gyr:
+            yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
     all_gas = _body(galaxy, gas(), "StarFormationRate", radius, header)
     yield "sf_gas", all_gas.take(all_gas.extra > 0)
-    yield "stars", all_stars
+    yield "stars", formed_after(0.0)
     yield "gas", all_gas
 
 
-def _young(stars: _Body, header: Header, recipe: OrientationRecipe) -> Iterator[tuple[str, _Body]]:
-    if recipe.rule == "youngest_fraction":
-        order = np.argsort(-stars.extra, kind="stable")
-        cumulative = np.cumsum(stars.masses[order])
-        limit = recipe.youngest_fraction * (cumulative[-1] if len(cumulative) else 0.0)
-        n = int(np.searchsorted(cumulative, limit)) + 1
-        yield f"youngest{100 * recipe.youngest_fraction:g}%", stars.take(order[:n])
-        return
-    ages = units.scale_factor_age_gyr(
-        np.array([header.scale_factor]), **_cosmology(header)
-    ) - units.scale_factor_age_gyr(stars.extra, **_cosmology(header))
-    for limit in recipe.age_limits_gyr:
-        yield f"stars<{limit:g}Gyr", stars.take(ages < limit)
+def _youngest(stars: _Body, fraction: float) -> _Body:
+    """Give the youngest stars that make up a fraction of the mass."""
+    order = np.argsort(-stars.extra, kind="stable")
+    cumulative = np.cumsum(stars.masses[order])
+    limit = fraction * (cumulative[-1] if len(cumulative) else 0.0)
+    return stars.take(order[: int(np.searchsorted(cumulative, limit)) + 1])
+
+
+def _formed_before(age_gyr: float, header: Header) -> float:
+    """Scale factor at a time before the snapshot."""
+    now = units.scale_factor_age_gyr(header.scale_factor, **_cosmology(header))
+    return units.scale_factor_at_age(float(now) - age_gyr, **_cosmology(header))
 
 
 def _cosmology(header: Header) -> dict[str, float]:

@@ -293,10 +293,10 @@ def render_galaxy(
         raise EmptySelectionError("no gas: the group has no cell of PartType0")
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
-    stars = simulation.stretches(snapshot, "subhalo", subhalo_id, _STARS)
+    stars = list(simulation.stretches(snapshot, "subhalo", subhalo_id, _STARS))
     orientation = orient(
         galaxy,
-        near(stars, STAR_FIELDS),
+        lambda scale_factor: near(stars, STAR_FIELDS, formed_after=scale_factor),
         lambda: near(cells, GAS_FIELDS),
         header,
         recipe.orientation,

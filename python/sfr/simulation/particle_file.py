@@ -44,8 +44,10 @@ _TYPES = {
 
 #: Rows of a stretch, so that what is read of one fits in memory: 24 MiB of positions.
 _STRETCH = 1 << 20
-#: Rows between two that are needed that are read along rather than left out.
-_GAP = 256
+#: The same where little more than what is looked at is in memory.
+_MAPPED_STRETCH = 1 << 22
+#: Rows that are read along rather than left out: a read of its own costs as much as 64 KiB.
+_GAP = 1 << 14
 
 
 def empty_field(field: str) -> NDArray[Any]:
@@ -118,7 +120,9 @@ class ParticleFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_hdf5(path)
-        self._maps: dict[str, NDArray[Any] | None] = {}
+        # looking a name up in HDF5 takes as long as summing some thousand cells
+        self._datasets: dict[tuple[int, str], h5py.Dataset] = {}
+        self._maps: dict[tuple[int, str], NDArray[Any] | None] = {}
         try:
             self._attributes = attributes(self._file, path)
             if {"Group", "Subhalo"} & set(self._file):
@@ -147,6 +151,7 @@ class ParticleFile:
     def close(self) -> None:
         """Close the file; mapped views of it stay valid."""
         self._maps.clear()
+        self._datasets.clear()
         self._file.close()
 
     def stretches(
@@ -154,15 +159,15 @@ class ParticleFile:
     ) -> Iterator[Stretch]:
         """Yield a range of particles in pieces that fit in memory, in order."""
         stop = self.counts[part_type] if stop is None else stop
-        for begin in range(start, stop, _STRETCH):
-            yield Stretch(self, part_type, begin, min(begin + _STRETCH, stop), mapped)
+        length = _MAPPED_STRETCH if mapped else _STRETCH
+        for begin in range(start, stop, length):
+            yield Stretch(self, part_type, begin, min(begin + length, stop), mapped)
 
     def can_map(self, part_type: int, fields: Sequence[str], stop: int) -> bool:
         """Whether the first rows of all of these fields can be mapped instead of read."""
-        group = self._group(part_type)
-        if group is None:
+        if not self.counts[part_type]:
             return False
-        maps = (self._map(self._dataset(group, part_type, field)) for field in fields)
+        maps = (self._map(part_type, field) for field in fields)
         return all(values is not None and len(values) >= stop for values in maps)
 
     def fields(self, part_type: int) -> list[str]:
@@ -221,19 +226,19 @@ class ParticleFile:
         RangeError
             The range or the particle type does not exist.
         """
-        group = self._group(part_type)
+        self._check_type(part_type)
         count = self.counts[part_type]
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
             raise RangeError(
                 f"rows {start}:{stop} of PartType{part_type} asked; {self.path} holds {count}"
             )
-        if group is None:
+        if not count and self._group(part_type) is None:
             return {field: empty_field(field) for field in fields}
         result = {}
         for field in fields:
-            dataset = self._dataset(group, part_type, field)
-            view = self._map(dataset) if mapped else None
+            dataset = self._dataset(part_type, field)
+            view = self._map(part_type, field) if mapped else None
             if view is not None and len(view) >= stop:
                 result[field] = view[start:stop]
                 continue
@@ -242,10 +247,19 @@ class ParticleFile:
             result[field] = values.astype(values.dtype.newbyteorder("="), copy=False)
         return result
 
-    def _dataset(self, group: h5py.Group, part_type: int, field: str) -> h5py.Dataset:
-        if field not in group:
+    def _dataset(self, part_type: int, field: str) -> h5py.Dataset:
+        if (part_type, field) not in self._datasets:
+            self._datasets[part_type, field] = self._find(part_type, field)
+        return self._datasets[part_type, field]
+
+    def _find(self, part_type: int, field: str) -> h5py.Dataset:
+        group = self._group(part_type)
+        if group is None or field not in group:
             raise missing_field(
-                f"PartType{part_type} of {self.path}", field, list(group), self._snapshot_kind()
+                f"PartType{part_type} of {self.path}",
+                field,
+                list(group or ()),
+                self._snapshot_kind(),
             )
         dataset = group[field]
         if dataset.shape[0] != self.counts[part_type]:
@@ -255,12 +269,13 @@ class ParticleFile:
             )
         return dataset
 
-    def _map(self, dataset: h5py.Dataset) -> NDArray[Any] | None:
-        """Map the rows of a dataset that are in the file; None where it has to be read."""
-        name = dataset.name
-        if name not in self._maps:
-            self._maps[name] = _mapped(self.path, self._file.userblock_size, dataset)
-        return self._maps[name]
+    def _map(self, part_type: int, field: str) -> NDArray[Any] | None:
+        """Map the rows of a field that are in the file; None where it has to be read."""
+        key = part_type, field
+        if key not in self._maps:
+            dataset = self._dataset(part_type, field)
+            self._maps[key] = _mapped(self.path, self._file.userblock_size, dataset)
+        return self._maps[key]
 
     def _snapshot_kind(self) -> str:
         if self.is_mini:
@@ -268,9 +283,12 @@ class ParticleFile:
             return f": this is a mini snapshot, which lacks some fields (full ones of TNG: {full})"
         return " (a full snapshot)"
 
-    def _group(self, part_type: int) -> h5py.Group | None:
+    def _check_type(self, part_type: int) -> None:
         if not 0 <= part_type < N_PART_TYPES:
             raise RangeError(f"part_type is {part_type}; allowed are 0 to {N_PART_TYPES - 1}")
+
+    def _group(self, part_type: int) -> h5py.Group | None:
+        self._check_type(part_type)
         return self._file.get(f"PartType{part_type}")
 
     def _count(self, part_type: int) -> int:

@@ -25,8 +25,6 @@ pub(crate) struct Batch {
     pub(crate) inside: [u64; BATCH],
     /// How many are not finite.
     pub(crate) bad: usize,
-    /// Offsets from the centre, along each axis.
-    pub(crate) offsets: [[f64; BATCH]; 3],
     at: [u8; BATCH],
 }
 
@@ -37,7 +35,6 @@ impl Default for Batch {
             y: [0.0; BATCH],
             inside: [0; BATCH],
             bad: 0,
-            offsets: [[0.0; BATCH]; 3],
             at: [0; BATCH],
         }
     }
@@ -64,13 +61,19 @@ impl Batch {
     #[inline(always)]
     pub(crate) fn keep(&mut self, n: usize) -> usize {
         let mut len = 0;
-        for i in 0..n.min(BATCH) {
-            // Always written, kept by moving on: no branch to mispredict.
-            let slot = len % BATCH;
-            self.x[slot] = self.x[i];
-            self.y[slot] = self.y[i];
-            self.at[slot] = i as u8;
-            len += self.inside[i] as usize;
+        for start in (0..n.min(BATCH)).step_by(LANES) {
+            let end = (start + LANES).min(n);
+            if self.inside[start..end].iter().all(|&inside| inside == 0) {
+                continue;
+            }
+            for i in start..end {
+                // Always written, kept by moving on: no branch to mispredict.
+                let slot = len % BATCH;
+                self.x[slot] = self.x[i];
+                self.y[slot] = self.y[i];
+                self.at[slot] = i as u8;
+                len += self.inside[i] as usize;
+            }
         }
         len.min(BATCH)
     }

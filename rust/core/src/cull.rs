@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::accumulate::{BATCH, Batch, Gather};
+use crate::accumulate::{Batch, Gather};
 use crate::error::check_finite;
 use crate::parallel::map_blocks;
 use crate::simd::{Level, Task, prefetch_range};
@@ -46,47 +46,51 @@ impl Origin {
         })
     }
 
-    /// Minimum image of a point about the centre, `d - size * round(d / size)`.
+    /// A point as seen from the centre, before unwrapping.
     #[inline(always)]
-    pub(crate) fn offset<T: Real>(&self, point: &[T; 3]) -> Vector {
-        let [x, y, z] = *point;
-        let [cx, cy, cz] = self.center;
-        let d = [x.wide() - cx, y.wide() - cy, z.wide() - cz];
-        if d.iter().all(|v| v.abs() <= self.one_box) {
-            d.map(|v| self.nearest(v))
+    fn offset<T: Real>(&self, point: &[T; 3]) -> Vector {
+        [0, 1, 2].map(|k| point[k].wide() - self.center[k])
+    }
+
+    /// Of particles and a centre in the box all offsets are near.
+    #[inline(always)]
+    fn is_near(&self, d: &Vector) -> bool {
+        (d[0].abs() <= self.one_box) & (d[1].abs() <= self.one_box) & (d[2].abs() <= self.one_box)
+    }
+
+    /// Minimum image of a near offset, whose quotient rounds to -1, 0 or 1, and to 0 exactly up to
+    /// half a box: the same bits without a division.
+    #[inline(always)]
+    fn nearest(&self, d: Vector) -> Vector {
+        d.map(|v| {
+            let up = if v > self.half_box {
+                self.box_size
+            } else {
+                0.0
+            };
+            let down = if v < -self.half_box {
+                self.box_size
+            } else {
+                0.0
+            };
+            v - up + down
+        })
+    }
+
+    /// Minimum image of any offset, `d - size * round(d / size)`.
+    #[inline(always)]
+    fn minimum_image(&self, d: Vector) -> Vector {
+        if self.is_near(&d) {
+            self.nearest(d)
         } else {
             self.wrap(d)
         }
     }
 
-    /// Minimum images along one axis of offsets up to `one_box`; how many are farther, or not finite.
-    ///
-    /// Of particles and a centre in the box none is.
+    /// Minimum image of a point about the centre.
     #[inline(always)]
-    fn unwrap_near(&self, offsets: &mut [f64]) -> u64 {
-        let mut far = 0;
-        for v in offsets {
-            far += 1 - u64::from(v.abs() <= self.one_box);
-            *v = self.nearest(*v);
-        }
-        far
-    }
-
-    /// The quotient of a near offset rounds to -1, 0 or 1, and to 0 exactly up to half a box: the
-    /// same bits without a division.
-    #[inline(always)]
-    fn nearest(&self, v: f64) -> f64 {
-        let up = if v > self.half_box {
-            self.box_size
-        } else {
-            0.0
-        };
-        let down = if v < -self.half_box {
-            self.box_size
-        } else {
-            0.0
-        };
-        v - up + down
+    pub(crate) fn image<T: Real>(&self, point: &[T; 3]) -> Vector {
+        self.minimum_image(self.offset(point))
     }
 
     #[cold]
@@ -156,52 +160,46 @@ impl Frame {
         self.half_width
     }
 
-    /// The particles of up to a batch of `points` in the frame, with their place in the picture.
+    /// Places in the picture of up to a batch of `points`, and which are in the frame.
     #[inline(always)]
     pub(crate) fn select<T: Real>(&self, points: &[[T; 3]], batch: &mut Batch) {
-        let n = points.len().min(BATCH);
-        let offsets = &mut batch.offsets;
-        let [dx, dy, dz] = &mut *offsets;
-        let [cx, cy, cz] = self.origin.center;
-        for (((x, y), z), point) in dx.iter_mut().zip(&mut *dy).zip(&mut *dz).zip(points) {
-            *x = point[0].wide() - cx;
-            *y = point[1].wide() - cy;
-            *z = point[2].wide() - cz;
+        let is_near = |d: &Vector| self.origin.is_near(d);
+        let nearest = |d: Vector| self.origin.nearest(d);
+        batch.bad = 0;
+        if self.place(points, batch, nearest, is_near) < points.len() as u64 {
+            // Rare: particles far outside the box, or not finite.
+            self.place(points, batch, |d| self.origin.minimum_image(d), is_near);
+            let is_bad = |point: &&[T; 3]| !point.iter().all(|v| v.is_finite());
+            batch.bad = points.iter().filter(is_bad).count();
         }
-        let mut far = 0;
-        for d in &mut *offsets {
-            far += self.origin.unwrap_near(&mut d[..n]);
-        }
-        let mut bad = 0;
-        if far > 0 {
-            for (i, point) in points.iter().enumerate().take(BATCH) {
-                [offsets[0][i], offsets[1][i], offsets[2][i]] = self.origin.offset(point);
-                bad += usize::from(!point.iter().all(|v| v.is_finite()));
-            }
-        }
-        batch.bad = bad;
-        self.turn(n, batch);
     }
 
-    /// Places in the picture of offsets, and which are inside: none that is not finite.
+    /// The same with offsets unwrapped in one way; how many offsets are `counted`.
+    ///
+    /// A place that is not finite is not inside.
     #[inline(always)]
-    fn turn(&self, n: usize, batch: &mut Batch) {
-        let [dx, dy, dz] = &batch.offsets;
+    fn place<T: Real>(
+        &self,
+        points: &[[T; 3]],
+        batch: &mut Batch,
+        unwrap: impl Fn(Vector) -> Vector,
+        counted: impl Fn(&Vector) -> bool,
+    ) -> u64 {
         let [hx, hy] = self.half_width;
-        for i in 0..n.min(BATCH) {
-            let d = [dx[i], dy[i], dz[i]];
-            let x = dot(&self.rotation[0], &d);
-            let y = dot(&self.rotation[1], &d);
-            batch.x[i] = x;
-            batch.y[i] = y;
-            batch.inside[i] = u64::from((x >= -hx) & (x < hx) & (y >= -hy) & (y < hy));
+        let hz = self.depth.unwrap_or(f64::INFINITY);
+        let places = batch.x.iter_mut().zip(&mut batch.y).zip(&mut batch.inside);
+        let mut count = 0;
+        for (((x, y), inside), point) in places.zip(points) {
+            let d = self.origin.offset(point);
+            count += u64::from(counted(&d));
+            let d = unwrap(d);
+            *x = dot(&self.rotation[0], &d);
+            *y = dot(&self.rotation[1], &d);
+            let z = dot(&self.rotation[2], &d);
+            let flat = (*x >= -hx) & (*x < hx) & (*y >= -hy) & (*y < hy);
+            *inside = u64::from(flat & (z >= -hz) & (z < hz));
         }
-        if let Some(depth) = self.depth {
-            for i in 0..n.min(BATCH) {
-                let z = dot(&self.rotation[2], &[dx[i], dy[i], dz[i]]);
-                batch.inside[i] &= u64::from((z >= -depth) & (z < depth));
-            }
-        }
+        count
     }
 }
 
@@ -349,7 +347,7 @@ mod tests {
             for part in [0.0, 1e-300, 0.3, 0.5, 0.9, 1.0, 1.25, 1.5, 2.5, 7.0] {
                 let v: f64 = part * size;
                 for v in [v, v.next_up(), v.next_down(), -v, -v.next_up()] {
-                    assert_eq!(origin.offset(&[v, 0.0, 0.0]), origin.wrap([v, 0.0, 0.0]));
+                    assert_eq!(origin.image(&[v, 0.0, 0.0]), origin.wrap([v, 0.0, 0.0]));
                 }
             }
         }
@@ -364,7 +362,7 @@ mod tests {
             let p = [v, v * 1e6, v * 1e14];
             let expected = [p[0] - 0.1, p[1] + 3.0, p[2] - 1e5]
                 .map(|d| d - size * (d / size).round_ties_even());
-            assert_eq!(origin.offset(&p), expected);
+            assert_eq!(origin.image(&p), expected);
         }
     }
 

@@ -143,6 +143,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::{Quantity, Thermal, Values};
 
     #[test]
     fn the_ledger_adds_up() {
@@ -180,5 +181,55 @@ mod tests {
         let weights = [Channel::from(&[1.0_f64][..])];
         let result = project(&[[0.0; 3]], &weights, &frame, [4, 4], 1.0, Threads::SERIAL).unwrap();
         assert_eq!(result.maps[2 * 4 + 2], 1.0);
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let n = crate::BLOCK + 777;
+        let number = |k: usize| (k as f64 * 0.618_033_988_749).fract();
+        for reach in [3.0, 30.0] {
+            let points: Vec<[f32; 3]> = (0..n)
+                .map(|k| [1, 7, 13].map(|step| (reach * (number(k * step) - 0.5)) as f32))
+                .collect();
+            let field = |seed: usize| -> Vec<f32> {
+                (0..n).map(|k| 1e-3 + number(k * 3 + seed) as f32).collect()
+            };
+            let (energy, electrons, density) = (field(1), field(2), field(3));
+            let thermal = Thermal {
+                energy: Values::F32(&energy),
+                electrons: Values::F32(&electrons),
+                factor: 47.5,
+                mu: [4.0, 3.28, 3.04],
+            };
+            let entropy = Channel {
+                log10: true,
+                ..Quantity::Entropy {
+                    thermal,
+                    density: Values::F32(&density),
+                    density_factor: 140.0,
+                    factor: 8.6e-8,
+                }
+                .into()
+            };
+            let channels = [entropy, Quantity::Temperature(thermal).into()];
+            let frame = Frame::new([0.1; 3], Some(40.0), None, [1.0; 2], None).unwrap();
+            let shots: Vec<Vec<u64>> = Level::available()
+                .into_iter()
+                .map(|level| {
+                    let projector = Projector::new(frame, [64; 2], 0.99, 2).unwrap();
+                    let mut projector = projector.with_level(level);
+                    projector.add(&points, &channels, Threads::SERIAL).unwrap();
+                    let found = projector.finish().unwrap();
+                    let sums = found.ledger.sum_in_frame;
+                    found
+                        .maps
+                        .iter()
+                        .chain(&sums)
+                        .map(|v| v.to_bits())
+                        .collect()
+                })
+                .collect();
+            assert!(shots.iter().all(|shot| *shot == shots[0]));
+        }
     }
 }

@@ -51,7 +51,7 @@ pub fn disk_normal<P: Real, V: Real, M: Real>(
                 "masses"
             } else {
                 let l = cross(
-                    &origin.offset(point),
+                    &origin.image(point),
                     &[0, 1, 2].map(|k| velocity[k].wide() - bulk_velocity[k]),
                 );
                 for (total, part) in sum.iter_mut().zip(l) {
@@ -135,7 +135,7 @@ pub fn rotate<T: Real>(
     let mut rotated = zeros(3 * coordinates.len())?;
     let turn = |(target, points): (&mut [f64], &[[T; 3]])| {
         for (q, point) in target.as_chunks_mut::<3>().0.iter_mut().zip(points) {
-            let d = origin.offset(point);
+            let d = origin.image(point);
             *q = [0, 1, 2].map(|k| dot(&rotation[k], &d));
         }
     };
