@@ -28,6 +28,7 @@ __all__ = [
     "Shard",
     "Table",
     "iter_shards",
+    "maps_digest",
     "read_shard",
     "read_table",
     "table_digest",
@@ -256,3 +257,12 @@ def iter_shards(workspace: Workspace, snapshot: int, *, with_maps: bool = True) 
     """Yield the shards of a snapshot in order."""
     for path in workspace.shards(snapshot):
         yield read_shard(path, with_maps=with_maps)
+
+
+def maps_digest(workspace: Workspace, snapshot: int) -> str:
+    """Hash what a snapshot's finished maps are: how they were made, and which galaxies failed.
+
+    Galaxies whose file was fetched later appear in maps that are made in the same way.
+    """
+    failures = read_table(workspace.failures_csv(snapshot), FAILURES)
+    return digest([workspace.fingerprint(f"maps-{snapshot:03d}"), failures["subhalo_id"].tolist()])

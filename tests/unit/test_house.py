@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress"}
+LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -24,6 +24,7 @@ LEAF_IMPORTS = {
     "recipe": {"errors"},
     "workspace": {"errors", "recipe"},
     "store": {"errors", "workspace"},
+    "tasks": {"errors"},
 }
 
 
