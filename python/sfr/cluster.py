@@ -538,7 +538,7 @@ class DaskWorkers:
             for i, task in enumerate(tasks)
         }
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self._client.loop):
                 yield futures[future], _outcome(future)
         finally:
             self._client.cancel([*futures, shared])
