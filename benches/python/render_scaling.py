@@ -22,6 +22,9 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from sfr.cluster import anonymous_memory
 
 SFR = (sys.executable, "-c", "from sfr.cli import main; main()")
 SNAP = 99
@@ -42,14 +45,20 @@ def command(sim: Path, work: Path, *options: object) -> list[str]:
     return [str(word) for word in words]
 
 
-def render(sim: Path, work: Path, *options: object) -> dict[str, dict]:
-    """Render; return the last line of run.jsonl of each step."""
-    subprocess.run(command(sim, work, *options), check=True, stdout=subprocess.DEVNULL)
+def render(sim: Path, work: Path, *options: object) -> dict[str, Any]:
+    """Render; return the last line of run.jsonl of each step, and the peak of memory."""
+    process = subprocess.Popen(command(sim, work, *options), stdout=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        pids = [process.pid, *children_of(process.pid)]
+        peak = max(peak, anonymous_memory(pids) or 0)
+        time.sleep(0.01)
+    assert process.returncode == 0
     lines = map(json.loads, (work / "run.jsonl").read_text("utf-8").splitlines())
-    return {line["step"]: line for line in lines}
+    return {"peak": peak, **{line["step"]: line for line in lines}}
 
 
-def seconds(steps: dict[str, dict]) -> float:
+def seconds(steps: dict[str, Any]) -> float:
     """Time of maps and images; start and imports are not part of it."""
     return sum(steps[f"{name}-{SNAP:03d}"]["seconds"] for name in ("maps", "images"))
 
@@ -75,12 +84,12 @@ def flat(folder: Path, arguments: argparse.Namespace) -> None:
                 steps = render(sim, Path(work), "--workers", 1, "--threads", 1)
             maps = steps[f"maps-{SNAP:03d}"]
             assert maps["counts"]["galaxies"] == galaxies
-            found.append((1e3 * seconds(steps) / galaxies, maps))
-        cost, maps = sorted(found, key=lambda pair: pair[0])[len(found) // 2]
+            found.append((1e3 * seconds(steps) / galaxies, maps, steps["peak"]))
+        cost, maps, peak = sorted(found, key=lambda one: one[0])[len(found) // 2]
         costs.append(cost)
         print(
             f"{galaxies:8} {maps['counts']['shards']:7} {cost:10.2f} "
-            f"{1e3 * maps['seconds'] / galaxies:10.2f} {maps['peak_anonymous_bytes'] / 1e6:8.1f}",
+            f"{1e3 * maps['seconds'] / galaxies:10.2f} {peak / 1e6:8.1f}",
             flush=True,
         )
     middle = (max(costs) + min(costs)) / 2
