@@ -40,22 +40,48 @@ def mock(folder: Path, galaxies: int, cells: int) -> Path:
     return path
 
 
+def recipe(folder: Path, readings: int) -> Path:
+    """The thesis with so many candidate readings: more to compute, no more to write."""
+    entries = [
+        f'{{ name = "{field}_{weight}_{statistic}", field = "{field}", weight = "{weight}", '
+        f'statistic = "{statistic}" }}'
+        for statistic in ("sum", "mean")
+        for weight in ("none", "mass", "volume")
+        for base in ("temperature", "entropy", "density")
+        for field in (base, f"log10_{base}")
+    ]
+    path = folder / f"readings-{readings}.toml"
+    chosen = ",\n  ".join(entries[:readings])
+    path.write_text(f'extends = "thesis"\n[maps]\ncandidates = [\n  {chosen}\n]\n', "utf-8")
+    return path
+
+
 def command(sim: Path, work: Path, *options: object) -> list[str]:
     words = [*SFR, "render", "--sim", sim, "--snap", SNAP, "--work", work, "--quiet", *options]
     return [str(word) for word in words]
 
 
 def render(sim: Path, work: Path, *options: object) -> dict[str, Any]:
-    """Render; return the last line of run.jsonl of each step, and the peak of memory."""
+    """Render; return the last line of run.jsonl of each step."""
+    subprocess.run(command(sim, work, *options), check=True, stdout=subprocess.DEVNULL)
+    return log(work)
+
+
+def log(work: Path) -> dict[str, Any]:
+    """Return the last line of run.jsonl of each step."""
+    lines = map(json.loads, (work / "run.jsonl").read_text("utf-8").splitlines())
+    return {line["step"]: line for line in lines}
+
+
+def peak_memory(sim: Path, work: Path, *options: object) -> int:
+    """Render; return the largest anonymous memory of all its processes, by looking often."""
     process = subprocess.Popen(command(sim, work, *options), stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
-        pids = [process.pid, *children_of(process.pid)]
-        peak = max(peak, anonymous_memory(pids) or 0)
+        peak = max(peak, anonymous_memory([process.pid, *children_of(process.pid)]) or 0)
         time.sleep(0.01)
     assert process.returncode == 0
-    lines = map(json.loads, (work / "run.jsonl").read_text("utf-8").splitlines())
-    return {"peak": peak, **{line["step"]: line for line in lines}}
+    return peak
 
 
 def seconds(steps: dict[str, Any]) -> float:
@@ -81,10 +107,11 @@ def flat(folder: Path, arguments: argparse.Namespace) -> None:
         found = []
         for _ in range(arguments.repeat):
             with tempfile.TemporaryDirectory(dir=folder) as work:
-                steps = render(sim, Path(work), "--workers", 1, "--threads", 1)
+                peak = peak_memory(sim, Path(work), "--workers", 1, "--threads", 1)
+                steps = log(Path(work))
             maps = steps[f"maps-{SNAP:03d}"]
             assert maps["counts"]["galaxies"] == galaxies
-            found.append((1e3 * seconds(steps) / galaxies, maps, steps["peak"]))
+            found.append((1e3 * seconds(steps) / galaxies, maps, peak))
         cost, maps, peak = sorted(found, key=lambda one: one[0])[len(found) // 2]
         costs.append(cost)
         print(
@@ -116,7 +143,7 @@ def dask(folder: Path, arguments: argparse.Namespace) -> None:
     """Time --workers 2, or with --scheduler a Dask cluster of two local workers; they are long."""
     sim = mock(folder, arguments.galaxies, arguments.cells)
     with contextlib.ExitStack() as stack:
-        options = ["--workers", 2, "--threads", 1]
+        options: list[object] = ["--workers", 2, "--threads", 1]
         if arguments.scheduler:
             from distributed import LocalCluster
 
@@ -125,7 +152,7 @@ def dask(folder: Path, arguments: argparse.Namespace) -> None:
             )
             options = ["--scheduler", cluster.scheduler_address]
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        steps = render(sim, work, *options)
+        steps = render(sim, work, *options, "--recipe", recipe(folder, arguments.readings))
         print(f"{options[0]}: {seconds(steps):.2f} s, results {digest(work)[:16]}")
 
 
@@ -319,6 +346,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--cycles", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--readings", type=int, default=36, help="dask: candidate readings")
     parser.add_argument("--scheduler", action="store_true", help="dask: on a Dask cluster")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()

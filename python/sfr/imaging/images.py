@@ -77,7 +77,7 @@ def write_images(
     job = _Job(workspace, recipe.image, snapshot, normalisation, fingerprint)
     ids = [
         shard.columns["subhalo_id"].tolist()
-        for shard in iter_shards(workspace, snapshot, with_maps=False)
+        for shard in iter_shards(workspace, snapshot, with_maps=False, columns=["subhalo_id"])
     ]
     n = sum(map(len, ids))
     state = workspace.check(step, fingerprint, force=force)

@@ -333,10 +333,9 @@ def render_snapshot(
             _remove_stale(job, mine if is_alone else range(0), force=force)
         made = _render(job, [i for i in mine if not job.path(i).is_file()], workers, on_progress)
         with workspace.lock(job.step):
-            summary = _summarise(job, mine, state.reason, made)
-            if summary.is_complete and not _state(job, force=False).current:
+            if not _state(job, force=False).current:
                 _finish(job)
-    return summary
+            return _summarise(job, mine, state.reason, made)
 
 
 def plan_render(
@@ -434,7 +433,7 @@ def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
 def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> bool:
     """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
-        shard = read_shard(path, with_maps=False)
+        shard = read_shard(path, with_maps=False, columns=())
     except SfrError:
         return False
     if shard.attributes["fingerprint"] != fingerprint:
@@ -643,13 +642,8 @@ def _summarise(job: _Job, mine: range, reason: str, made: int) -> RenderSummary:
     n_rendered = n_cells = 0
     failures: list[tuple[int, str]] = []
     for index in mine:
-        shard = read_shard(job.path(index), with_maps=False)
-        if shard.attributes["fingerprint"] != job.fingerprint:
-            raise DataFormatError(
-                f"{job.path(index)} was replaced by another process with other settings; run the "
-                "command again"
-            )
-        n_rendered += len(shard.columns["subhalo_id"])
+        shard = _read_checked(job, index)
+        n_rendered += len(shard.columns["n_read"])
         n_cells += int(shard.columns["n_read"].sum())
         pairs = (shard.failures[name].tolist() for name in ("subhalo_id", "reason"))
         failures += zip(*pairs, strict=True)
@@ -667,10 +661,22 @@ def _summarise(job: _Job, mine: range, reason: str, made: int) -> RenderSummary:
     )
 
 
+def _read_checked(job: _Job, index: int) -> Shard:
+    shard = read_shard(job.path(index), with_maps=False, columns=["n_read"])
+    if shard.attributes["fingerprint"] != job.fingerprint:
+        raise DataFormatError(
+            f"{job.path(index)} was replaced by another process with other settings; run the "
+            "command again"
+        )
+    return shard
+
+
 def _finish(job: _Job) -> None:
-    """Write what is known when all shards are there, whoever made them."""
+    """Write what is known of all shards, once they are there, whoever made them."""
     paths = [job.path(index) for index in range(len(job.shards))]
-    found = [read_shard(path, with_maps=False).failures for path in paths]
+    if not all(path.is_file() for path in paths):
+        return
+    found = [_read_checked(job, index).failures for index in range(len(paths))]
     table = {name: np.concatenate([failures[name] for failures in found]) for name in FAILURES}
     failures_csv = job.workspace.failures_csv(job.snapshot)
     write_table(job.workspace, failures_csv, table)
