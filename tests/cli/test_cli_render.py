@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -210,6 +211,20 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(sim, recipe, whole, tmp
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(int(pids[-1]), signal.SIGKILL)
+    _, stderr = command.communicate()
+    assert command.returncode == 0, stderr
+    assert contents(tmp_path / "w") == whole
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(sim, recipe, whole, tmp_path):
+    rng = random.Random(2)
+    for cycle in range(20):
+        command = start(sim, recipe, tmp_path / "w", "--workers", 1 + cycle % 2)
+        time.sleep(rng.uniform(0.2, 2.0))
+        command.kill()
+        command.communicate()
+    command = start(sim, recipe, tmp_path / "w", "--workers", 2)
     _, stderr = command.communicate()
     assert command.returncode == 0, stderr
     assert contents(tmp_path / "w") == whole

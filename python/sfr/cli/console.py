@@ -49,7 +49,9 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 global disk_is_full
                 disk_is_full = True
-                _fail(f"no space left on the disk ({error}); what is whole was kept", _DATA)
+                # HDF5 adds lines on its own state
+                what = str(error).partition(" (file write failed")[0]
+                _fail(f"no space left on the disk ({what}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):

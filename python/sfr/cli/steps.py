@@ -71,8 +71,7 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.console.close()
-        if self._workers is not None:
-            self._workers.close()
+        self._end_workers()
         if self._simulation is not None:
             self._simulation.close()
 
@@ -86,6 +85,12 @@ class Run:
                 workers=self.n_workers, threads=self.threads, scheduler=self.scheduler
             )
         return self._workers
+
+    def _end_workers(self) -> None:
+        """Give their memory back; the next step that needs them finds them again."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
     # -- simulation ----------------------------------------------------------------------------
 
@@ -380,6 +385,7 @@ class Run:
             )
         else:
             self.images()
+        self._end_workers()
         return summaries
 
     def train(self, cases: Sequence[str], *, save_models: bool = False) -> TrainSummary:

@@ -98,9 +98,12 @@ def write_images(
         done[index] = galaxies
         on_progress(f"images {snapshot}", len(kept) + sum(done.values()), n)
 
-    for _, result in run_all(workers or Serial(), _write_part, job, missing, report):
+    for index, result in run_all(workers or Serial(), _write_part, job, missing, report):
         if isinstance(result, WorkerLostError):
             raise result
+        report(index, result)
+    # of workers that were killed
+    workspace.clean_scratch()
     workspace.mark_done(step, fingerprint, [path for paths in images.values() for path in paths])
     _forget_parts(job)
     return ImagesSummary(snapshot, n, fingerprint, state.reason)

@@ -447,9 +447,10 @@ def _render(job: _Job, missing: list[int], workers: Workers, on_progress: Progre
     tally = _Tally(job, missing, on_progress)
     made, busy = 0, []
     for task, state in run_all(workers, _make_shard, job, list(map(_Task, missing)), tally):
-        made += _account(job, task, state)
         if state == "busy":
             busy.append(_Task(task.index, wait=True))
+        else:
+            made += _account(job, task, state, tally)
     if busy:
         log.warning(
             "waiting for another sfr process that renders %d of %d shards of snapshot %d",
@@ -458,19 +459,22 @@ def _render(job: _Job, missing: list[int], workers: Workers, on_progress: Progre
             job.snapshot,
         )
     for task, state in run_all(workers, _make_shard, job, busy, tally):
-        made += _account(job, task, state)
+        made += _account(job, task, state, tally)
+    # of workers that were killed
+    job.workspace.clean_scratch()
     return made
 
 
-def _account(job: _Job, task: _Task, state: _ShardState | WorkerLostError) -> bool:
+def _account(job: _Job, task: _Task, state: _ShardState | WorkerLostError, tally: _Tally) -> bool:
     """Count a shard that was made; one whose process died twice consists of failures."""
-    if not isinstance(state, WorkerLostError):
-        return state == "made"
-    log.warning("snapshot %d, shard %d: %s", job.snapshot, task.index, state)
-    failures = [(int(i), _WORKER, str(state)) for i in job.part(task.index)["subhalo_id"]]
-    with job.workspace.claim(_claim_name(job, task.index), wait=True):
-        write_shard(job.workspace, job.path(task.index), _shard(job, [], failures))
-    return True
+    if isinstance(state, WorkerLostError):
+        log.warning("snapshot %d, shard %d: %s", job.snapshot, task.index, state)
+        failures = [(int(i), _WORKER, str(state)) for i in job.part(task.index)["subhalo_id"]]
+        with job.workspace.claim(_claim_name(job, task.index), wait=True):
+            write_shard(job.workspace, job.path(task.index), _shard(job, [], failures))
+    # not all workers tell how far they are inside a shard
+    tally(task, len(job.shards[task.index]))
+    return state != "there"
 
 
 class _Tally:
@@ -492,6 +496,8 @@ class _Tally:
 
     def __call__(self, task: _Task, done: int) -> None:
         before, cells = self._done[task.index], self._cells[task.index]
+        if done == before:
+            return
         self._done[task.index] = done
         self._galaxies += done - before
         self._n_cells += int(cells[done] - cells[before])
