@@ -60,6 +60,12 @@ def test_leaves_import_leaves_only(leaf):
     assert rooms(ROOT / f"{leaf}.py") <= LEAF_IMPORTS[leaf]
 
 
+def test_who_works_knows_nothing_of_what_is_done():
+    assert rooms(ROOT / "cluster.py") <= LEAVES
+    importers = {p.parent.name for p in FILES if any("sfr.cluster" in i for i in imports(p))}
+    assert importers == {"cli"}
+
+
 def test_the_report_reads_evaluations_and_nothing_else_of_training():
     names = {i for path in (ROOT / "report").rglob("*.py") for i in imports(path)}
     used = {i.split(".")[2] for i in names if i.startswith("sfr.train.")}
