@@ -19,6 +19,7 @@ __all__ = [
     "SfrError",
     "ShapeError",
     "TrainingError",
+    "WorkerLostError",
 ]
 
 
@@ -79,6 +80,12 @@ class EmptySelectionError(SfrError, LookupError):
 
 class TrainingError(SfrError, RuntimeError):
     """Training cannot start or go on."""
+
+    exit_code = 3
+
+
+class WorkerLostError(SfrError, RuntimeError):
+    """The process that worked on something died."""
 
     exit_code = 3
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 __all__ = ["Progress", "silent"]
 
-#: Called with a label, the number done so far and the total, in units of the label.
-Progress = Callable[[str, int, int], None]
+
+class Progress(Protocol):
+    """Called with a label, the number done so far and the total, in units of the label.
+
+    ``cells`` are the gas cells behind the number done and behind the total, where they tell the
+    time left better.
+    """
+
+    def __call__(
+        self, label: str, done: int, total: int, /, cells: tuple[int, int] | None = None
+    ) -> None:
+        """Hear of it."""
+        ...
 
 
-def silent(label: str, done: int, total: int) -> None:
+def silent(label: str, done: int, total: int, /, cells: tuple[int, int] | None = None) -> None:
     """Tell nobody."""

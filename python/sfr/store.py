@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "Shard",
     "Table",
     "iter_shards",
+    "maps_digest",
     "read_shard",
     "read_table",
     "table_digest",
@@ -212,7 +213,9 @@ def _write_column(group: h5py.Group, name: str, column: NDArray[np.generic]) -> 
         group.create_dataset(name, data=column)
 
 
-def read_shard(path: Path, *, with_maps: bool = True) -> Shard:
+def read_shard(
+    path: Path, *, with_maps: bool = True, columns: Collection[str] | None = None
+) -> Shard:
     """Read a shard.
 
     Parameters
@@ -221,6 +224,8 @@ def read_shard(path: Path, *, with_maps: bool = True) -> Shard:
         The file.
     with_maps : bool
         Without, ``maps`` has no rows: for a look at the columns only.
+    columns : collection of str or None
+        The columns that are needed; None: all.
 
     Returns
     -------
@@ -236,10 +241,9 @@ def read_shard(path: Path, *, with_maps: bool = True) -> Shard:
         with h5py.File(path, "r") as file:
             maps = file["maps"][()] if with_maps else file["maps"][:0]
             failures = {name: _read_column(file["failures"][name]) for name in file["failures"]}
-            columns = {
-                name: _read_column(file[name]) for name in file if name not in {"maps", "failures"}
-            }
-            return Shard(maps, columns, failures, dict(file.attrs))
+            names = set(file) - {"maps", "failures"} if columns is None else columns
+            found = {name: _read_column(file[name]) for name in sorted(names)}
+            return Shard(maps, found, failures, dict(file.attrs))
     except (OSError, KeyError) as error:
         raise DataFormatError(
             f"{path} is not a shard of maps: {error}; delete it and render again"
@@ -252,7 +256,22 @@ def _read_column(dataset: h5py.Dataset) -> NDArray[np.generic]:
     return np.asarray(dataset[()])
 
 
-def iter_shards(workspace: Workspace, snapshot: int, *, with_maps: bool = True) -> Iterator[Shard]:
-    """Yield the shards of a snapshot in order."""
+def iter_shards(
+    workspace: Workspace,
+    snapshot: int,
+    *,
+    with_maps: bool = True,
+    columns: Collection[str] | None = None,
+) -> Iterator[Shard]:
+    """Yield the shards of a snapshot in order; parameters as of `read_shard`."""
     for path in workspace.shards(snapshot):
-        yield read_shard(path, with_maps=with_maps)
+        yield read_shard(path, with_maps=with_maps, columns=columns)
+
+
+def maps_digest(workspace: Workspace, snapshot: int) -> str:
+    """Hash what a snapshot's finished maps are: how they were made, and which galaxies failed.
+
+    Galaxies whose file was fetched later appear in maps that are made in the same way.
+    """
+    failures = read_table(workspace.failures_csv(snapshot), FAILURES)
+    return digest([workspace.fingerprint(f"maps-{snapshot:03d}"), failures["subhalo_id"].tolist()])

@@ -1,7 +1,7 @@
 """Every path of a run's folder, whole-file writes, locks, fingerprints and the run's log.
 
 No other module builds a path inside the folder. A file that exists is whole: it is written under
-``.tmp/<host>-<pid>/``, flushed and renamed. What a step made, and from what, is kept in
+``.tmp/<host>-<pid>-<thread>/``, flushed and renamed. What a step made, and from what, is kept in
 ``.state/<step>.json``; a step whose fingerprint and files are as they were is not repeated.
 """
 
@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,8 @@ class Workspace:
 
     @property
     def _scratch(self) -> Path:
-        return self.root / ".tmp" / f"{socket.gethostname()}-{os.getpid()}"
+        name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
+        return self.root / ".tmp" / name
 
     @contextlib.contextmanager
     def replacing(self, path: Path) -> Iterator[Path]:
@@ -216,7 +218,7 @@ class Workspace:
         """Remove the temporary folders of this host's dead processes."""
         host = socket.gethostname()
         for folder in (self.root / ".tmp").glob(f"{host}-*"):
-            pid = folder.name.removeprefix(f"{host}-")
+            pid = folder.name.removeprefix(f"{host}-").partition("-")[0]
             if pid.isdecimal() and int(pid) != os.getpid() and not _is_alive(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -224,12 +226,15 @@ class Workspace:
 
     # -- locks ---------------------------------------------------------------------------------
 
+    def _lock_file(self, name: str) -> Path:
+        path = self.root / ".state" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     @contextlib.contextmanager
     def lock(self, step: str) -> Iterator[None]:
         """Hold a step of this folder; wait, and say so, while another process holds it."""
-        path = self.root / ".state" / f"{step}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
+        lock = filelock.FileLock(self._lock_file(step))
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -239,6 +244,89 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+    @contextlib.contextmanager
+    def claim(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """Hold a part of a step; False, or wait silently, while another process holds it."""
+        lock = filelock.FileLock(self._lock_file(name))
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def sharing(self, step: str, fingerprint: str, *, alone: bool) -> Iterator[bool]:
+        """Take part in a step that processes with the same fingerprint do together.
+
+        Enter it while the step's lock is held.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step.
+        fingerprint : str
+            Digest of what the step is made with.
+        alone : bool
+            Nobody else may take part, not even with the same fingerprint.
+
+        Yields
+        ------
+        bool
+            Whether nobody else takes part at the moment.
+
+        Raises
+        ------
+        ConfigError
+            Another process works on the step with another fingerprint, or at all with ``alone``.
+        """
+        prefix = f"{step}.{fingerprint}."
+        others = [lock for lock in self._others(step) if alone or not lock.startswith(prefix)]
+        if others:
+            what = "--force would throw away its work" if alone else "it has other settings"
+            raise ConfigError(
+                f"another sfr process works at step {step!r} of {self.root}, and {what}; wait for "
+                "it, or use another folder with --work"
+            )
+        is_alone = not self._others(step)
+        path = self._lock_file(prefix + self._scratch.name)
+        try:
+            with filelock.FileLock(path):
+                yield is_alone
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _others(self, step: str) -> list[str]:
+        """Names of the lock files of living processes that share a step; others are removed."""
+        living = []
+        for path in sorted((self.root / ".state").glob(f"{step}.*.lock")):
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    path.unlink(missing_ok=True)
+            except filelock.Timeout:
+                living.append(path.name)
+        return living
+
+    def remove_locks(self, prefix: str) -> None:
+        """Remove the lock files of parts of a step that is done."""
+        for path in (self.root / ".state").glob(f"{prefix}*.lock"):
+            path.unlink(missing_ok=True)
+
+    def copy_of_sample(self, folder: Path) -> Workspace:
+        """Copy the sample, and how it was made, into another folder: for trying something out."""
+        copy = Workspace(folder)
+        steps = [*self.steps("select"), *self.steps("simulation")]
+        files = [self.sample_csv, self.by_snapshot_csv, *map(self._state_file, steps)]
+        for path in files:
+            if path.is_file():
+                target = folder / path.relative_to(self.root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        return copy
 
     # -- recipe --------------------------------------------------------------------------------
 

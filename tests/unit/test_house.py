@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress"}
+LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -24,6 +24,7 @@ LEAF_IMPORTS = {
     "recipe": {"errors"},
     "workspace": {"errors", "recipe"},
     "store": {"errors", "workspace"},
+    "tasks": {"errors"},
 }
 
 
@@ -57,6 +58,12 @@ def test_a_step_imports_only_leaves_and_the_steps_it_may(room):
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_leaves_import_leaves_only(leaf):
     assert rooms(ROOT / f"{leaf}.py") <= LEAF_IMPORTS[leaf]
+
+
+def test_who_works_knows_nothing_of_what_is_done():
+    assert rooms(ROOT / "cluster.py") <= LEAVES
+    importers = {p.parent.name for p in FILES if any("sfr.cluster" in i for i in imports(p))}
+    assert importers == {"cli"}
 
 
 def test_the_report_reads_evaluations_and_nothing_else_of_training():

@@ -102,6 +102,7 @@ def _shard(maps, ids, names=("entropy", "mass", "temperature")):
         maps,
         {
             "subhalo_id": np.array(ids),
+            "channel_maximum": maps.max(axis=(2, 3), initial=-np.inf),
             "candidate_maximum": extremes,
             "candidate_minimum": -extremes,
         },

@@ -32,7 +32,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
 
 def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path):
     workspace = Workspace(tmp_path)
-    host = workspace._scratch.name.rsplit("-", 1)[0]
+    host = workspace._scratch.name.rsplit("-", 2)[0]
     process = multiprocessing.get_context("spawn").Process(target=print)
     process.start()
     process.join()

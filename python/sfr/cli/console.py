@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import functools
 import json
@@ -19,7 +20,7 @@ from sfr.errors import SfrError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["FINISHED_WITH_FAILURES", "Console", "exit_codes"]
+__all__ = ["FINISHED_WITH_FAILURES", "Console", "Meter", "exit_codes", "readable_bytes"]
 
 P = ParamSpec("P")
 
@@ -48,7 +49,9 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 global disk_is_full
                 disk_is_full = True
-                _fail(f"no space left on the disk ({error}); what is whole was kept", _DATA)
+                # HDF5 adds lines on its own state
+                what = str(error).partition(" (file write failed")[0]
+                _fail(f"no space left on the disk ({what}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
@@ -92,7 +95,7 @@ class Console:
         self._terminal = sys.stderr.isatty() and not quiet
         self._bar: Any = None
         self._tasks: dict[str, TaskID] = {}
-        self._plain: dict[str, tuple[float, float]] = {}
+        self._tracks: dict[str, _Track] = {}
         level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
         handler = _StderrHandler(self)
         logger = logging.getLogger("sfr")
@@ -112,50 +115,56 @@ class Console:
         else:
             typer.echo(text, err=True)
 
-    def progress(self, label: str, done: int, total: int) -> None:
+    def progress(
+        self,
+        label: str,
+        done: int,
+        total: int,
+        /,
+        cells: tuple[int, int] | None = None,
+        note: str = "",
+    ) -> None:
         """Show how far a step is: a bar on a terminal, a line every two seconds elsewhere."""
         if self.quiet:
             return
+        share = done / total if cells is None or not cells[1] else cells[0] / cells[1]
+        track = self._tracks.setdefault(label, _Track(share))
+        parts = [note, track.left(share)]
         if self._terminal:
-            self._show_bar(label, done, total)
+            self._show_bar(label, done, total, ", ".join(filter(None, parts)))
         else:
-            self._show_line(label, done, total)
+            self._show_line(track, ", ".join(filter(None, [f"{label}: {done}/{total}", *parts])))
+        if done >= total:
+            if not self._terminal and track.shown:
+                typer.echo(f"{label}: {done}/{total}", err=True)
+            self._tracks.pop(label)
 
-    def _show_bar(self, label: str, done: int, total: int) -> None:
+    def _show_bar(self, label: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
             from rich.console import Console as RichConsole
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=RichConsole(stderr=True),
                 transient=True,
+                expand=True,
             )
             self._bar.start()
         if label not in self._tasks:
-            self._tasks[label] = self._bar.add_task(label, total=total)
-        self._bar.update(self._tasks[label], completed=done, total=total)
+            self._tasks[label] = self._bar.add_task(label, total=total, note=note)
+        self._bar.update(self._tasks[label], completed=done, total=total, note=note)
         if done >= total:
             self._bar.remove_task(self._tasks.pop(label))
 
-    def _show_line(self, label: str, done: int, total: int) -> None:
+    def _show_line(self, track: _Track, line: str) -> None:
         now = time.monotonic()
-        start, last = self._plain.setdefault(label, (now, now))
-        finished = done >= total
-        if now - last >= _PLAIN_SECONDS or (finished and last > start):
-            typer.echo(f"{label}: {done}/{total}", err=True)
-            self._plain[label] = (start, now)
-        if finished:
-            self._plain.pop(label, None)
+        if now - track.last >= _PLAIN_SECONDS:
+            typer.echo(line, err=True)
+            track.last, track.shown = now, True
 
     def close(self) -> None:
         """Take the progress bar away."""
@@ -203,6 +212,86 @@ class Console:
             ):
                 table.columns.pop()
         console.print(table)
+
+
+class _Track:
+    """When a step began and how far it was then."""
+
+    def __init__(self, share: float) -> None:
+        self.start = self.last = time.monotonic()
+        self.first = share
+        #: Whether a line was printed.
+        self.shown = False
+
+    def left(self, share: float) -> str:
+        """Say how much time is left at the pace so far."""
+        elapsed = time.monotonic() - self.start
+        if elapsed < 1 or not self.first < share < 1:
+            return ""
+        seconds = elapsed * (1 - share) / (share - self.first)
+        return f"{datetime.timedelta(seconds=round(seconds))} left"
+
+
+class Meter:
+    """Progress of galaxies with their rate, the rate of gas cells, and memory.
+
+    Parameters
+    ----------
+    console : Console
+        Where it is shown.
+    memory : callable
+        Anonymous memory of all processes that work [bytes], or None where it is not known.
+    """
+
+    def __init__(self, console: Console, memory: Callable[[], int | None]) -> None:
+        self._console = console
+        self._memory = memory
+        self._looked = -1.0
+        self._now: int | None = None
+        #: Label -> start, galaxies and cells then, and the last rates.
+        self._starts: dict[str, tuple[float, int, int]] = {}
+        self._rates: dict[str, str] = {}
+        #: Most memory seen [bytes].
+        self.peak_memory: int | None = None
+
+    def __call__(
+        self, label: str, done: int, total: int, /, cells: tuple[int, int] | None = None
+    ) -> None:
+        """Hear of galaxies that are done, and of the gas cells of their groups."""
+        now = time.monotonic()
+        if now - self._looked >= 0.5:
+            self._looked, self._now = now, self._memory()
+            if self._now is not None:
+                self.peak_memory = max(self.peak_memory or 0, self._now)
+        n_cells = 0 if cells is None else cells[0]
+        start, galaxies_before, cells_before = self._starts.setdefault(label, (now, done, n_cells))
+        elapsed = now - start
+        note = []
+        if elapsed > 0:
+            note.append(f"{(done - galaxies_before) / elapsed:.3g} galaxies/s")
+            if cells is not None:
+                note.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
+            self._rates[label] = "".join(f", {text}" for text in note)
+        if self._now is not None:
+            note.append(readable_bytes(self._now))
+        self._console.progress(label, done, total, cells=cells, note=", ".join(note))
+
+    def summary(self, label: str) -> str:
+        """Say at what rates a step went, and the most memory so far; empty where it did not."""
+        rates = self._rates.get(label, "")
+        if rates and self.peak_memory is not None:
+            rates += f", at most {readable_bytes(self.peak_memory)} of memory"
+        return rates
+
+
+def readable_bytes(count: int) -> str:
+    """Write a number of bytes with three digits and a unit of powers of 1000."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.3g} {unit}"
 
 
 class _StderrHandler(logging.Handler):

@@ -43,7 +43,8 @@ def register(app: typer.Typer) -> None:
         epochs: opt.Epochs = None,
         seeds: opt.Seeds = None,
         save_models: opt.SaveModels = False,
-        threads: opt.Threads = None,
+        workers: opt.Workers = None,
+        threads: opt.WorkerThreads = None,
         force: opt.Force = False,
         as_json: opt.Json = False,
         verbose: opt.Verbose = False,
@@ -64,7 +65,15 @@ def register(app: typer.Typer) -> None:
         changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
         snapshots = opt.parse_snapshots(snap)
         _refuse_a_real_run(Workspace(work))
-        with open_run(work, recipe, console, changes=changes, threads=threads, force=force) as run:
+        with open_run(
+            work,
+            recipe,
+            console,
+            changes=changes,
+            n_workers=workers,
+            threads=threads,
+            force=force,
+        ) as run:
             wanted = snapshots or sorted(run.recipe.sample.snapshots)
             run.sim_path = _mock(run, galaxies=galaxies, cells=cells, seed=seed, snapshots=wanted)
             run_all(run, console, wanted, save_models=save_models)

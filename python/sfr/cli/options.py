@@ -13,6 +13,7 @@ from sfr.errors import ConfigError
 __all__ = [
     "DEFAULT_WORK",
     "AllowPartial",
+    "DryRun",
     "Epochs",
     "Force",
     "Json",
@@ -20,7 +21,9 @@ __all__ = [
     "Quiet",
     "RecipeName",
     "SaveModels",
+    "Scheduler",
     "Seeds",
+    "Shard",
     "Sim",
     "Snap",
     "Strict",
@@ -28,6 +31,9 @@ __all__ = [
     "Verbose",
     "Weights",
     "Work",
+    "WorkerThreads",
+    "Workers",
+    "parse_shard",
     "parse_snapshots",
 ]
 
@@ -66,6 +72,44 @@ Threads = Annotated[
         help="Threads of the kernels. Default: all cores (RAYON_NUM_THREADS).",
         show_default=False,
     ),
+]
+WorkerThreads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads of each worker. Default: the cores shared out over the workers.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes that render. Default: one for each core that is ours (SLURM, cgroups) and "
+        "each GiB of memory.",
+        show_default=False,
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Address of a running Dask scheduler whose workers render: tcp://node1:8786.",
+        show_default=False,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="i/N: only the i-th of N parts of the maps, i from 1, for job arrays.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and read; write nothing.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if it is current.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")]
@@ -124,3 +168,32 @@ def parse_snapshots(values: Sequence[str] | None) -> list[int]:
             raise ConfigError(f"--snap {part!r} is not a range from low to high, 0 to 999")
         found.update(range(low, high + 1))
     return sorted(found)
+
+
+def parse_shard(value: str | None) -> tuple[int, int]:
+    """Read ``i/N``.
+
+    Parameters
+    ----------
+    value : str or None
+        What was given to ``--shard``.
+
+    Returns
+    -------
+    tuple of int
+        i and N; 1 and 1 where nothing was given.
+
+    Raises
+    ------
+    ConfigError
+        Not two numbers with 1 <= i <= N.
+    """
+    if value is None:
+        return 1, 1
+    i, _, n = value.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise ConfigError(
+            f"--shard {value!r} is not i/N with i from 1 to N, such as 3/8; a SLURM array counts "
+            "from 1 with --array=1-8"
+        )
+    return int(i), int(n)

@@ -9,24 +9,26 @@ import platform
 import shlex
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sfr.cli.console import FINISHED_WITH_FAILURES, Console
+from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe
 from sfr.workspace import Workspace
 
 if TYPE_CHECKING:
+    from sfr.cluster import DaskWorkers, Processes
     from sfr.imaging.images import ImagesSummary
     from sfr.imaging.normalise import Normalisation
-    from sfr.render.shards import RenderSummary
+    from sfr.render.shards import RenderPlan, RenderSummary
     from sfr.sample.select import SelectSummary
     from sfr.sample.split import SplitSummary
     from sfr.simulation import LocalSimulation
@@ -49,11 +51,16 @@ class Run:
     recipe: Recipe
     console: Console
     sim_path: Path | None = None
+    n_workers: int | None = None
+    scheduler: str | None = None
+    #: Part i of N of the maps that this command renders.
+    part: tuple[int, int] = (1, 1)
     threads: int | None = None
     force: bool = False
     strict: bool = False
     allow_partial: bool = False
     mapped: bool = True
+    _workers: Processes | DaskWorkers | None = None
     _simulation: LocalSimulation | None = None
     _selected: SelectSummary | None = None
     _has_split: bool = False
@@ -64,8 +71,26 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.console.close()
+        self._end_workers()
         if self._simulation is not None:
             self._simulation.close()
+
+    @property
+    def workers(self) -> Processes | DaskWorkers:
+        """Who renders, found once and kept for all snapshots."""
+        if self._workers is None:
+            from sfr.cluster import open_workers
+
+            self._workers = open_workers(
+                workers=self.n_workers, threads=self.threads, scheduler=self.scheduler
+            )
+        return self._workers
+
+    def _end_workers(self) -> None:
+        """Give their memory back; the next step that needs them finds them again."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
     # -- simulation ----------------------------------------------------------------------------
 
@@ -151,20 +176,24 @@ class Run:
         if kernels.build_profile() == "debug":
             self.console.say("warning: the kernels are a debug build, which is slow")
         sample = (self._selected or self.select(snapshots)).sample
+        meter = Meter(self.console, self.workers.memory)
         summaries = []
         for snap in snapshots:
-            with self._step(f"maps-{snap:03d}", "maps", "orientation") as record:
+            # processes share this step shard by shard, so its lock is not held throughout
+            with self._step(f"maps-{snap:03d}", "maps", "orientation", locked=False) as record:
                 summary = render_snapshot(
                     self.simulation,
                     self.workspace,
                     self.recipe,
                     sample,
                     snap,
+                    workers=self.workers,
+                    part=self.part,
                     threads=self.threads,
                     force=self.force,
                     strict=self.strict,
                     allow_partial=self.allow_partial,
-                    on_progress=self.console.progress,
+                    on_progress=meter,
                 )
                 record["fingerprint"] = summary.fingerprint
                 record["reason"] = summary.reason
@@ -172,17 +201,52 @@ class Run:
                     "galaxies": summary.n_rendered,
                     "failed": summary.n_failed,
                     "cells": summary.n_cells,
+                    "shards": summary.n_shards,
+                    "shards made": summary.n_shards_made,
                 }
+                record["part"] = "/".join(map(str, self.part))
+                record["workers"] = self.workers.count
+                record["peak_anonymous_bytes"] = meter.peak_memory
                 record["failures"] = [
                     {"subhalo_id": i, "reason": text} for i, text in summary.failures
                 ]
             self.console.say(
                 f"maps {snap}: {summary.n_rendered} galaxies, {summary.n_failed} failed"
-                f"{_state(summary.reason)}"
+                f"{_state(summary.reason)}{meter.summary(f'maps {snap}')}"
             )
             self.failures += [f"snapshot {snap} subhalo {i}: {t}" for i, t in summary.failures]
             summaries.append(summary)
         return summaries
+
+    def plan(self, snapshots: Sequence[int]) -> list[RenderPlan]:
+        """Say what rendering would take; nothing is written into the run's folder."""
+        from sfr.render.shards import maps_fingerprint, plan_render
+        from sfr.sample.select import select
+
+        with tempfile.TemporaryDirectory(prefix="sfr-") as folder:
+            scratch = self.workspace.copy_of_sample(Path(folder))
+            sample = select(
+                self.simulation,
+                scratch,
+                self.recipe,
+                snapshots,
+                allow_partial=self.allow_partial,
+                on_progress=self.console.progress,
+            ).sample
+            return [
+                plan_render(
+                    self.simulation,
+                    self.workspace,
+                    self.recipe,
+                    sample,
+                    snap,
+                    fingerprint=maps_fingerprint(scratch, self.recipe, sample, snap),
+                    part=self.part,
+                    force=self.force,
+                    allow_partial=self.allow_partial,
+                )
+                for snap in snapshots
+            ]
 
     def images(self, *, only_stale: bool = False) -> list[ImagesSummary]:
         """Normalise by the reference snapshot and write the images of all current maps.
@@ -202,6 +266,7 @@ class Run:
             )
         force = self.force and not only_stale
         normalisation = self._normalisation(reference, force=force)
+        meter = Meter(self.console, self.workers.memory)
         summaries = []
         for snap, is_current in rendered.items():
             if not is_current:
@@ -215,8 +280,9 @@ class Run:
                     self.recipe,
                     snap,
                     normalisation,
+                    workers=self.workers,
                     force=force,
-                    on_progress=self.console.progress,
+                    on_progress=meter,
                 )
                 record["fingerprint"] = images.fingerprint
                 record["counts"] = {"images": images.n_images}
@@ -238,7 +304,7 @@ class Run:
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
-        from sfr.store import iter_shards
+        from sfr.store import iter_shards, maps_digest
         from sfr.workspace import digest
 
         workspace = self.workspace
@@ -246,13 +312,15 @@ class Run:
             fingerprint = record["fingerprint"] = digest(
                 {
                     "normalisation": self.recipe.section("normalisation"),
-                    "maps": workspace.fingerprint(f"maps-{reference:03d}"),
+                    "maps": maps_digest(workspace, reference),
                 }
             )
             if workspace.check("normalisation", fingerprint, force=force).current:
                 return read_normalisation(workspace)
             normalisation = find_normalisation(
-                iter_shards(workspace, reference), self.recipe.normalisation, snapshot=reference
+                iter_shards(workspace, reference, with_maps=False),
+                self.recipe.normalisation,
+                snapshot=reference,
             )
             workspace.write_json(workspace.normalisation_json, normalisation.document)
             workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
@@ -304,9 +372,20 @@ class Run:
             case_function(name, self.recipe.cases)
 
     def render(self, snapshots: Sequence[int]) -> list[RenderSummary]:
-        """Make maps and images."""
+        """Make maps and images; a part of the maps only where one is asked for."""
         summaries = self.maps(snapshots)
-        self.images()
+        if self.part != (1, 1):
+            waiting = [str(s.snapshot) for s in summaries if not s.is_complete]
+            state = "so are the others"
+            if waiting:
+                state = f"not yet all of snapshots {', '.join(waiting)}"
+            self.console.say(
+                f"part {self.part[0]} of {self.part[1]} of the maps is done, {state}; when all "
+                "parts are, the same command without --shard checks them and makes the images"
+            )
+        else:
+            self.images()
+        self._end_workers()
         return summaries
 
     def train(self, cases: Sequence[str], *, save_models: bool = False) -> TrainSummary:
@@ -363,7 +442,7 @@ class Run:
     # -- log -----------------------------------------------------------------------------------
 
     @contextmanager
-    def _step(self, name: str, *sections: str) -> Iterator[dict[str, Any]]:
+    def _step(self, name: str, *sections: str, locked: bool = True) -> Iterator[dict[str, Any]]:
         """Hold the step's lock and leave a line in run.jsonl, however it ends.
 
         When it is done, recipe.toml takes over the sections that it used.
@@ -371,7 +450,7 @@ class Run:
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:
-            with self.workspace.lock(name):
+            with self.workspace.lock(name) if locked else nullcontext():
                 yield record
             self._remember(sections)
             record["outcome"] = "done"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from sfr.errors import WorkerLostError
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe
-from sfr.store import iter_shards, read_shard
+from sfr.recipe import ImageRecipe, Recipe
+from sfr.store import iter_shards, maps_digest, read_shard
+from sfr.tasks import Serial, Workers, run_all
 from sfr.workspace import Workspace, digest
 
 __all__ = ["ImagesSummary", "write_images"]
@@ -32,10 +35,14 @@ def write_images(
     snapshot: int,
     normalisation: Normalisation,
     *,
+    workers: Workers | None = None,
     force: bool = False,
     on_progress: Progress = silent,
 ) -> ImagesSummary:
     """Write the RGB image of every rendered galaxy of a snapshot.
+
+    The images of one shard are one piece of work; pieces that an interrupted run finished are
+    kept.
 
     Parameters
     ----------
@@ -47,10 +54,12 @@ def write_images(
         Snapshot whose maps are there.
     normalisation : Normalisation
         Divisors of the channels.
+    workers : Workers or None
+        Who writes them; None: this process.
     force : bool
         Write them even if they are current.
     on_progress : callable
-        Hears of every shard.
+        Hears of galaxies.
 
     Returns
     -------
@@ -62,26 +71,72 @@ def write_images(
         {
             "image": recipe.section("image"),
             "maxima": normalisation.maxima,
-            "maps": workspace.fingerprint(f"maps-{snapshot:03d}"),
+            "maps": maps_digest(workspace, snapshot),
         }
     )
+    job = _Job(workspace, recipe.image, snapshot, normalisation, fingerprint)
+    ids = [
+        shard.columns["subhalo_id"].tolist()
+        for shard in iter_shards(workspace, snapshot, with_maps=False, columns=["subhalo_id"])
+    ]
+    n = sum(map(len, ids))
     state = workspace.check(step, fingerprint, force=force)
     if state.current:
-        n = sum(
-            len(s.columns["subhalo_id"]) for s in iter_shards(workspace, snapshot, with_maps=False)
-        )
         return ImagesSummary(snapshot, n, fingerprint, "")
     workspace.forget(step)
+    if force:
+        _forget_parts(job)
+    missing = [i for i in range(len(ids)) if not workspace.check(job.part(i), fingerprint).current]
+    images = {i: [workspace.image(snapshot, j) for j in part] for i, part in enumerate(ids)}
+    kept = {path for i, paths in images.items() if i not in missing for path in paths}
     for stale in workspace.images_of(snapshot):
-        stale.unlink()
-    paths = workspace.shards(snapshot)
+        if stale not in kept:
+            stale.unlink()
+    done = dict.fromkeys(missing, 0)
+
+    def report(index: int, galaxies: int) -> None:
+        done[index] = galaxies
+        on_progress(f"images {snapshot}", len(kept) + sum(done.values()), n)
+
+    for index, result in run_all(workers or Serial(), _write_part, job, missing, report):
+        if isinstance(result, WorkerLostError):
+            raise result
+        report(index, result)
+    # of workers that were killed
+    workspace.clean_scratch()
+    workspace.mark_done(step, fingerprint, [path for paths in images.values() for path in paths])
+    _forget_parts(job)
+    return ImagesSummary(snapshot, n, fingerprint, state.reason)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all images of a snapshot are made with."""
+
+    workspace: Workspace
+    recipe: ImageRecipe
+    snapshot: int
+    normalisation: Normalisation
+    fingerprint: str
+
+    def part(self, index: int) -> str:
+        """Step of the images of one shard."""
+        return f"images-{self.snapshot:03d}-part-{index:05d}"
+
+
+def _write_part(job: _Job, index: int, on_done: Callable[[int], None]) -> int:
+    """Write the images of one shard, in any process."""
+    shard = read_shard(job.workspace.shard(job.snapshot, index))
     written = []
-    for done, path in enumerate(paths, start=1):
-        shard = read_shard(path)
-        for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
-            target = workspace.image(snapshot, int(subhalo_id))
-            write_png(workspace, target, lupton_rgb(normalisation.apply(maps), recipe.image))
-            written.append(target)
-        on_progress(f"images {snapshot}", done, len(paths))
-    workspace.mark_done(step, fingerprint, written)
-    return ImagesSummary(snapshot, len(written), fingerprint, state.reason)
+    for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
+        target = job.workspace.image(job.snapshot, int(subhalo_id))
+        write_png(job.workspace, target, lupton_rgb(job.normalisation.apply(maps), job.recipe))
+        written.append(target)
+        on_done(len(written))
+    job.workspace.mark_done(job.part(index), job.fingerprint, written)
+    return len(written)
+
+
+def _forget_parts(job: _Job) -> None:
+    for step in job.workspace.steps(f"images-{job.snapshot:03d}-part-"):
+        job.workspace.forget(step)

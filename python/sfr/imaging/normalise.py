@@ -74,7 +74,7 @@ def find_normalisation(
     Parameters
     ----------
     shards : iterable of Shard
-        Shards of the reference snapshot, in order.
+        Shards of the reference snapshot, in any order; their columns are enough.
     recipe : NormalisationRecipe
         The switches.
     snapshot : int
@@ -96,7 +96,7 @@ def find_normalisation(
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
     for shard in shards:
-        if len(shard.maps) == 0:
+        if len(shard.columns["subhalo_id"]) == 0:
             continue
         _update_channels(channels, shard)
         _update_candidates(candidates, shard)
@@ -121,29 +121,41 @@ def find_normalisation(
 
 
 def _update_channels(channels: dict[str, dict[str, Any]], shard: Shard) -> None:
-    peaks = np.nanmax(shard.maps.reshape(*shard.maps.shape[:2], -1), axis=2, initial=-np.inf)
     for i, (name, unit) in enumerate(_names(shard, "channel")):
-        best = int(np.argmax(peaks[:, i]))
-        entry = channels.get(name)
-        if entry is None or peaks[best, i] > entry["maximum"]:
-            channels[name] = {
-                "maximum": float(peaks[best, i]),
-                "unit": unit,
-                "subhalo_id": int(shard.columns["subhalo_id"][best]),
-            }
+        peak = _extreme(shard, shard.columns["channel_maximum"][:, i], 1)
+        found = channels.get(name)
+        if found is None or peak.beats(_Extreme(found["maximum"], found["subhalo_id"], 1)):
+            channels[name] = {"maximum": peak.value, "unit": unit, "subhalo_id": peak.subhalo_id}
 
 
 def _update_candidates(candidates: dict[str, dict[str, Any]], shard: Shard) -> None:
-    ids = shard.columns["subhalo_id"]
     for i, (name, unit) in enumerate(_names(shard, "candidate")):
         entry = candidates.setdefault(name, {"unit": unit})
-        for extreme, better in (("maximum", np.argmax), ("minimum", np.argmin)):
-            values = shard.columns[f"candidate_{extreme}"][:, i]
-            best = int(better(values))
-            sign = 1 if extreme == "maximum" else -1
-            if extreme not in entry or sign * values[best] > sign * entry[extreme]:
-                entry[extreme] = float(values[best])
-                entry[f"{extreme}_subhalo_id"] = int(ids[best])
+        for extreme, sign in (("maximum", 1), ("minimum", -1)):
+            best = _extreme(shard, shard.columns[f"candidate_{extreme}"][:, i], sign)
+            whose = f"{extreme}_subhalo_id"
+            if extreme not in entry or best.beats(_Extreme(entry[extreme], entry[whose], sign)):
+                entry[extreme], entry[whose] = best.value, best.subhalo_id
+
+
+@dataclass(frozen=True)
+class _Extreme:
+    """A largest (sign 1) or smallest (sign -1) value, and whose it is."""
+
+    value: float
+    subhalo_id: int
+    sign: int
+
+    def beats(self, other: _Extreme) -> bool:
+        """Whether it is further out; of equals the smaller id, so that no order matters."""
+        mine, theirs = self.sign * self.value, other.sign * other.value
+        return mine > theirs or (mine == theirs and self.subhalo_id < other.subhalo_id)
+
+
+def _extreme(shard: Shard, values: NDArray[Any], sign: int) -> _Extreme:
+    ids = shard.columns["subhalo_id"]
+    best = int(np.lexsort((ids, -sign * values))[0])
+    return _Extreme(float(values[best]), int(ids[best]), sign)
 
 
 def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:

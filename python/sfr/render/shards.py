@@ -1,36 +1,62 @@
-"""The maps of a snapshot's galaxies, shard by shard: resumable, one failure at a time."""
+"""The maps of a snapshot's galaxies, shard by shard: resumable, shared, one failure at a time.
+
+A shard is the unit of work and of resumption: a file of the galaxies of some groups that lie one
+after the other in the snapshot. Which galaxies those are follows from the sample and the recipe
+only, so any number of processes, at any time, write the same files.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
-from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError, SfrError
+from sfr.errors import DataFormatError, EmptySelectionError, SfrError, WorkerLostError
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe
+from sfr.recipe import MapsRecipe, Recipe
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
 from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
-from sfr.store import FAILURES, Shard, Table, read_shard, table_digest, write_shard, write_table
+from sfr.store import (
+    FAILURES,
+    Shard,
+    Table,
+    read_shard,
+    read_table,
+    table_digest,
+    write_shard,
+    write_table,
+)
+from sfr.tasks import Serial, Workers, run_all
 from sfr.workspace import StepState, Workspace, bare, digest
 
-__all__ = ["SHARD_SIZE", "RenderSummary", "maps_fingerprint", "render_snapshot"]
+__all__ = [
+    "SHARD_SIZE",
+    "RenderPlan",
+    "RenderSummary",
+    "maps_fingerprint",
+    "plan_render",
+    "plan_shards",
+    "render_snapshot",
+]
 
 log = logging.getLogger(__name__)
 
 _GAS, _STARS = 0, 4
 
-#: Stage of failures that end when the missing or damaged file is fetched: they are tried again.
-_READ = "read"
+#: Stages of failures that may end by themselves, when a file is fetched or a machine has more
+#: memory: the next run tries those shards again. ``render`` is for good.
+_READ, _MEMORY, _WORKER = "read", "memory", "worker"
+_TRIED_AGAIN = frozenset({_READ, _MEMORY, _WORKER})
 #: Columns of the sample that rendering reads.
 _READ_COLUMNS = (
     "subhalo_id",
@@ -39,9 +65,18 @@ _READ_COLUMNS = (
     "y_ckpc_h",
     "z_ckpc_h",
     "stellar_half_mass_radius_ckpc_h",
+    "n_gas_group",
+    "n_stars",
 )
-#: Galaxies in a shard; part of the format, so that boundaries depend on the sample only.
+# The boundaries of shards are part of the format: these numbers change the maps' fingerprint.
+#: Most galaxies in a shard.
 SHARD_SIZE = 32
+#: Most bytes of maps in a shard, which a worker holds in memory; one galaxy is always allowed.
+_SHARD_BYTES = 64 * 2**20
+#: Particles that a shard is worth, some seconds of work: what is lost when a process is killed.
+_SHARD_COST = 30_000_000
+#: What a galaxy costs whatever its size, in particles.
+_GALAXY_COST = 100_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +92,27 @@ class RenderSummary:
     reason: str
     #: subhalo_id and reason of each failure.
     failures: tuple[tuple[int, str], ...]
+    #: Shards of this part of the snapshot, and those that this call made.
+    n_shards: int
+    n_shards_made: int
+    #: Whether all shards of the snapshot are there.
+    is_complete: bool
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """What rendering a snapshot, or a part of it, would take."""
+
+    snapshot: int
+    n_galaxies: int
+    n_groups: int
+    n_cells: int
+    n_stars: int
+    #: Shards, and those of them that are there already.
+    n_shards: int
+    n_shards_there: int
+    #: Bytes of particles that the shards to be made need, every group once.
+    n_bytes: int
 
 
 @dataclass(frozen=True)
@@ -64,11 +120,36 @@ class _Job:
     """What all shards of a snapshot are made with."""
 
     simulation: Simulation
+    workspace: Workspace
     recipe: Recipe
     snapshot: int
     fingerprint: str
+    #: Rows of the snapshot, and which of them each shard holds.
+    rows: Table
+    shards: tuple[NDArray[np.intp], ...]
     threads: int | None
     strict: bool
+
+    @property
+    def step(self) -> str:
+        """Name of the step in the run's folder."""
+        return f"maps-{self.snapshot:03d}"
+
+    def path(self, index: int) -> Path:
+        """File of a shard."""
+        return self.workspace.shard(self.snapshot, index)
+
+    def part(self, index: int) -> Table:
+        """Rows of a shard."""
+        return {name: column[self.shards[index]] for name, column in self.rows.items()}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard; with ``wait``, also after another process that works on it."""
+
+    index: int
+    wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,19 +159,82 @@ class _Result:
     maps: GalaxyMaps
 
 
+def plan_shards(rows: Table, recipe: MapsRecipe) -> tuple[NDArray[np.intp], ...]:
+    """Cut the galaxies of a snapshot into shards of about the same cost.
+
+    They are taken in the order of the files: group by group, and in a group subhalo by subhalo.
+    A group is cut only where it has more galaxies than a shard may hold, so that its gas is read
+    by one process, once.
+
+    Parameters
+    ----------
+    rows : dict of str to ndarray
+        Rows of ``sample.csv`` of one snapshot.
+    recipe : MapsRecipe
+        Pixels and channels: how large the maps are.
+
+    Returns
+    -------
+    tuple of ndarray of int
+        The rows of each shard; every row is in one of them.
+    """
+    order = np.lexsort((rows["subhalo_id"], rows["group_id"]))
+    galaxy_bytes = 4 * len(recipe.channels) * recipe.pixels**2
+    most = min(SHARD_SIZE, max(1, _SHARD_BYTES // galaxy_bytes))
+    ends = np.cumsum((_GALAXY_COST + rows["n_gas_group"] + rows["n_stars"])[order])
+    # some room below the limit, so that shards end where costs say
+    usual = max(1, 3 * most // 4)
+    fair = ends[-1] / max(-(-len(order) // usual), -(-int(ends[-1]) // _SHARD_COST))
+    shards: list[list[int]] = []
+    last = -1
+    for start, stop in _blocks(rows["group_id"][order], most):
+        begin = ends[start - 1] if start else 0
+        place = int((begin + ends[stop - 1]) / 2 / fair)
+        if place != last or len(shards[-1]) + stop - start > most:
+            shards.append([])
+        shards[-1] += order[start:stop].tolist()
+        last = place
+    return tuple(np.array(shard, np.intp) for shard in shards)
+
+
+def _blocks(group_ids: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of the runs of one group, cut where they are longer than allowed."""
+    edges = np.flatnonzero(np.diff(group_ids)) + 1
+    for start, stop in pairwise([0, *edges.tolist(), len(group_ids)]):
+        for first in range(start, stop, most):
+            yield first, min(first + most, stop)
+
+
 def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapshot: int) -> str:
     """Digest of everything that the maps of a snapshot depend on."""
     rows = sample["snapshot"] == snapshot
     return digest(
         {
             "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
-            "format": 2,
-            "shard": SHARD_SIZE,
+            "format": 3,
+            "shard": [SHARD_SIZE, _SHARD_BYTES, _SHARD_COST, _GALAXY_COST],
             "orientation": recipe.section("orientation"),
             "maps": recipe.section("maps"),
             "sample": workspace.fingerprint(f"select-{snapshot:03d}"),
         }
     )
+
+
+def _rows(sample: Table, snapshot: int) -> Table:
+    rows = {name: column[sample["snapshot"] == snapshot] for name, column in sample.items()}
+    if len(rows["subhalo_id"]) == 0:
+        raise EmptySelectionError(f"sample.csv has no galaxy in snapshot {snapshot}")
+    return rows
+
+
+def _share(n_shards: int, part: tuple[int, int]) -> range:
+    """Return the shards of part i of N, which lie one after the other."""
+    i, n = part
+    return range((i - 1) * n_shards // n, i * n_shards // n)
+
+
+def _particle_fields(recipe: Recipe) -> dict[int, Sequence[str]]:
+    return {_GAS: gas_fields(recipe), _STARS: STAR_FIELDS}
 
 
 def render_snapshot(
@@ -100,6 +244,8 @@ def render_snapshot(
     sample: Table,
     snapshot: int,
     *,
+    workers: Workers | None = None,
+    part: tuple[int, int] = (1, 1),
     threads: int | None = None,
     force: bool = False,
     strict: bool = False,
@@ -109,7 +255,9 @@ def render_snapshot(
     """Write the maps of all galaxies of a snapshot's sample, shard by shard.
 
     A shard that is there with the same fingerprint is kept, so an interrupted run goes on where it
-    stopped. A galaxy that cannot be rendered is recorded in ``failures.csv`` and the batch goes on.
+    stopped, and several processes, on several machines, may render a snapshot into one folder. A
+    galaxy that cannot be rendered is recorded in its shard and in ``failures.csv``, and the batch
+    goes on.
 
     Parameters
     ----------
@@ -123,8 +271,13 @@ def render_snapshot(
         ``sample.csv``; rows of other snapshots are left out.
     snapshot : int
         The snapshot.
+    workers : Workers or None
+        Who renders the shards; None: this process.
+    part : tuple of int
+        i and N: only the i-th of N equal parts of the shards, i from 1 to N.
     threads : int or None
-        As in `sfr.render.kernels`; the files do not depend on it.
+        Threads of the kernels for each worker; None: what suits the workers. The files do not
+        depend on it.
     force : bool
         Render even what is current.
     strict : bool
@@ -132,12 +285,12 @@ def render_snapshot(
     allow_partial : bool
         Go on when chunks of the snapshot are missing; galaxies that lie in them fail.
     on_progress : callable
-        Hears of every galaxy.
+        Hears of galaxies and cells.
 
     Returns
     -------
     RenderSummary
-        Counts and failures.
+        Counts and failures of the part.
 
     Raises
     ------
@@ -145,60 +298,235 @@ def render_snapshot(
         The sample has no galaxy in this snapshot.
     DataMissingError
         The offsets, a chunk or a field is not there.
+    ConfigError
+        Another process renders the snapshot into this folder with other settings.
     SfrError
         With ``strict``, what the first galaxy failed with.
     """
-    rows = {name: column[sample["snapshot"] == snapshot] for name, column in sample.items()}
-    n = len(rows["subhalo_id"])
-    if n == 0:
-        raise EmptySelectionError(f"sample.csv has no galaxy in snapshot {snapshot}")
-    step = f"maps-{snapshot:03d}"
-    fingerprint = maps_fingerprint(workspace, recipe, sample, snapshot)
-    job = _Job(simulation, recipe, snapshot, fingerprint, threads, strict)
-    state = workspace.check(step, fingerprint, force=force)
-    starts = range(0, n, SHARD_SIZE)
-    paths = [workspace.shard(snapshot, i) for i in range(len(starts))]
-    if state.current and not all(_is_current(path, fingerprint) for path in paths):
-        state = StepState(current=False, reason="files that could not be read are tried again")
-
-    def report(start: int, done: int) -> None:
-        on_progress(f"maps {snapshot}", start + done, n)
-
-    if not state.current:
-        simulation.require(
-            snapshot,
-            {_GAS: gas_fields(recipe), _STARS: STAR_FIELDS},
-            allow_partial=allow_partial,
-        )
-        workspace.forget(step)
-        _remove_stale(workspace, snapshot, paths, fingerprint, force=force)
-        for path, start in zip(paths, starts, strict=True):
-            if not path.is_file():
-                part = {name: column[start : start + SHARD_SIZE] for name, column in rows.items()}
-                write_shard(workspace, path, _render_shard(job, part, partial(report, start)))
-            report(min(start + SHARD_SIZE, n), 0)
-    summary = _summarise(paths, snapshot, fingerprint, state.reason, workspace)
-    if not state.current:
-        workspace.mark_done(step, fingerprint, [*paths, workspace.failures_csv(snapshot)])
-    return summary
-
-
-def _remove_stale(
-    workspace: Workspace, snapshot: int, keep: list[Path], fingerprint: str, *, force: bool
-) -> None:
-    for path in workspace.shards(snapshot):
-        if force or path not in keep or not _is_current(path, fingerprint):
-            path.unlink()
+    rows = _rows(sample, snapshot)
+    workers = workers or Serial()
+    shards = plan_shards(rows, recipe.maps)
+    mine = _share(len(shards), part)
+    job = _Job(
+        simulation,
+        workspace,
+        recipe,
+        snapshot,
+        maps_fingerprint(workspace, recipe, sample, snapshot),
+        {name: rows[name] for name in _READ_COLUMNS},
+        shards,
+        threads,
+        strict,
+    )
+    if (state := _state(job, force=force)).current:
+        return _summarise(job, mine, "", 0)
+    simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    with ExitStack() as stack:
+        with workspace.lock(job.step):
+            sharing = workspace.sharing(job.step, job.fingerprint, alone=force)
+            is_alone = stack.enter_context(sharing)
+            if (now := _state(job, force=force)).current:
+                # another process finished it while this one waited
+                return _summarise(job, mine, "", 0)
+            state = now
+            workspace.forget(job.step)
+            _remove_stale(job, mine if is_alone else range(0), force=force)
+        made = _render(job, [i for i in mine if not job.path(i).is_file()], workers, on_progress)
+        with workspace.lock(job.step):
+            if not _state(job, force=False).current:
+                _finish(job)
+            return _summarise(job, mine, state.reason, made)
 
 
-def _is_current(path: Path, fingerprint: str) -> bool:
+def plan_render(
+    simulation: Simulation,
+    workspace: Workspace,
+    recipe: Recipe,
+    sample: Table,
+    snapshot: int,
+    *,
+    fingerprint: str,
+    part: tuple[int, int] = (1, 1),
+    force: bool = False,
+    allow_partial: bool = False,
+) -> RenderPlan:
+    """Say what `render_snapshot` would do, from the sample and the smallest group.
+
+    Parameters and errors are those of `render_snapshot`; ``fingerprint`` is that of the maps, and
+    ``workspace`` holds the shards that are there already.
+
+    Returns
+    -------
+    RenderPlan
+        Counts, and the bytes that the shards to be made would read.
+    """
+    rows = _rows(sample, snapshot)
+    shards = plan_shards(rows, recipe.maps)
+    mine = _share(len(shards), part)
+    simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    paths = {i: workspace.shard(snapshot, i) for i in mine}
+    there = [i for i in mine if not force and _is_current(paths[i], fingerprint)]
+    chosen = _joined(shards[i] for i in mine)
+    todo = _joined(shards[i] for i in mine if i not in there)
+    return RenderPlan(
+        snapshot,
+        len(chosen),
+        len(np.unique(rows["group_id"][chosen])),
+        int(rows["n_gas_group"][chosen].sum()),
+        int(rows["n_stars"][chosen].sum()),
+        len(mine),
+        len(there),
+        _bytes_to_read(simulation, recipe, snapshot, {n: c[todo] for n, c in rows.items()}),
+    )
+
+
+def _joined(parts: Iterable[NDArray[np.intp]]) -> NDArray[np.intp]:
+    return np.concatenate([np.empty(0, np.intp), *parts])
+
+
+def _bytes_to_read(simulation: Simulation, recipe: Recipe, snapshot: int, rows: Table) -> int:
+    """Count the bytes of the gas of each group and the stars of each subhalo."""
+    if len(rows["subhalo_id"]) == 0:
+        return 0
+    fields = _particle_fields(recipe)
+    # types differ between full and mini snapshots; the smallest group shows them
+    i = int(np.argmin(rows["n_gas_group"]))
+    group_id, subhalo_id = int(rows["group_id"][i]), int(rows["subhalo_id"][i])
+    gas_cells = simulation.particles(snapshot, "group", group_id, _GAS, fields[_GAS])
+    stars = simulation.particles(snapshot, "subhalo", subhalo_id, _STARS, fields[_STARS])
+    _, first = np.unique(rows["group_id"], return_index=True)
+    return int(
+        rows["n_gas_group"][first].sum() * _bytes_per_particle(gas_cells)
+        + rows["n_stars"].sum() * _bytes_per_particle(stars)
+    )
+
+
+def _bytes_per_particle(particles: dict[str, NDArray[Any]]) -> int:
+    return sum(
+        values.itemsize * int(np.prod(values.shape[1:], dtype=int)) for values in particles.values()
+    )
+
+
+def _state(job: _Job, *, force: bool) -> StepState:
+    """Say whether all maps are there; galaxies that may do better now are tried again."""
+    state = job.workspace.check(job.step, job.fingerprint, force=force)
+    if state.current:
+        failures = read_table(job.workspace.failures_csv(job.snapshot), FAILURES)
+        if _TRIED_AGAIN.intersection(failures["stage"].tolist()):
+            reason = "files that could not be read are tried again"
+            return StepState(current=False, reason=reason)
+    return state
+
+
+def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
+    """Remove shards of other settings, and of ``retry`` those with failures to try again."""
+    kept = {job.path(index): index in retry for index in range(len(job.shards))}
+    for path in job.workspace.shards(job.snapshot):
+        if (
+            force
+            or path not in kept
+            or not _is_current(path, job.fingerprint, or_failed=not kept[path])
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> bool:
     """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
-        shard = read_shard(path, with_maps=False)
+        shard = read_shard(path, with_maps=False, columns=())
     except SfrError:
         return False
-    is_same = shard.attributes["fingerprint"] == fingerprint
-    return is_same and _READ not in shard.failures["stage"].tolist()
+    if shard.attributes["fingerprint"] != fingerprint:
+        return False
+    return or_failed or not _TRIED_AGAIN.intersection(shard.failures["stage"].tolist())
+
+
+def _render(job: _Job, missing: list[int], workers: Workers, on_progress: Progress) -> int:
+    """Make shards, first those that no other process works on; return how many this one made."""
+    job = replace(job, threads=job.threads or workers.threads(len(missing)))
+    tally = _Tally(job, missing, on_progress)
+    made, busy = 0, []
+    for task, state in run_all(workers, _make_shard, job, list(map(_Task, missing)), tally):
+        if state == "busy":
+            busy.append(_Task(task.index, wait=True))
+        else:
+            made += _account(job, task, state, tally)
+    if busy:
+        log.warning(
+            "waiting for another sfr process that renders %d of %d shards of snapshot %d",
+            len(busy),
+            len(job.shards),
+            job.snapshot,
+        )
+    for task, state in run_all(workers, _make_shard, job, busy, tally):
+        made += _account(job, task, state, tally)
+    # of workers that were killed
+    job.workspace.clean_scratch()
+    return made
+
+
+def _account(job: _Job, task: _Task, state: _ShardState | WorkerLostError, tally: _Tally) -> bool:
+    """Count a shard that was made; one whose process died twice consists of failures."""
+    if isinstance(state, WorkerLostError):
+        log.warning("snapshot %d, shard %d: %s", job.snapshot, task.index, state)
+        failures = [(int(i), _WORKER, str(state)) for i in job.part(task.index)["subhalo_id"]]
+        with job.workspace.claim(_claim_name(job, task.index), wait=True):
+            write_shard(job.workspace, job.path(task.index), _shard(job, [], failures))
+    # not all workers tell how far they are inside a shard
+    tally(task, len(job.shards[task.index]))
+    return state != "there"
+
+
+class _Tally:
+    """Counts galaxies and cells over the shards that are made, in whatever order they come."""
+
+    def __init__(self, job: _Job, missing: Sequence[int], on_progress: Progress) -> None:
+        cells = job.rows["n_gas_group"]
+        self._label = f"maps {job.snapshot}"
+        self._on_progress = on_progress
+        self._cells = {i: np.cumsum([0, *cells[job.shards[i]]]) for i in missing}
+        self._done = dict.fromkeys(missing, 0)
+        self._total = (
+            sum(len(job.shards[i]) for i in missing),
+            sum(int(total[-1]) for total in self._cells.values()),
+        )
+        self._galaxies = self._n_cells = 0
+        if missing:
+            self._report()
+
+    def __call__(self, task: _Task, done: int) -> None:
+        before, cells = self._done[task.index], self._cells[task.index]
+        if done == before:
+            return
+        self._done[task.index] = done
+        self._galaxies += done - before
+        self._n_cells += int(cells[done] - cells[before])
+        self._report()
+
+    def _report(self) -> None:
+        galaxies, cells = self._total
+        self._on_progress(self._label, self._galaxies, galaxies, cells=(self._n_cells, cells))
+
+
+_ShardState = Literal["made", "there", "busy"]
+
+
+def _claim_name(job: _Job, index: int) -> str:
+    return f"{job.step}-part-{index:05d}"
+
+
+def _make_shard(job: _Job, task: _Task, on_done: Callable[[int], None]) -> _ShardState:
+    """Make one shard, unless it is there or another process works on it; in any process."""
+    path = job.path(task.index)
+    n = len(job.shards[task.index])
+    with job.workspace.claim(_claim_name(job, task.index), wait=task.wait) as is_ours:
+        if not is_ours:
+            return "busy"
+        if path.is_file():
+            on_done(n)
+            return "there"
+        write_shard(job.workspace, path, _render_shard(job, job.part(task.index), on_done))
+        return "made"
 
 
 def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Shard:
@@ -219,14 +547,30 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
                 threads=job.threads,
             )
             results.append(_Result(subhalo_id, galaxy, maps))
-        except SfrError as error:
+        except (SfrError, OSError, MemoryError) as error:
+            stage, reason = _explain(error)
             if job.strict:
+                kind = type(error) if isinstance(error, SfrError) else DataFormatError
                 where = f"snapshot {job.snapshot} subhalo {subhalo_id}"
-                raise type(error)(f"{where}: {error}") from error
-            log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, error)
-            unread = isinstance(error, (DataMissingError, DataFormatError))
-            failures.append((subhalo_id, _READ if unread else "render", bare(str(error))))
+                raise kind(f"{where}: {reason}") from error
+            log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, reason)
+            failures.append((subhalo_id, stage, bare(reason)))
         on_done(i + 1)
+    return _shard(job, results, failures)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return the stage and the reason of a galaxy's failure."""
+    if isinstance(error, MemoryError):
+        return _MEMORY, "not enough memory for its particles; fewer --workers leave more for each"
+    if isinstance(error, OSError):
+        return _READ, str(error)
+    return "render", str(error)
+
+
+def _shard(
+    job: _Job, results: Sequence[_Result], failures: Sequence[tuple[int, str, str]]
+) -> Shard:
     return Shard(
         _stack([r.maps.maps for r in results], _map_shape(job.recipe), np.float32),
         _columns(results, job.recipe),
@@ -268,6 +612,9 @@ def _columns(results: Sequence[_Result], recipe: Recipe) -> dict[str, NDArray[An
         ("sum_in_frame", np.float64),
     ):
         columns[name] = _stack([getattr(ledger, name) for ledger in ledgers], channels, kind)
+    # the first pass of the normalisation reads these instead of the maps
+    peaks = [np.nanmax(r.maps.maps, axis=(1, 2), initial=-np.inf) for r in results]
+    columns["channel_maximum"] = _stack(peaks, channels, np.float32)
     for extreme, reduce in (("maximum", np.max), ("minimum", np.min)):
         values = [[reduce(np.nan_to_num(c)) for c in r.maps.candidates] for r in results]
         columns[f"candidate_{extreme}"] = _stack(values, candidates, np.float64)
@@ -296,19 +643,47 @@ def _attributes(job: _Job) -> dict[str, object]:
     }
 
 
-def _summarise(
-    paths: list[Path], snapshot: int, fingerprint: str, reason: str, workspace: Workspace
-) -> RenderSummary:
-    shards = [read_shard(path, with_maps=False) for path in paths]
-    table = {name: np.concatenate([s.failures[name] for s in shards]) for name in FAILURES}
-    if reason:
-        write_table(workspace, workspace.failures_csv(snapshot), table)
+def _summarise(job: _Job, mine: range, reason: str, made: int) -> RenderSummary:
+    n_rendered = n_cells = 0
+    failures: list[tuple[int, str]] = []
+    for index in mine:
+        shard = _read_checked(job, index)
+        n_rendered += len(shard.columns["n_read"])
+        n_cells += int(shard.columns["n_read"].sum())
+        pairs = (shard.failures[name].tolist() for name in ("subhalo_id", "reason"))
+        failures += zip(*pairs, strict=True)
     return RenderSummary(
-        snapshot,
-        sum(len(s.columns["subhalo_id"]) for s in shards),
-        len(table["subhalo_id"]),
-        int(sum(s.columns["n_read"].sum() for s in shards)),
-        fingerprint,
+        job.snapshot,
+        n_rendered,
+        len(failures),
+        n_cells,
+        job.fingerprint,
         reason,
-        tuple(zip(table["subhalo_id"].tolist(), table["reason"].tolist(), strict=True)),
+        tuple(failures),
+        len(mine),
+        made,
+        all(job.path(index).is_file() for index in range(len(job.shards))),
     )
+
+
+def _read_checked(job: _Job, index: int) -> Shard:
+    shard = read_shard(job.path(index), with_maps=False, columns=["n_read"])
+    if shard.attributes["fingerprint"] != job.fingerprint:
+        raise DataFormatError(
+            f"{job.path(index)} was replaced by another process with other settings; run the "
+            "command again"
+        )
+    return shard
+
+
+def _finish(job: _Job) -> None:
+    """Write what is known of all shards, once they are there, whoever made them."""
+    paths = [job.path(index) for index in range(len(job.shards))]
+    if not all(path.is_file() for path in paths):
+        return
+    found = [_read_checked(job, index).failures for index in range(len(paths))]
+    table = {name: np.concatenate([failures[name] for failures in found]) for name in FAILURES}
+    failures_csv = job.workspace.failures_csv(job.snapshot)
+    write_table(job.workspace, failures_csv, table)
+    job.workspace.mark_done(job.step, job.fingerprint, [*paths, failures_csv])
+    job.workspace.remove_locks(f"{job.step}-part-")

@@ -1,0 +1,588 @@
+"""Who renders: processes of this machine, or a Dask cluster; and how much of a machine is ours.
+
+Results are files that the workers write, so only small values travel between processes. Processes
+are spawned, never forked: the kernels have threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sfr.errors import (
+    ConfigError,
+    DataMissingError,
+    InternalError,
+    SfrError,
+    WorkerLostError,
+)
+from sfr.tasks import OnDone, Serial, Work
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = [
+    "DaskWorkers",
+    "Processes",
+    "anonymous_memory",
+    "free_memory",
+    "open_workers",
+    "usable_cores",
+]
+
+log = logging.getLogger(__name__)
+
+JobT = TypeVar("JobT")
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+#: Memory that a worker should have, where nothing is said [bytes].
+_WORKER_MEMORY = 2**30
+#: How long a scheduler may take to answer [s].
+_PATIENCE_S = 30
+#: Parameters of glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_HINTS = {
+    "SIGKILL": "mostly the system killed it for want of memory, then fewer --workers help",
+    "SIGBUS": "a file changed or could not be read while it was mapped; --no-mmap names the file",
+}
+
+
+# -- what this process may use -------------------------------------------------------------------
+
+
+def usable_cores(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+    """Count the cores that this process may keep busy.
+
+    The smallest of the CPU affinity, the CPU quota of the control group (version 1 or 2, and of
+    the groups above it) and ``SLURM_CPUS_PER_TASK``.
+
+    Parameters
+    ----------
+    environ : mapping
+        Environment variables.
+    root : Path
+        Where ``proc`` and ``sys`` are.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    limits = [float(os.cpu_count() or 1)]
+    if hasattr(os, "sched_getaffinity"):
+        limits.append(len(os.sched_getaffinity(0)))
+    for folder in _control_groups(root, "cpu"):
+        # 200000 100000 (quota and period), or max 100000
+        words = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(words) == 2 and words[0].isdecimal() and int(words[1]) > 0:
+            limits.append(int(words[0]) / int(words[1]))
+    slurm = environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdecimal() and int(slurm) > 0:
+        limits.append(int(slurm))
+    return max(1, int(min(limits)))
+
+
+def free_memory(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int | None:
+    """Find the memory that this process and its children may take.
+
+    The smallest of what the system has available, the limits of the control groups and what SLURM
+    allotted.
+
+    Parameters
+    ----------
+    environ, root
+        As in `usable_cores`.
+
+    Returns
+    -------
+    int or None
+        Bytes; None where nothing can be found out.
+    """
+    limits = [
+        int(line.split()[1]) * 1024
+        for line in _lines(root / "proc/meminfo")
+        if line.startswith("MemAvailable:")
+    ]
+    for folder in _control_groups(root, "memory"):
+        words = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
+        if words and words[0].isdecimal():
+            limits.append(int(words[0]))
+    cores = environ.get("SLURM_CPUS_PER_TASK", "1")
+    for name, factor in (("SLURM_MEM_PER_NODE", "1"), ("SLURM_MEM_PER_CPU", cores)):
+        value = environ.get(name, "")
+        if value.isdecimal() and factor.isdecimal() and int(value) > 0:
+            limits.append(int(value) * int(factor) * 2**20)
+    return min(limits) if limits else None
+
+
+def anonymous_memory(pids: Sequence[int]) -> int | None:
+    """Add up the anonymous memory of processes; pages of mapped files are not part of it.
+
+    Parameters
+    ----------
+    pids : sequence of int
+        Processes; those that have ended count as nothing.
+
+    Returns
+    -------
+    int or None
+        Bytes; None on a system without ``/proc``.
+    """
+    total = None
+    for pid in pids:
+        for line in _lines(Path(f"/proc/{pid}/status")):
+            if line.startswith("RssAnon:"):
+                total = (total or 0) + int(line.split()[1]) * 1024
+    return total
+
+
+@functools.cache
+def _reuse_memory() -> None:
+    """Let glibc keep freed arrays of up to 32 MB for the next galaxy instead of the system.
+
+    Giving pages back and getting them again, cleared, for every map costs more than the maps; Dask
+    tells its workers to do so.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folder of this process' control group and those above it."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / (controller if controllers else "")
+        own = base / path.lstrip("/")
+        yield own
+        yield from (folder for folder in own.parents if folder.is_relative_to(base))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+# -- workers -------------------------------------------------------------------------------------
+
+
+def open_workers(
+    *, workers: int | None = None, threads: int | None = None, scheduler: str | None = None
+) -> Processes | DaskWorkers:
+    """Find those who do the work; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    workers : int or None
+        Processes of this machine; None: as many as there are cores and memory for.
+    threads : int or None
+        Threads of each worker; None: what is left of the cores, 1 on a cluster.
+    scheduler : str or None
+        Address of a running Dask scheduler, whose workers do all instead.
+
+    Returns
+    -------
+    Processes or DaskWorkers
+
+    Raises
+    ------
+    ConfigError
+        Options that exclude each other, no Dask, or no scheduler at the address.
+    """
+    if scheduler is None:
+        return Processes(workers, threads)
+    if workers is not None:
+        raise ConfigError(
+            "--workers and --scheduler exclude each other: a Dask cluster has its own workers"
+        )
+    return DaskWorkers(scheduler, threads)
+
+
+def _run(
+    work: Work[JobT, TaskT, ResultT],
+    job: JobT,
+    task: TaskT,
+    on_done: Callable[[int], None],
+    level: int,
+) -> tuple[ResultT | Exception, list[tuple[str, int, str]]]:
+    """Do one task in a worker; return its result or error, and what it logged."""
+    _reuse_memory()
+    records = _Records()
+    logger = logging.getLogger("sfr")
+    logger.setLevel(level)
+    logger.addHandler(records)
+    result: ResultT | Exception
+    try:
+        result = work(job, task, on_done)
+    except Exception as error:  # the caller decides what it costs
+        if not isinstance(error, SfrError):
+            error.add_note("in a worker:\n" + traceback.format_exc())
+        result = error
+    finally:
+        logger.removeHandler(records)
+    return result, records.found
+
+
+class _Records(logging.Handler):
+    """Keeps what the thread that made it logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, int, str]] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.found.append((record.name, record.levelno, record.getMessage()))
+
+
+def _repeat(records: Sequence[tuple[str, int, str]]) -> None:
+    for name, level, text in records:
+        logging.getLogger(name).log(level, "%s", text)
+
+
+def _level() -> int:
+    return logging.getLogger("sfr").getEffectiveLevel()
+
+
+class Processes:
+    """Processes of this machine; with one of them, this process itself.
+
+    A process that dies costs the task that it worked on. They end when this process does, however
+    it ends.
+
+    Parameters
+    ----------
+    count : int or None
+        How many; None: one for each ``threads`` cores and each GiB of memory.
+    threads : int or None
+        Threads of each; None: ``RAYON_NUM_THREADS``, else the cores shared out evenly.
+    """
+
+    def __init__(self, count: int | None = None, threads: int | None = None) -> None:
+        self._cores = usable_cores()
+        stated = os.environ.get("RAYON_NUM_THREADS", "")
+        self._stated = int(stated) if stated.isdecimal() and int(stated) > 0 else None
+        self._threads = threads
+        if count is None:
+            memory = free_memory()
+            room = self._cores if memory is None else memory // _WORKER_MEMORY
+            count = max(1, min(self._cores // (threads or self._stated or 1), room))
+        elif count > 1 and count * (threads or 1) > self._cores:
+            log.warning("%d workers of %d threads share %d cores", count, threads or 1, self._cores)
+        self.count = count
+        self._workers: list[_Worker] = []
+        self._has_started = False
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+
+    def memory(self) -> int | None:
+        """Anonymous memory of this process and its workers [bytes]."""
+        return anonymous_memory([os.getpid(), *(worker.pid for worker in self._workers)])
+
+    def threads(self, n_tasks: int) -> int | None:
+        """Share the cores out over the tasks that run at the same time."""
+        active = max(1, min(self.count, n_tasks))
+        if self._threads is None and active == 1 and self._cores == usable_cores(environ={}):
+            # the pool that the process shares has as many, and need not be made for every call
+            return None
+        return self._threads or self._stated or max(1, self._cores // active)
+
+    def map_shards(
+        self,
+        work: Work[JobT, TaskT, ResultT],
+        job: JobT,
+        tasks: Sequence[TaskT],
+        on_done: OnDone[TaskT],
+    ) -> Iterator[tuple[TaskT, ResultT | Exception]]:
+        """Do the tasks, each in the next process that is free, in order of their start."""
+        if self.count == 1 or (len(tasks) <= 1 and not self._has_started):
+            yield from Serial().map_shards(work, job, tasks, on_done)
+            return
+        waiting = deque(tasks)
+        busy: dict[Any, tuple[_Worker, TaskT]] = {}
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self.count:
+                    worker, task = self._free(), waiting.popleft()
+                    worker.start(work, job, task)
+                    busy[worker.connection] = worker, task
+                for connection in wait(list(busy)):
+                    worker, task = busy[connection]
+                    message = worker.receive()
+                    if isinstance(message, int):
+                        on_done(task, message)
+                        continue
+                    del busy[connection]
+                    if isinstance(message, WorkerLostError):
+                        self._workers.remove(worker)
+                        yield task, message
+                    else:
+                        result, records = message
+                        _repeat(records)
+                        yield task, result
+        finally:
+            for worker, _ in busy.values():
+                self._workers.remove(worker)
+                worker.kill()
+
+    def _free(self) -> _Worker:
+        """Find a process that does nothing, or start one."""
+        for worker in self._workers:
+            if not worker.is_busy:
+                return worker
+        self._has_started = True
+        self._workers.append(_Worker())
+        return self._workers[-1]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be done; ``job`` is None where it is the same as the last time."""
+
+    work: Work[Any, Any, Any]
+    job: object | None
+    task: object
+    level: int
+
+
+class _Worker:
+    """One spawned process, at the other end of a pipe."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.is_busy = False
+        self._job: object | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid or 0
+
+    def start(self, work: Work[Any, Any, Any], job: object, task: object) -> None:
+        """Give it a task; it keeps the job, and with it the open files, for the next one."""
+        order = _Order(work, None if job is self._job else job, task, _level())
+        self._job = job
+        self.is_busy = True
+        # a process that is dead already is noticed when its answer is read
+        with contextlib.suppress(OSError):
+            self.connection.send(order)
+
+    def receive(self) -> int | tuple[Any, list[tuple[str, int, str]]] | WorkerLostError:
+        """Read a count of objects done, the result with what was logged, or why it died.
+
+        Raises
+        ------
+        InternalError
+            It ended by itself, which it never does.
+        """
+        try:
+            message: Any = self.connection.recv()
+        except (EOFError, OSError):
+            return self._autopsy()
+        if not isinstance(message, int):
+            self.is_busy = False
+        return message  # type: ignore[no-any-return]
+
+    def kill(self) -> None:
+        """End it at once: what it writes is whole or absent."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def _autopsy(self) -> WorkerLostError:
+        self._process.join()
+        self.connection.close()
+        code = self._process.exitcode or 0
+        if code >= 0:
+            raise InternalError(f"a worker process ended with exit code {code}; see above")
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = f"; {_HINTS[name]}" if name in _HINTS else ""
+        return WorkerLostError(f"its worker process was killed by {name}{hint}")
+
+
+def _serve(connection: Connection) -> None:
+    """Work until the other end hangs up; the life of a spawned process."""
+    # Ctrl-C reaches the whole group of processes; the parent alone answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job: object | None = None
+    while True:
+        try:
+            order: _Order = connection.recv()
+        except (EOFError, OSError):
+            # no clean-up of HDF5 or rayon is wanted
+            os._exit(0)
+        job = job if order.job is None else order.job
+        connection.send(_run(order.work, job, order.task, connection.send, order.level))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class DaskWorkers:
+    """The workers of a running Dask scheduler; files are all that they give back.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, for example ``tcp://node1:8786``.
+    threads : int or None
+        Threads of the kernels in each task; None: 1.
+
+    Raises
+    ------
+    ConfigError
+        Dask is not installed, or no scheduler answers.
+    """
+
+    def __init__(self, address: str, threads: int | None = None) -> None:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise ConfigError(
+                '--scheduler needs Dask, which is not installed: pip install "tng-sfr[cluster]"'
+            ) from error
+        try:
+            self._client: Client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"--scheduler {address}: no Dask scheduler answers there ({error}); start one with "
+                "dask scheduler, or with dask-jobqueue, and give its address, such as "
+                "tcp://node1:8786"
+            ) from error
+        self._threads = threads or 1
+
+    def __enter__(self) -> DaskWorkers:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the scheduler; it and its workers go on."""
+        self._client.close()
+
+    @property
+    def count(self) -> int:
+        """Threads of the cluster at the moment, each of which does one task."""
+        return sum(self._client.nthreads().values())
+
+    def memory(self) -> None:
+        """Return nothing: the memory of other machines is on the dashboard of Dask."""
+
+    def threads(self, n_tasks: int) -> int:
+        """Use one thread: a Dask worker has a thread for each of its tasks."""
+        return self._threads
+
+    def map_shards(
+        self,
+        work: Work[JobT, TaskT, ResultT],
+        job: JobT,
+        tasks: Sequence[TaskT],
+        on_done: OnDone[TaskT],
+    ) -> Iterator[tuple[TaskT, ResultT | Exception]]:
+        """Do the tasks on the cluster; progress inside a task is not heard of."""
+        from distributed import as_completed
+
+        if not tasks:
+            return
+        if self.count == 0:
+            log.warning("the scheduler has no workers yet; waiting for the first")
+        # the job travels once to a worker, which keeps it with its open files
+        shared = self._client.submit(_same, job, pure=False)
+        futures: dict[Future, TaskT] = {
+            self._client.submit(
+                _run, work, shared, task, _ignore, _level(), pure=False, priority=-i
+            ): task
+            for i, task in enumerate(tasks)
+        }
+        try:
+            for future in as_completed(futures, loop=self._client.loop):
+                yield futures[future], _outcome(future)
+        finally:
+            self._client.cancel([*futures, shared])
+
+
+def _same(job: JobT) -> JobT:
+    return job
+
+
+def _ignore(done: int) -> None:
+    pass
+
+
+def _outcome(future: Future) -> Any:  # noqa: ANN401 - the result of any work
+    from distributed import KilledWorker
+
+    if future.cancelled():
+        return DataMissingError(
+            "the Dask scheduler ended or cancelled the work; what is whole was kept, the same "
+            "command goes on"
+        )
+    try:
+        result, records = future.result()
+    except KilledWorker as error:
+        return WorkerLostError(f"the Dask workers that had it died: {error}")
+    except Exception as error:  # the caller decides what it costs
+        return error
+    _repeat(records)
+    return result

@@ -1,0 +1,50 @@
+"""Rates, time left and memory while galaxies are rendered."""
+
+import pytest
+
+from sfr.cli.console import Console, Meter, readable_bytes
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [100.0]
+    monkeypatch.setattr("sfr.cli.console.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_tells_rates_memory_and_the_time_left_by_cells(clock, capsys):
+    memory = iter([2e8, 5e8, 3e8])
+    meter = Meter(Console(), lambda: int(next(memory)))
+    # half of the galaxies are there already; rates are of what is done now
+    meter("maps 99", 50, 100, cells=(1000, 10_000))
+    clock[0] += 10
+    meter("maps 99", 60, 100, cells=(4000, 10_000))
+    line = capsys.readouterr().err.strip()
+    assert line == "maps 99: 60/100, 1 galaxies/s, 3.00e+02 cells/s, 500 MB, 0:00:20 left"
+    clock[0] += 30
+    meter("maps 99", 100, 100, cells=(10_000, 10_000))
+    assert capsys.readouterr().err.strip().endswith("maps 99: 100/100")
+    assert meter.peak_memory == 500_000_000
+    assert meter.summary("maps 99") == (
+        ", 1.25 galaxies/s, 2.25e+02 cells/s, at most 500 MB of memory"
+    )
+    assert meter.summary("maps 98") == ""
+
+
+def test_without_cells_or_known_memory_less_is_said(clock, capsys):
+    meter = Meter(Console(), lambda: None)
+    meter("images 99", 0, 10)
+    clock[0] += 5
+    meter("images 99", 5, 10)
+    assert capsys.readouterr().err.strip() == "images 99: 5/10, 1 galaxies/s, 0:00:05 left"
+    Meter(Console(quiet=True), lambda: None)("images 99", 0, 10)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_900, "1 MB"), (2.7e12, "2.7 TB")],
+)
+def test_bytes_are_readable(count, text):
+    assert readable_bytes(int(count)) == text

@@ -1,0 +1,85 @@
+"""The plan of shards: a function of the sample and the recipe alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfr.recipe import load_recipe
+from sfr.render.shards import SHARD_SIZE, plan_shards
+
+MAPS = load_recipe("thesis").maps
+
+
+def sample(group_ids, n_gas, n_stars=None):
+    group_ids, n_gas = np.array(group_ids, np.int64), np.array(n_gas, np.int64)
+    return {
+        "subhalo_id": np.arange(len(group_ids)),
+        "group_id": group_ids,
+        "n_gas_group": n_gas,
+        "n_stars": np.zeros_like(n_gas) if n_stars is None else np.array(n_stars),
+    }
+
+
+groups = st.lists(
+    st.tuples(st.integers(1, 70), st.integers(0, 10**8)), min_size=1, max_size=40
+)  # galaxies of a group, its gas cells
+
+
+def expand(drawn):
+    sizes = [size for size, _ in drawn]
+    return sample(
+        np.repeat(np.arange(len(drawn)), sizes), np.repeat([cells for _, cells in drawn], sizes)
+    )
+
+
+@given(groups)
+def test_every_galaxy_is_in_one_shard_in_file_order_and_groups_stay_whole(drawn):
+    rows = expand(drawn)
+    shards = plan_shards(rows, MAPS)
+    np.testing.assert_array_equal(np.concatenate(shards), np.arange(len(rows["group_id"])))
+    assert all(0 < len(shard) <= SHARD_SIZE for shard in shards)
+    for group, (size, _) in enumerate(drawn):
+        holding = [i for i, shard in enumerate(shards) if group in rows["group_id"][shard]]
+        assert len(holding) <= -(-size // SHARD_SIZE) + (size > SHARD_SIZE)
+
+
+@given(groups, st.randoms(use_true_random=False))
+def test_the_order_of_the_sample_does_not_matter(drawn, random):
+    rows = expand(drawn)
+    order = list(range(len(rows["group_id"])))
+    random.shuffle(order)
+    shuffled = {name: column[order] for name, column in rows.items()}
+    found = [shuffled["subhalo_id"][shard].tolist() for shard in plan_shards(shuffled, MAPS)]
+    assert found == [shard.tolist() for shard in plan_shards(rows, MAPS)]
+
+
+def test_shards_are_even_in_cost():
+    rng = np.random.default_rng(1)
+    cells = rng.lognormal(14, 1.0, 700).astype(int)
+    shards = plan_shards(sample(np.arange(700), cells), MAPS)
+    costs = np.array([cells[shard].sum() for shard in shards])
+    assert len(shards) > 30
+    assert costs.std() / costs.mean() < 0.35
+    assert costs.max() < 2 * costs.mean() + cells.max()
+
+
+def test_small_galaxies_fill_shards_evenly():
+    sizes = [len(shard) for shard in plan_shards(sample(np.arange(1000), [2000] * 1000), MAPS)]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) > SHARD_SIZE / 2
+
+
+def test_one_galaxy_and_one_huge_one():
+    assert [s.tolist() for s in plan_shards(sample([7], [0]), MAPS)] == [[0]]
+    huge = plan_shards(sample(np.arange(41), [1000] * 20 + [10**9] + [1000] * 20), MAPS)
+    assert [s.tolist() for s in huge] == [[*range(20)], [20], [*range(21, 41)]]
+
+
+@pytest.mark.parametrize("pixels", [256, 1024, 4096])
+def test_large_maps_make_small_shards(pixels):
+    recipe = replace(MAPS, pixels=pixels)
+    for shard in plan_shards(sample(np.arange(100), [1000] * 100), recipe):
+        assert len(shard) == 1 or len(shard) * 12 * pixels**2 <= 64 * 2**20
