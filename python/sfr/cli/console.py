@@ -112,16 +112,16 @@ class Console:
         else:
             typer.echo(text, err=True)
 
-    def progress(self, label: str, done: int, total: int) -> None:
+    def progress(self, label: str, done: int, total: int, /, note: str = "") -> None:
         """Show how far a step is: a bar on a terminal, a line every two seconds elsewhere."""
         if self.quiet:
             return
         if self._terminal:
-            self._show_bar(label, done, total)
+            self._show_bar(label, done, total, note)
         else:
-            self._show_line(label, done, total)
+            self._show_line(label, done, total, note)
 
-    def _show_bar(self, label: str, done: int, total: int) -> None:
+    def _show_bar(self, label: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
             from rich.console import Console as RichConsole
             from rich.progress import (
@@ -137,22 +137,23 @@ class Console:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=RichConsole(stderr=True),
                 transient=True,
             )
             self._bar.start()
         if label not in self._tasks:
-            self._tasks[label] = self._bar.add_task(label, total=total)
-        self._bar.update(self._tasks[label], completed=done, total=total)
+            self._tasks[label] = self._bar.add_task(label, total=total, note=note)
+        self._bar.update(self._tasks[label], completed=done, total=total, note=note)
         if done >= total:
             self._bar.remove_task(self._tasks.pop(label))
 
-    def _show_line(self, label: str, done: int, total: int) -> None:
+    def _show_line(self, label: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         start, last = self._plain.setdefault(label, (now, now))
         finished = done >= total
         if now - last >= _PLAIN_SECONDS or (finished and last > start):
-            typer.echo(f"{label}: {done}/{total}", err=True)
+            typer.echo(", ".join(filter(None, [f"{label}: {done}/{total}", note])), err=True)
             self._plain[label] = (start, now)
         if finished:
             self._plain.pop(label, None)
