@@ -22,7 +22,14 @@ from sfr.recipe import Recipe
 from sfr.train.backbone import build_backbone, chosen_precision, weights_id
 from sfr.workspace import Workspace, digest, parse_image_name
 
-__all__ = ["BackboneInUse", "Features", "extract_features", "feature_key", "images_digest"]
+__all__ = [
+    "BackboneInUse",
+    "Features",
+    "extract_features",
+    "feature_key",
+    "features_of",
+    "images_digest",
+]
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +239,31 @@ def extract_features(
     else:
         log.info("features of %s are there already", case)
     return Features(path, key, array, names)
+
+
+def features_of(
+    workspace: Workspace, recipe: Recipe, case: str, filenames: Sequence[str]
+) -> NDArray[np.float32]:
+    """Run the backbone over a few images, without the cache.
+
+    Parameters
+    ----------
+    workspace, recipe, case
+        As for `extract_features`.
+    filenames : sequence of str
+        Bare names of the images; their order is kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, height, width, channels)
+        Features.
+    """
+    images = _Images(
+        workspace, case_function(case, recipe.cases), tuple(filenames), recipe.maps.pixels
+    )
+    model = BackboneInUse(recipe).model
+    kind: np.dtype[Any] = np.dtype(np.float32)
+    return _compute(images, 0, len(filenames), kind, model, case, silent).astype(np.float32)
 
 
 @dataclass(frozen=True)

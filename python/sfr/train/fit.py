@@ -29,12 +29,14 @@ from sfr.train.features import (
     BackboneInUse,
     extract_features,
     feature_key,
+    features_of,
     images_digest,
 )
 from sfr.train.head import build_head, build_network
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras
 from sfr.train.loop import Data, settled, train
+from sfr.train.predict import ABOUT, about_model
 from sfr.train.rows import read_rows
 from sfr.train.state import State, read_state, write_state
 from sfr.workspace import Workspace, digest
@@ -50,6 +52,8 @@ _CHECKPOINT: Final = "checkpoint.npz"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 #: Time between two checkpoints: what a killed training loses at most [s].
 _CHECKPOINT_SECONDS: Final = 30.0
+#: Test images on which bfloat16 is compared with float32.
+_COMPARED: Final = 16
 #: Time between two looks at the test subset, for the progress bar only [s].
 _LOOK_SECONDS: Final = 5.0
 
@@ -296,6 +300,8 @@ class _Run:
             with self._clock("heads"):
                 end = self._train(case, start)
                 prediction = self._predict(end)
+            if self.backbone.precision != "float32" and end.seeds:
+                self._say_effect(case, end, prediction)
             for seed, epoch in end.failed.items():
                 reason = (
                     f"the loss is not finite in epoch {epoch}; lower train.learning_rate "
@@ -304,7 +310,8 @@ class _Run:
                 log.error("%s, seed %d failed: %s", case, seed, reason)
                 yield HeadResult(case, seed, "failed", reason, {})
             for place, seed in enumerate(end.seeds):
-                found = self._finish(case, end.only([place]), prediction[:, place], fingerprint)
+                head = end.only([place])
+                found = self._finish(case, head, prediction[:, place], fingerprint)
                 yield HeadResult(case, seed, "trained", states[seed].reason, found)
             self.workspace.case_checkpoint(case).unlink(missing_ok=True)
 
@@ -407,6 +414,33 @@ class _Run:
                 force=self.force,
                 on_progress=self.on_progress,
             ).array
+
+    def _say_effect(self, case: str, end: State, prediction: NDArray[np.float64]) -> None:
+        """Run some test images through the float32 backbone, and say what that changes."""
+        rows = self.rows.indices(TEST)[:_COMPARED]
+        exact = self.recipe.with_fields("train", precision="float32")
+        features = features_of(
+            self.workspace, exact, case, [self.rows.filenames[row] for row in rows]
+        )
+        used = np.asarray(self._array[rows], np.float64)
+        change = np.sqrt(
+            np.mean((used - features) ** 2) / np.mean(features.astype(np.float64) ** 2)
+        )
+        head, difference = self._published_head(_feature_shape(self._array)), []
+        for place in range(len(end.seeds)):
+            head.set_weights([array[place] for array in end.best_weights or end.weights])
+            found = np.asarray(head.predict_on_batch(features))[:, 0]
+            difference.append(prediction[rows, place] - found)
+        log.info(
+            "%s: %s against float32 on %d test images: features differ by %.2g %%, predictions by "
+            "%.2g dex (rms), at most %.2g dex",
+            case,
+            self.backbone.precision,
+            rows.size,
+            100.0 * change,
+            np.sqrt(np.mean(np.square(difference))),
+            np.abs(difference).max(),
+        )
 
     # -- what a head leaves --------------------------------------------------------------------
 
@@ -541,9 +575,18 @@ class _Run:
         head = self._published_head(_feature_shape(backbone.output))
         head.load_weights(path.parent / "head.weights.h5")
         network = build_network(backbone, head)
+        normalisation = self.workspace.normalisation_json
+        about = about_model(
+            self.recipe,
+            path.parents[1].name,
+            weights=self.weights,
+            normalisation=json.loads(normalisation.read_text("utf-8"))
+            if normalisation.is_file()
+            else None,
+        )
         with self.workspace.replacing(path) as temporary:
             network.save(temporary)
-            _without_dates(temporary)
+            _complete_archive(temporary, about)
 
     @contextmanager
     def _clock(self, what: str) -> Iterator[None]:
@@ -571,13 +614,14 @@ def _step(case: str, seed: int) -> str:
     return f"train-{case}-seed-{seed}"
 
 
-def _without_dates(path: Path) -> None:
-    """Rewrite a ``.keras`` archive without times and addresses: same network, same bytes."""
+def _complete_archive(path: Path, about: dict[str, Any]) -> None:
+    """Rewrite a ``.keras`` archive with what its images are, and without times and addresses."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    about = json.loads(members["metadata.json"])
-    about.pop("date_saved", None)
-    members["metadata.json"] = json.dumps(about, sort_keys=True).encode()
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    members[ABOUT] = json.dumps(about, sort_keys=True).encode()
     members["config.json"] = _renumbered(members["config.json"])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
