@@ -264,7 +264,6 @@ def _application(name: str, tensor: Any, weights: str | None = None) -> Any:  # 
         raise ConfigError(
             f"train.backbone = {name!r} is none of Keras' applications: {', '.join(known)}"
         )
-    # by the name under which Keras knows the same network whatever was built before it
     return function(include_top=False, weights=weights, input_tensor=tensor)
 
 
