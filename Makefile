@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench wheel sdist-check clean
+.PHONY: demo test test-backends test-all lint bench wheel sdist-check clean
 
 $(BIN)/.ready: pyproject.toml Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml rust/*/src/*.rs)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -19,6 +19,12 @@ test: $(BIN)/.ready
 	cargo test --quiet --workspace
 	cargo test --quiet --benches
 	$(BIN)/python -m pytest -m "not slow"
+
+# the network's tests on the other Keras backends, where they are installed
+test-backends: $(BIN)/.ready
+	for backend in jax torch; do if $(BIN)/python -c "import $$backend" 2>/dev/null; \
+	then KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/integration/test_train_*.py || exit 1; \
+	else echo "$$backend is not installed: skipped (pip install tng-sfr[$$backend])"; fi; done
 
 test-all: $(BIN)/.ready
 	$(BIN)/python -m pytest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Progress", "silent"]
+__all__ = ["NotedProgress", "Progress", "silent", "silent_note"]
 
 
 class Progress(Protocol):
@@ -22,4 +22,16 @@ class Progress(Protocol):
 
 
 def silent(label: str, done: int, total: int, /, cells: tuple[int, int] | None = None) -> None:
+    """Tell nobody."""
+
+
+class NotedProgress(Protocol):
+    """A `Progress` that takes a note as well, such as how the training is going."""
+
+    def __call__(self, label: str, done: int, total: int, /, note: str = "") -> None:
+        """Hear of it."""
+        ...
+
+
+def silent_note(label: str, done: int, total: int, /, note: str = "") -> None:
     """Tell nobody."""

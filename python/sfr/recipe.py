@@ -251,11 +251,13 @@ class TrainRecipe:
     """The network and its training (METHOD 3)."""
 
     #: Frozen backbone, a name of ``keras.applications``.
-    backbone: Literal["VGG16"]
+    backbone: str
     #: Weights of the backbone: ``imagenet``, ``random``, or the path of a weights file.
     weights: str
     #: ``raw``: 0..255 as it is; ``backbone``: the backbone's own preprocessing.
     input_scaling: Literal["raw", "backbone"]
+    #: Activation of the 1 x 1 convolution: ``relu`` as published, or ``linear``, which cannot die.
+    filter: Literal["relu", "linear"]
     #: Units of the dense layers.
     dense_units: tuple[int, ...]
     #: Dropout rate before the output.
@@ -267,17 +269,25 @@ class TrainRecipe:
     #: Name of a Keras optimizer.
     optimizer: Literal["adadelta", "adam", "adamw", "sgd", "rmsprop"]
     learning_rate: float
+    #: ``constant``, or ``cosine``: half a cosine from the learning rate to 0 at the last epoch.
+    schedule: Literal["constant", "cosine"]
+    #: Epochs in which the learning rate rises linearly to its value; 0: none.
+    warmup_epochs: int
     #: Images a step.
     batch_size: int
     epochs: int
     #: Which epoch predicts.
     predict_from: Literal["last", "best_training", "best_validation"]
+    #: Epochs after which predictions are kept as well, besides those of the end.
+    evaluate_at: tuple[int, ...]
     #: Rows with SFR = 0, whose label is -inf: only ``drop`` is available.
     zero_sfr: Literal["drop"]
     #: Seeds 0..seeds-1, each a head of its own.
     seeds: int
-    #: Precision of the backbone.
-    precision: Literal["float32"]
+    #: Arithmetic of the backbone; ``auto`` is what this machine does faster.
+    precision: Literal["auto", "float32", "bfloat16"]
+    #: Type of the cached features.
+    feature_type: Literal["float16", "float32"]
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "seeds"):
@@ -285,6 +295,10 @@ class TrainRecipe:
             _require(value >= 1, f"train.{name}", value, "1 or more")
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "more than 0")
         _require(0 <= self.dropout < 1, "train.dropout", self.dropout, "0 to below 1")
+        _require(self.warmup_epochs >= 0, "train.warmup_epochs", self.warmup_epochs, "0 or more")
+        marks = self.evaluate_at
+        _require(all(e >= 1 for e in marks), "train.evaluate_at", marks, "epochs from 1")
+        _require(self.backbone.isidentifier(), "train.backbone", self.backbone, "a name")
         units = self.dense_units
         _require(all(u >= 1 for u in units), "train.dense_units", units, "1 or more each")
         _require(self.weights != "", "train.weights", self.weights, "imagenet, random or a file")

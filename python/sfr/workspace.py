@@ -157,6 +157,14 @@ class Workspace:
         """Return the file of a case's cached backbone output."""
         return self.root / "features" / f"{case}-{key}.npy"
 
+    def features_part(self, case: str, key: str, index: int) -> Path:
+        """Return the file of a part of a case's features, before all of them are there."""
+        return self.root / "features" / f"{case}-{key}.part-{index:05d}.npy"
+
+    def case_checkpoint(self, case: str) -> Path:
+        """Where the heads of a case stand that are being trained."""
+        return self.case(case) / "checkpoint.npz"
+
     def case(self, case: str) -> Path:
         """Folder of one case's heads."""
         return self.root / "train" / case

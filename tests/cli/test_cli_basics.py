@@ -17,6 +17,7 @@ COMMANDS = (
     "split",
     "render",
     "train",
+    "predict",
     "report",
     "run",
     "show",

@@ -185,3 +185,34 @@ def test_weights_that_cannot_be_had_cost_no_earlier_result(demo, sfr, tmp_path):
     assert (copy / "train/mass/seed-0/metrics.json").is_file()
     table = json.loads(sfr("train", "--work", copy, "--case", "mass", "--json").stdout)
     assert "mass" in [row["case"] for row in table["cases"]]
+
+
+def test_predict_gives_the_numbers_of_the_training_on_images_and_on_maps(demo, sfr, tmp_path):
+    work, _, _ = demo
+    table = np.genfromtxt(
+        work / "train/mass/seed-0/predictions.csv", delimiter=",", names=True, dtype=None
+    )
+    wanted = dict(zip(table["filename"].tolist(), table["prediction"].tolist(), strict=True))
+    for source in (work / "images", work / "maps/snap_099"):
+        result = sfr("predict", work / "train/mass/seed-0", source, "--out", "found.csv")
+        assert result.exit_code == 0, result.stderr
+        assert "random" in result.stderr
+        found = np.genfromtxt(tmp_path / "found.csv", delimiter=",", names=True, dtype=None)
+        both = [row for row in found if row["image"] in wanted]
+        assert len(both) >= 5
+        for row in both:
+            assert row["prediction"] == pytest.approx(wanted[row["image"]], abs=2e-3)
+            assert row["ssfr_per_yr"] == pytest.approx(10 ** (row["prediction"] - 15))
+
+
+def test_predict_says_what_is_wrong(demo, sfr, tmp_path):
+    work, _, _ = demo
+    model, image = work / "train/mass/seed-0", next((work / "images").iterdir())
+    (tmp_path / "empty").mkdir()
+    assert "is not there" in sfr("predict", "none.keras", image).stderr
+    assert "no .png" in sfr("predict", model, "empty").stderr
+    assert "not a model" in sfr("predict", image, image).stderr
+    (tmp_path / "no.png").write_text("no")
+    result = sfr("predict", model, "no.png")
+    assert result.exit_code == 3
+    assert result.stdout == ""

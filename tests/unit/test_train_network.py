@@ -12,14 +12,14 @@ import pytest
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
 from sfr.recipe import load_recipe
 from sfr.train.backbone import (
-    LAYER_SHAPES,
     build_backbone,
+    chosen_precision,
     random_weights,
     read_weights,
     weights_id,
     weights_label,
 )
-from sfr.train.head import build_head, build_network, initial_weights, reset_head
+from sfr.train.head import build_head, build_network, head_shapes, initial_weights
 from sfr.train.keras_import import load_keras
 
 THESIS = load_recipe("thesis").train
@@ -35,9 +35,14 @@ def keras():
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def vgg16(keras):
+    return keras.applications.VGG16(include_top=False, weights=None)
+
+
+@pytest.fixture(scope="module")
+def drawn(vgg16):
     """Other weights than the built-in random ones."""
-    return {name: (k + 0.5, b + 1.0) for name, (k, b) in random_weights().items()}
+    return {name: (k + 0.5, b + 1.0) for name, (k, b) in random_weights(vgg16).items()}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,8 @@ def _no_large_leftovers(tmp_path):
 
 
 def assert_same_weights(found, wanted):
-    for name in LAYER_SHAPES:
+    assert list(found) == list(wanted)
+    for name in wanted:
         for a, b in zip(found[name], wanted[name], strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -91,12 +97,6 @@ def test_network_has_the_published_number_of_weights(keras, scaling):
     assert network.layers[-1].activation is keras.activations.relu
 
 
-def test_layer_table_is_that_of_keras(keras):
-    model = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
-    shapes = {v.path.split("/")[-2]: tuple(v.shape) for v in model.weights if len(v.shape) == 4}
-    assert shapes == LAYER_SHAPES
-
-
 def test_backbone_scaling_is_that_of_keras(keras):
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     raw = build_backbone(recipe(), 32)
@@ -112,17 +112,84 @@ def test_backbone_needs_32_pixels():
         build_backbone(recipe(), 31)
 
 
+# -- other backbones and precisions ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetV2B0"])
+def test_any_keras_application_can_be_the_backbone(keras, name, tmp_path):
+    settings = recipe(backbone=name, input_scaling="backbone")
+    model = build_backbone(settings, 64)
+    assert tuple(model.output.shape) == (None, 2, 2, 1280)
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    wanted = model.predict_on_batch(image)
+    assert wanted.std() > 0.0
+    network = model.get_layer(name.lower())
+    network.save_weights(tmp_path / "other.weights.h5")
+    loaded = build_backbone(
+        recipe(
+            backbone=name,
+            input_scaling="backbone",
+            weights=str(tmp_path / "other.weights.h5"),
+        ),
+        64,
+    )
+    np.testing.assert_array_equal(loaded.predict_on_batch(image), wanted)
+    with pytest.raises(DataFormatError, match="the file must hold VGG16"):
+        read_weights(tmp_path / "other.weights.h5", "VGG16")
+
+
+@pytest.mark.parametrize("name", ["VGG17", "vgg16", "load_model"])
+def test_unknown_backbone_lists_the_known_ones(keras, name):
+    with pytest.raises(ConfigError, match=r"train\.backbone.*VGG16"):
+        build_backbone(recipe(backbone=name), 64)
+
+
+def test_bfloat16_backbone_gives_nearly_the_same_features(keras):
+    image = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3)).astype(np.float32)
+    exact = build_backbone(recipe(), 64).predict_on_batch(image)
+    rough = build_backbone(recipe(precision="bfloat16"), 64).predict_on_batch(image)
+    assert rough.dtype == np.float32
+    difference = np.sqrt(np.mean((rough - exact) ** 2) / np.mean(exact**2))
+    assert 1e-5 < difference < 0.03
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpu", "wanted"),
+    [
+        ("fpu avx2", False, "float32"),
+        ("fpu avx512_bf16 avx2", False, "bfloat16"),
+        ("fpu amx_bf16", False, "bfloat16"),
+        ("fpu avx2", True, "bfloat16"),
+        (None, False, "float32"),
+    ],
+)
+def test_auto_precision_is_what_the_machine_does_faster(tmp_path, flags, gpu, wanted):
+    for folder in ("dev", "proc"):
+        (tmp_path / folder).mkdir()
+    if flags is not None:
+        (tmp_path / "proc/cpuinfo").write_text(f"flags : {flags}\n")
+    if gpu:
+        (tmp_path / "dev/nvidiactl").touch()
+    assert chosen_precision("auto", tmp_path) == wanted
+    assert chosen_precision("float32", tmp_path) == "float32"
+    for folder in ("dev", "proc"):
+        for path in (tmp_path / folder).iterdir():
+            path.unlink()
+        (tmp_path / folder).rmdir()
+
+
 # -- weights of the backbone -------------------------------------------------------------------
 
 
-def test_random_weights_are_one_draw_with_keras_distribution(keras):
-    first, second = random_weights(), random_weights()
+def test_random_weights_are_one_draw_with_keras_distribution(keras, vgg16):
+    first, second = random_weights(vgg16), random_weights(vgg16)
     assert_same_weights(first, second)
     kernel = first["block3_conv2"][0]
     by_keras = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform(1)(kernel.shape))
     assert kernel.std() == pytest.approx(by_keras.std(), rel=0.01)
     assert np.abs(kernel).max() == pytest.approx(np.abs(by_keras).max(), rel=0.01)
-    assert weights_id("random") == weights_label("random") == "random"
+    assert weights_id(recipe()) == weights_label(recipe()) == "random"
 
 
 def test_legacy_file_is_read_layer_by_layer(legacy_file, drawn):
@@ -131,24 +198,24 @@ def test_legacy_file_is_read_layer_by_layer(legacy_file, drawn):
 
 def test_keras_files_are_read_and_identified_by_content(keras, legacy_file, drawn, tmp_path):
     backbone = build_backbone(recipe(weights=str(legacy_file)), 32)
-    found = {n: backbone.get_layer("vgg16").get_layer(n).get_weights() for n in LAYER_SHAPES}
+    found = {n: backbone.get_layer("vgg16").get_layer(n).get_weights() for n in drawn}
     assert_same_weights(found, drawn)
     backbone.get_layer("vgg16").save_weights(tmp_path / "vgg16.weights.h5")
     build_network(backbone, build_head(recipe(), (1, 1, 512))).save(tmp_path / "whole.keras")
     assert_same_weights(read_weights(tmp_path / "vgg16.weights.h5"), drawn)
     assert_same_weights(read_weights(tmp_path / "whole.keras"), drawn)
     identities = {
-        weights_id(str(p))
+        weights_id(recipe(weights=str(p)))
         for p in (legacy_file, tmp_path / "vgg16.weights.h5", tmp_path / "whole.keras")
     }
     assert len(identities) == 1
-    label = weights_label(str(legacy_file))
+    label = weights_label(recipe(weights=str(legacy_file)))
     assert label == f"notop.h5 (sha256 {identities.pop()[:12]})"
 
 
 def test_missing_file_says_what_is_allowed(tmp_path):
     with pytest.raises(DataMissingError, match="imagenet, random or an existing file"):
-        weights_id(str(tmp_path / "none.h5"))
+        weights_id(recipe(weights=str(tmp_path / "none.h5")))
 
 
 @pytest.mark.parametrize("name", ["bad.h5", "bad.weights.h5", "bad.keras", "bad.bin"])
@@ -169,8 +236,8 @@ def spoil(path, how):
     layer = "block4_conv2"
     with h5py.File(path, "r+") as file:
         kernel = file[layer][f"{layer}_W_1:0"]
-        if how == "no kernel":
-            del file[layer][f"{layer}_W_1:0"]
+        if how == "has 0 arrays":
+            del file[layer]
         elif how == "has shape":
             del file[layer][f"{layer}_W_1:0"]
             file[layer][f"{layer}_W_1:0"] = np.zeros((3, 3, 512, 7))
@@ -178,7 +245,7 @@ def spoil(path, how):
             kernel[0, 0, 0, 0] = np.nan
 
 
-@pytest.mark.parametrize("how", ["no kernel", "has shape", "not finite"])
+@pytest.mark.parametrize("how", ["has 0 arrays", "has shape", "not finite"])
 def test_wrong_weights_name_the_layer(tmp_path, legacy_file, how):
     path = Path(shutil.copy(legacy_file, tmp_path / "wrong.h5"))
     spoil(path, how)
@@ -187,7 +254,11 @@ def test_wrong_weights_name_the_layer(tmp_path, legacy_file, how):
 
 
 def test_failed_download_says_how_to_go_on(keras, monkeypatch):
-    def fail(**_):
+    vgg16 = keras.applications.VGG16
+
+    def fail(*, weights, **settings):
+        if weights is None:
+            return vgg16(weights=None, **settings)
         raise Exception("URL fetch failure on https://somewhere")
 
     monkeypatch.setattr(keras.applications, "VGG16", fail)
@@ -210,16 +281,18 @@ def test_missing_backend_says_what_to_install(backend):
 # -- the head ----------------------------------------------------------------------------------
 
 
-def test_initial_weights_depend_on_the_seed_only(keras):
+def test_head_shapes_are_those_of_keras(keras):
     head = build_head(THESIS, (8, 8, 512))
-    other = build_head(THESIS, (8, 8, 512))
-    for model in (head, other):
-        reset_head(model, 5, 1.5)
-    for a, b in zip(head.get_weights(), other.get_weights(), strict=True):
+    assert head_shapes(THESIS, (64, 512)) == [tuple(w.shape) for w in head.weights]
+
+
+def test_initial_weights_depend_on_the_seed_only(keras):
+    shapes = head_shapes(THESIS, (64, 512))
+    first, again, other = (initial_weights(shapes, seed, 1.5) for seed in (5, 5, 6))
+    for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
-    reset_head(other, 6, 1.5)
-    assert not np.array_equal(head.get_weights()[0], other.get_weights()[0])
-    assert head.get_weights()[-1] == np.float32(1.5)
+    assert not np.array_equal(first[0], other[0])
+    assert first[-1] == np.float32(1.5)
 
 
 def test_initial_weights_have_the_distribution_of_keras(keras):
@@ -231,7 +304,8 @@ def test_initial_weights_have_the_distribution_of_keras(keras):
 
 
 def test_output_follows_the_recipe(keras):
-    head = build_head(recipe(output="linear", dense_units=(4,), dropout=0.0), (1, 1, 512))
-    reset_head(head, 0, -2.0)
+    settings = recipe(output="linear", dense_units=(4,), dropout=0.0)
+    head = build_head(settings, (1, 1, 512))
+    head.set_weights(initial_weights(head_shapes(settings, (1, 512)), 0, -2.0))
     assert head.predict_on_batch(np.zeros((1, 1, 1, 512), np.float32))[0, 0] == -2.0
     assert [layer.name for layer in head.layers][-3:] == ["dense_1", "dropout", "out_val"]

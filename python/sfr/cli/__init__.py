@@ -32,6 +32,7 @@ _COMMANDS = (
     "split",
     "render",
     "train",
+    "predict",
     "report",
     "run",
     "show",

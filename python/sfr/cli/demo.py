@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
         weights: opt.Weights = None,
         epochs: opt.Epochs = None,
         seeds: opt.Seeds = None,
+        precision: opt.Precision = None,
         save_models: opt.SaveModels = False,
         workers: opt.Workers = None,
         threads: opt.WorkerThreads = None,
@@ -62,7 +63,14 @@ def register(app: typer.Typer) -> None:
           sfr demo --work /tmp/demo --galaxies 60 --epochs 100
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
+        changes = {
+            "train": {
+                "weights": weights,
+                "epochs": epochs,
+                "seeds": seeds,
+                "precision": precision,
+            }
+        }
         snapshots = opt.parse_snapshots(snap)
         _refuse_a_real_run(Workspace(work))
         with open_run(

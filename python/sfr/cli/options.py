@@ -18,6 +18,7 @@ __all__ = [
     "Force",
     "Json",
     "NoMmap",
+    "Precision",
     "Quiet",
     "RecipeName",
     "SaveModels",
@@ -133,6 +134,14 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights", help="Weights of the backbone: imagenet, random or a file.", show_default=False
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the backbone: float32, bfloat16, or auto, the faster one here.",
+        show_default=False,
     ),
 ]
 SaveModels = Annotated[

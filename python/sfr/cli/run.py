@@ -44,6 +44,7 @@ def register(app: typer.Typer) -> None:
         weights: opt.Weights = None,
         epochs: opt.Epochs = None,
         seeds: opt.Seeds = None,
+        precision: opt.Precision = None,
         save_models: opt.SaveModels = False,
         workers: opt.Workers = None,
         scheduler: opt.Scheduler = None,
@@ -67,7 +68,14 @@ def register(app: typer.Typer) -> None:
           sfr run --sim TNG50-1 --snap 97-99 --epochs 300 --seeds 3
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
+        changes = {
+            "train": {
+                "weights": weights,
+                "epochs": epochs,
+                "seeds": seeds,
+                "precision": precision,
+            }
+        }
         snapshots = opt.parse_snapshots(snap)
         with open_run(
             work,

@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
         weights: opt.Weights = None,
         epochs: opt.Epochs = None,
         seeds: opt.Seeds = None,
+        precision: opt.Precision = None,
         save_models: opt.SaveModels = False,
         force: opt.Force = False,
         as_json: opt.Json = False,
@@ -74,7 +75,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train a head on the frozen backbone for each case, and evaluate it on the test subset.
 
-        The backbone runs once per image and case; what it gives is kept in features/.
+        The backbone runs once per image and case; what it gives is kept in features/. All seeds of
+        a case train side by side. An interrupted training goes on from its last checkpoint, and
+        more --epochs go on from what was trained. KERAS_BACKEND names the backend: tensorflow, jax
+        or torch.
 
         Examples:
 
@@ -91,7 +95,14 @@ def register(app: typer.Typer) -> None:
         if bool(case) == all_cases or (more_cases and not case):
             raise ConfigError("say which cases: --all-cases, or --case NAME ...")
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        changes = {"train": {"weights": weights, "epochs": epochs, "seeds": seeds}}
+        changes = {
+            "train": {
+                "weights": weights,
+                "epochs": epochs,
+                "seeds": seeds,
+                "precision": precision,
+            }
+        }
         for name in cases:
             get_case(name)
         with open_run(work, recipe, console, changes=changes, force=force, must_exist=True) as run:

@@ -1,4 +1,4 @@
-"""The frozen backbone: VGG16 without its top, its weights and its input scaling (METHOD 3)."""
+"""The frozen backbone: a Keras application without its top, its weights, scaling and precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import h5py
 import numpy as np
@@ -21,59 +21,73 @@ from sfr.recipe import TrainRecipe
 from sfr.train.keras_import import load_keras
 
 __all__ = [
-    "DOWNSAMPLING",
-    "FEATURE_CHANNELS",
-    "LAYER_SHAPES",
     "BackboneWeights",
     "build_backbone",
+    "chosen_precision",
     "random_weights",
     "read_weights",
     "weights_id",
     "weights_label",
 ]
 
-#: Pixels of the image per pixel of the features.
-DOWNSAMPLING: Final = 32
-#: Channels of the features.
-FEATURE_CHANNELS: Final = 512
+#: Arrays of each layer in Keras' order, by the layer's name.
+BackboneWeights = dict[str, list[NDArray[np.float32]]]
 
-#: Kernel and bias of each layer, by the layer's name.
-BackboneWeights = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-
-#: Filters and number of 3 x 3 convolutions of each block (Simonyan & Zisserman 2015, column D).
-_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-#: Means of the ImageNet training images in B, G, R that Keras' preprocess_input subtracts.
-_IMAGENET_BGR = (103.939, 116.779, 123.68)
 _RANDOM_SEED = 0
+#: Processor features that make bfloat16 faster than float32.
+_FAST_BFLOAT16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 
 
-def _layer_shapes() -> dict[str, tuple[int, int, int, int]]:
-    shapes, inputs = {}, 3
-    for block, (filters, count) in enumerate(_BLOCKS, start=1):
-        for layer in range(1, count + 1):
-            shapes[f"block{block}_conv{layer}"] = (3, 3, inputs, filters)
-            inputs = filters
-    return shapes
+# -- precision -----------------------------------------------------------------------------------
 
 
-#: Shape of each layer's kernel: height, width, inputs, filters.
-LAYER_SHAPES: Final = _layer_shapes()
+def chosen_precision(
+    precision: Literal["auto", "float32", "bfloat16"], root: Path = Path("/")
+) -> Literal["float32", "bfloat16"]:
+    """Decide what ``auto`` means on this machine.
+
+    Parameters
+    ----------
+    precision : str
+        ``auto``, ``float32`` or ``bfloat16``.
+    root : Path
+        Where ``proc`` and ``dev`` are.
+
+    Returns
+    -------
+    str
+        What was named. For ``auto``: ``bfloat16`` with an NVIDIA GPU or a processor that has
+        instructions for it (AVX512-BF16, AMX), where it is measured to be faster; else ``float32``,
+        because an emulated bfloat16 is several times slower (docs/training.md).
+    """
+    if precision != "auto":
+        return precision
+    if (root / "dev/nvidiactl").exists():
+        return "bfloat16"
+    try:
+        words = set((root / "proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        return "float32"
+    return "bfloat16" if words & _FAST_BFLOAT16 else "float32"
 
 
-def weights_label(weights: str) -> str:
+# -- weights -------------------------------------------------------------------------------------
+
+
+def weights_label(train: TrainRecipe) -> str:
     """Name the backbone's weights as tables print them: without folders, with part of the hash."""
-    if weights in {"imagenet", "random"}:
-        return weights
-    return f"{Path(weights).name} (sha256 {weights_id(weights)[:12]})"
+    if train.weights in {"imagenet", "random"}:
+        return train.weights
+    return f"{Path(train.weights).name} (sha256 {weights_id(train)[:12]})"
 
 
-def weights_id(weights: str) -> str:
+def weights_id(train: TrainRecipe) -> str:
     """Identify the backbone's weights, whatever the file is called.
 
     Parameters
     ----------
-    weights : str
-        ``imagenet``, ``random`` or the path of a file.
+    train : TrainRecipe
+        Backbone and weights: ``imagenet``, ``random`` or the path of a file.
 
     Returns
     -------
@@ -88,53 +102,66 @@ def weights_id(weights: str) -> str:
     DataFormatError
         The file does not hold the weights of this backbone.
     """
-    if weights in {"imagenet", "random"}:
-        return weights
+    if train.weights in {"imagenet", "random"}:
+        return train.weights
     content = hashlib.sha256()
-    for name, (kernel, bias) in read_weights(Path(weights)).items():
+    for name, arrays in read_weights(Path(train.weights), train.backbone).items():
         content.update(name.encode())
-        content.update(np.ascontiguousarray(kernel).tobytes())
-        content.update(np.ascontiguousarray(bias).tobytes())
+        for array in arrays:
+            content.update(np.ascontiguousarray(array).tobytes())
     return content.hexdigest()
 
 
-def random_weights() -> BackboneWeights:
-    """Draw untrained weights: Glorot-uniform kernels, zero biases, one fixed draw.
+def random_weights(network: Any) -> BackboneWeights:  # noqa: ANN401
+    """Draw untrained weights: Glorot-uniform kernels in one fixed draw, the rest as Keras starts.
 
-    This is how Keras initialises the network. It keeps features of raw 0..255 images of order 1;
+    This is how Keras initialises VGG16. It keeps features of raw 0..255 images of order 1;
     with He's larger kernels they are of order 100 and most heads die in the first epochs. The draw
     does not depend on a head's seed, nor on the Keras backend.
 
+    Parameters
+    ----------
+    network : keras.Model
+        The application.
+
     Returns
     -------
-    dict of str to (ndarray, ndarray)
-        Kernel and bias of each layer.
+    dict of str to list of ndarray
+        Arrays of each layer that has any.
     """
     rng = np.random.default_rng(_RANDOM_SEED)
-    drawn = {}
-    for name, shape in LAYER_SHAPES.items():
-        height, width, inputs, filters = shape
-        limit = np.sqrt(6.0 / (height * width * (inputs + filters)))
-        kernel = (rng.random(shape, np.float32) * 2.0 - 1.0) * np.float32(limit)
-        drawn[name] = (kernel, np.zeros(filters, np.float32))
-    return drawn
+    return {
+        layer.name: [_drawn(rng, array) for array in layer.get_weights()]
+        for layer in network.layers
+        if layer.weights
+    }
 
 
-def read_weights(path: Path) -> BackboneWeights:
+def _drawn(rng: np.random.Generator, start: NDArray[np.float32]) -> NDArray[np.float32]:
+    if start.ndim < 2:
+        return start
+    *receptive, inputs, outputs = start.shape
+    limit = np.sqrt(6.0 / (int(np.prod(receptive)) * (inputs + outputs)))
+    return (rng.random(start.shape, np.float32) * 2.0 - 1.0) * np.float32(limit)
+
+
+def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     """Read the backbone's weights from a file, layer by layer.
 
-    Layers are found by name, so a file with more than the backbone (VGG16 with its top, or a whole
+    Layers are found by name, so a file with more than the backbone (with its top, or a whole
     network that this package saved) is taken too.
 
     Parameters
     ----------
     path : Path
         Legacy HDF5 (``..._notop.h5``), Keras 3 ``.weights.h5``, or ``.keras``.
+    backbone : str
+        Name of the Keras application.
 
     Returns
     -------
-    dict of str to (ndarray, ndarray)
-        Kernel and bias of each layer, float32.
+    dict of str to list of ndarray
+        Arrays of each layer that has any, float32.
 
     Raises
     ------
@@ -150,12 +177,20 @@ def read_weights(path: Path) -> BackboneWeights:
         )
     if not path.name.endswith((".h5", ".hdf5", ".keras")):
         raise DataFormatError(f"--weights {path}: allowed are .h5, .weights.h5 and .keras files")
+    wanted = {
+        layer.name: [tuple(weight.shape) for weight in layer.weights]
+        for layer in _application(backbone, None).layers
+        if layer.weights
+    }
     try:
         with _open_hdf5(path) as file:
-            found = _collect(file)
+            found = _collect(file, frozenset(wanted))
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataFormatError(f"--weights {path} cannot be read: {error}") from error
-    return {name: _checked_layer(path, name, found) for name in LAYER_SHAPES}
+    return {
+        name: _checked_layer(f"--weights {path}", backbone, name, shapes, found.get(name, []))
+        for name, shapes in wanted.items()
+    }
 
 
 @contextlib.contextmanager
@@ -170,68 +205,108 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
 
 
-def _collect(file: h5py.File) -> dict[tuple[str, int], NDArray[np.generic]]:
-    """Return the arrays of all known layers by layer name and number of dimensions."""
-    found: dict[tuple[str, int], NDArray[np.generic]] = {}
+def _collect(file: h5py.File, names: frozenset[str]) -> dict[str, list[NDArray[np.generic]]]:
+    """Return the arrays of the layers that are asked for, in Keras' order."""
+    found: dict[str, list[NDArray[np.generic]]] = {}
 
     def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Dataset) or path.startswith("optimizer"):
+        if not isinstance(item, h5py.Group) or path.startswith("optimizer"):
             return
-        # legacy files name the layer in the path, Keras 3 in an attribute of the enclosing group
-        names = {*path.split("/"), str(item.parent.attrs.get("name", ""))}
-        layer = next((name for name in LAYER_SHAPES if name in names), None)
-        if layer is not None:
-            found[layer, item.ndim] = np.asarray(item[()])
+        if "weight_names" in item.attrs:
+            # a legacy file: a group per layer, which lists its arrays in order
+            listed = [n.decode() if isinstance(n, bytes) else n for n in item.attrs["weight_names"]]
+            name, arrays = path.split("/")[-1], [item[entry] for entry in listed]
+        else:
+            # Keras 3: the arrays are numbered, and an attribute or the path names the layer
+            named = item.attrs.get("name", item.parent.attrs.get("name"))
+            candidates = [str(named), *reversed(path.split("/"))]
+            name = next((n for n in candidates if n in names), "")
+            numbered = sorted((key for key in item if key.isdecimal()), key=int)
+            arrays = [item[key] for key in numbered]
+        if name in names and arrays:
+            found[name] = [np.asarray(array[()]) for array in arrays]
 
     file.visititems(visit)
     return found
 
 
 def _checked_layer(
-    path: Path, name: str, found: dict[tuple[str, int], NDArray[np.generic]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    shape = LAYER_SHAPES[name]
-    arrays = []
-    for what, wanted in (("kernel", shape), ("bias", shape[-1:])):
-        array = found.get((name, len(wanted)))
-        if array is None:
+    source: str,
+    backbone: str,
+    name: str,
+    shapes: list[tuple[int, ...]],
+    found: list[NDArray[np.generic]],
+) -> list[NDArray[np.float32]]:
+    if len(found) != len(shapes):
+        raise DataFormatError(
+            f"{source}: layer {name!r} has {len(found)} arrays, {backbone} needs {len(shapes)}; "
+            f"the file must hold {backbone}"
+        )
+    for array, shape in zip(found, shapes, strict=True):
+        if array.shape != shape:
             raise DataFormatError(
-                f"--weights {path}: layer {name!r} has no {what}; the file must hold VGG16"
-            )
-        if array.shape != wanted:
-            raise DataFormatError(
-                f"--weights {path}: {what} of layer {name!r} has shape {array.shape}, VGG16 needs "
-                f"{wanted}"
+                f"{source}: layer {name!r} has shape {array.shape}, {backbone} needs {shape}"
             )
         if not np.isfinite(array).all():
-            raise DataFormatError(f"--weights {path}: {what} of layer {name!r} is not finite")
-        arrays.append(array.astype(np.float32))
-    return arrays[0], arrays[1]
+            raise DataFormatError(f"{source}: layer {name!r} is not finite")
+    return [array.astype(np.float32) for array in found]
 
 
-def _imagenet_weights() -> BackboneWeights:
+# -- the network ---------------------------------------------------------------------------------
+
+
+def _application(name: str, tensor: Any, weights: str | None = None) -> Any:  # noqa: ANN401
+    """Return a Keras application without its top; ``tensor`` None: of any size."""
     keras = load_keras()
+    function = getattr(keras.applications, name, None)
+    if not callable(function) or not name[:1].isupper():
+        known = [n for n in dir(keras.applications) if n[:1].isupper()]
+        raise ConfigError(
+            f"train.backbone = {name!r} is none of Keras' applications: {', '.join(known)}"
+        )
+    return function(include_top=False, weights=weights, input_tensor=tensor)
+
+
+def _imagenet(name: str) -> BackboneWeights:
     try:
         # Keras shows the download on stdout, which belongs to results
         with contextlib.redirect_stdout(sys.stderr):
-            model = keras.applications.VGG16(
-                include_top=False, weights="imagenet", input_shape=(DOWNSAMPLING, DOWNSAMPLING, 3)
-            )
+            network = _application(name, None, "imagenet")
+    except ConfigError:
+        raise
     except Exception as error:
         cache = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
+        file = (
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+            if name == "VGG16"
+            else "the file of this address"
+        )
         raise DataMissingError(
-            f"the ImageNet weights of VGG16 could not be downloaded: {error}. Offline, put "
-            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 into "
-            f"{cache}, where Keras looks for it, or give any file with --weights FILE; "
+            f"the ImageNet weights of {name} could not be downloaded: {error}. Offline, put "
+            f"{file} into {cache}, where Keras looks for it, or give any file with --weights FILE; "
             "--weights random works without a file, but its results mean nothing"
         ) from error
-    return {name: tuple(model.get_layer(name).get_weights()) for name in LAYER_SHAPES}
+    return {layer.name: layer.get_weights() for layer in network.layers if layer.weights}
 
 
-def _load_weights(weights: str) -> BackboneWeights:
-    if weights == "imagenet":
-        return _imagenet_weights()
-    return random_weights() if weights == "random" else read_weights(Path(weights))
+def _scaled(name: str, image: Any) -> Any:  # noqa: ANN401
+    """Apply the preprocessing of a Keras application to images of 0..255."""
+    applications = load_keras().applications
+    for module in vars(applications).values():
+        if hasattr(module, "preprocess_input") and hasattr(module, name):
+            return module.preprocess_input(image)
+    raise ConfigError(f"train.backbone = {name!r} has no preprocessing; use input_scaling = 'raw'")
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    config = load_keras().config
+    before = config.dtype_policy()
+    config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(before)
 
 
 def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
@@ -240,20 +315,21 @@ def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
     Parameters
     ----------
     recipe : TrainRecipe
-        Backbone, weights and input scaling.
+        Backbone, weights, input scaling and precision.
     pixels : int
         Pixels of an image on a side, 32 or more.
 
     Returns
     -------
     keras.Model
-        Takes RGB images (N, pixels, pixels, 3) of 0..255, gives features (N, pixels // 32,
-        pixels // 32, 512); 14 714 688 weights, none of them trainable.
+        Takes RGB images (N, pixels, pixels, 3) of 0..255, gives float32 features (N, height, width,
+        channels). VGG16 has 14 714 688 weights and gives (N, pixels // 32, pixels // 32, 512);
+        none of the weights is trainable.
 
     Raises
     ------
     ConfigError
-        The images are smaller than 32 pixels.
+        Unknown backbone, or the images are too small for it.
     DataMissingError
         The weights are not there and cannot be downloaded.
     DataFormatError
@@ -261,27 +337,33 @@ def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
     TrainingError
         Keras has no backend.
     """
-    if pixels < DOWNSAMPLING:
-        raise ConfigError(f"maps.pixels = {pixels}: the backbone needs {DOWNSAMPLING} or more")
+    if pixels < 32:
+        raise ConfigError(f"maps.pixels = {pixels}: the backbone needs 32 or more")
     keras = load_keras()
-    weights = _load_weights(recipe.weights)
-    shape = (pixels, pixels, 3)
-    network = keras.applications.VGG16(
-        include_top=False,
-        weights=None,
-        input_tensor=keras.Input(shape, name="scaled"),
-        name="vgg16",
-    )
-    for name, arrays in weights.items():
-        network.get_layer(name).set_weights(list(arrays))
-    network.trainable = False
+    name, shape = recipe.backbone, (pixels, pixels, 3)
+    with _policy(chosen_precision(recipe.precision)):
+        network = _application(name, keras.Input(shape, name="scaled"))
+        for layer, arrays in _weights(recipe, network).items():
+            network.get_layer(layer).set_weights(arrays)
+        network.trainable = False
+        network.name = name.lower()
     image = keras.Input(shape, name="image")
-    scaled = image
-    if recipe.input_scaling == "backbone":
-        scaled = keras.ops.flip(image, axis=-1) - np.array(_IMAGENET_BGR, np.float32)
+    scaled = _scaled(name, image) if recipe.input_scaling == "backbone" else image
     # inference mode also while a head on top is trained
-    model = keras.Model(image, network(scaled, training=False), name="backbone")
-    for place, operation in enumerate(model.operations[1:-1]):
-        # Keras counts its own names up within a process; a saved network must not show that
-        operation.name = f"scaling_{place}"
+    features = keras.ops.cast(network(scaled, training=False), "float32")
+    if len(features.shape) != 4:
+        raise ConfigError(f"train.backbone = {name!r} does not give features of an image")
+    model = keras.Model(image, features, name="backbone")
+    for place, operation in enumerate(model.operations[1:]):
+        if operation is not network:
+            # Keras counts its own names up within a process; a saved network must not show that
+            operation.name = f"step_{place}"
     return model
+
+
+def _weights(recipe: TrainRecipe, network: Any) -> BackboneWeights:  # noqa: ANN401
+    if recipe.weights == "imagenet":
+        return _imagenet(recipe.backbone)
+    if recipe.weights == "random":
+        return random_weights(network)
+    return read_weights(Path(recipe.weights), recipe.backbone)

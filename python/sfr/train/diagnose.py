@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sfr.train.backbone import chosen_precision
 from sfr.train.keras_import import load_keras
 
 _IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -18,7 +19,7 @@ def describe_backend() -> str:
     Returns
     -------
     str
-        For example ``tensorflow, Keras 3.15.1, devices: cpu:0``.
+        For example ``tensorflow, Keras 3.15.1, uses cpu:0; --precision auto is float32 here``.
 
     Raises
     ------
@@ -26,8 +27,12 @@ def describe_backend() -> str:
         No backend can be imported.
     """
     keras = load_keras()
-    devices = ", ".join(map(str, keras.distribution.list_devices())) or "cpu"
-    return f"{keras.backend.backend()}, Keras {keras.__version__}, devices: {devices}"
+    found = [str(device) for device in keras.distribution.list_devices()]
+    used = [name for name in found if not name.startswith("cpu")] or found or ["cpu"]
+    return (
+        f"{keras.backend.backend()}, Keras {keras.__version__}, uses {', '.join(used)}; "
+        f"--precision auto is {chosen_precision('auto')} here"
+    )
 
 
 def find_imagenet_weights() -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +14,29 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DataMissingError
+from sfr.errors import ConfigError, DataFormatError, DataMissingError
 from sfr.imaging.cases import Case, case_function
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
-from sfr.train.backbone import DOWNSAMPLING, FEATURE_CHANNELS, build_backbone, weights_id
+from sfr.train.backbone import build_backbone, chosen_precision, weights_id
 from sfr.workspace import Workspace, digest, parse_image_name
 
-__all__ = ["BackboneInUse", "Features", "extract_features", "feature_key", "images_digest"]
+__all__ = [
+    "BackboneInUse",
+    "Features",
+    "extract_features",
+    "feature_key",
+    "features_of",
+    "images_digest",
+]
 
 log = logging.getLogger(__name__)
 
 #: Images a call of the backbone; fixed, so that results do not depend on how many there are.
 BATCH: Final = 16
+#: Images of a part: what an interrupted extraction loses at most.
+PART: Final = 256
 
 
 @dataclass(frozen=True)
@@ -40,15 +49,15 @@ class Features:
         The file.
     key : str
         Digest of all that the content depends on.
-    array : ndarray of float32, shape (N, pixels // 32, pixels // 32, 512)
-        Mapped from the file, read-only.
+    array : ndarray of float16 or float32, shape (N, height, width, channels)
+        Mapped from the file, read-only; 8 x 8 x 512 for VGG16 and images of 256 pixels.
     filenames : tuple of str
         Image of each row, by snapshot and subhalo.
     """
 
     path: Path
     key: str
-    array: NDArray[np.float32]
+    array: NDArray[np.floating[Any]]
     filenames: tuple[str, ...]
 
 
@@ -67,7 +76,12 @@ class BackboneInUse:
     @cached_property
     def weights_id(self) -> str:
         """Identity of the weights."""
-        return weights_id(self._recipe.train.weights)
+        return weights_id(self._recipe.train)
+
+    @cached_property
+    def precision(self) -> str:
+        """``float32`` or ``bfloat16``."""
+        return chosen_precision(self._recipe.train.precision)
 
     @cached_property
     def model(self) -> Any:  # noqa: ANN401
@@ -134,7 +148,8 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
             "backbone": train.backbone,
             "weights": weights,
             "input_scaling": train.input_scaling,
-            "precision": train.precision,
+            "precision": chosen_precision(train.precision),
+            "feature_type": train.feature_type,
             "pixels": recipe.maps.pixels,
         }
     )
@@ -154,7 +169,8 @@ def extract_features(
     """Run the backbone over all images of a case, unless its output is there already.
 
     Features of the same case with another key are removed once the new ones are whole: they are
-    a cache, of up to 1 GB a case.
+    a cache, of half a GB a case for 7881 images. They are computed in parts, each of which is kept,
+    so an interrupted extraction goes on where it was.
 
     Parameters
     ----------
@@ -178,12 +194,13 @@ def extract_features(
     Returns
     -------
     Features
-        float32, one row an image, by snapshot and subhalo.
+        One row an image, by snapshot and subhalo.
 
     Raises
     ------
     ConfigError
-        Unknown case, or a case that the recipe defines in a way that is not available.
+        Unknown case, a case that the recipe defines in a way that is not available, or features
+        too large for float16.
     DataMissingError
         An image or the weights are not there.
     DataFormatError
@@ -196,22 +213,57 @@ def extract_features(
         key = feature_key(
             recipe, case, images=images_digest(workspace, names), weights=backbone.weights_id
         )
-    path = workspace.features(case, key)
-    side = recipe.maps.pixels // DOWNSAMPLING
-    shape = (len(names), side, side, FEATURE_CHANNELS)
-    array = None if force else _open(path, shape)
+    path, kind = workspace.features(case, key), np.dtype(recipe.train.feature_type)
+    if force:
+        path.unlink(missing_ok=True)
+        for part in path.parent.glob(f"{path.stem}.part-*"):
+            part.unlink()
+    array = _open(path, len(names), kind)
     if array is None:
         log.info("features of %s: %d images", case, len(names))
         images = _Images(workspace, function, names, recipe.maps.pixels)
+        parts = []
+        for index, start in enumerate(range(0, len(names), PART)):
+            stop = min(start + PART, len(names))
+            parts.append(workspace.features_part(case, key, index))
+            if _open(parts[-1], stop - start, kind) is None:
+                found = _compute(images, start, stop, kind, backbone.model, case, on_progress)
+                with workspace.replacing(parts[-1]) as temporary, temporary.open("wb") as file:
+                    np.save(file, found)
         with workspace.replacing(path) as temporary:
-            _write(temporary, shape, images, backbone.model, case, on_progress)
-        array = _open(path, shape)
+            _join(parts, temporary, len(names))
+        array = _open(path, len(names), kind)
         if array is None:
             raise DataFormatError(f"{path} cannot be read back; is the disk full?")
         _remove_others(path, case)
     else:
         log.info("features of %s are there already", case)
     return Features(path, key, array, names)
+
+
+def features_of(
+    workspace: Workspace, recipe: Recipe, case: str, filenames: Sequence[str]
+) -> NDArray[np.float32]:
+    """Run the backbone over a few images, without the cache.
+
+    Parameters
+    ----------
+    workspace, recipe, case
+        As for `extract_features`.
+    filenames : sequence of str
+        Bare names of the images; their order is kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, height, width, channels)
+        Features.
+    """
+    images = _Images(
+        workspace, case_function(case, recipe.cases), tuple(filenames), recipe.maps.pixels
+    )
+    model = BackboneInUse(recipe).model
+    kind: np.dtype[Any] = np.dtype(np.float32)
+    return _compute(images, 0, len(filenames), kind, model, case, silent).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -232,38 +284,72 @@ class _Images:
         return self.case(image)
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def _open(path: Path, count: int, kind: np.dtype[Any]) -> NDArray[np.floating[Any]] | None:
     """Map a file of features; None if it is not there or is not whole."""
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    if array.shape != shape or array.dtype != np.float32:
+    if array.ndim != 4 or len(array) != count or array.dtype != kind:
         return None
     return array  # type: ignore[no-any-return]
 
 
-def _write(
-    path: Path,
-    shape: tuple[int, ...],
+def _compute(
     images: _Images,
+    start: int,
+    stop: int,
+    kind: np.dtype[Any],
     model: Any,  # noqa: ANN401
     case: str,
     on_progress: Progress,
-) -> None:
-    batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+) -> NDArray[np.floating[Any]]:
+    """Run the backbone over some of the images."""
+    found = []
+    for first, batch, names in _batches(images, start, stop):
+        # the last batch keeps its full length: one compiled shape, the same arithmetic
+        features = np.asarray(model.predict_on_batch(batch))[: len(names)]
+        with np.errstate(over="ignore"):
+            kept = features.astype(kind)
+        if not np.isfinite(kept).all():
+            raise ConfigError(
+                f"features of case {case} reach {np.abs(features).max():.3g}, which float16 cannot "
+                'hold; set train.feature_type = "float32"'
+            )
+        found.append(kept)
+        on_progress(f"features {case}", first + len(names), len(images.names))
+    return np.concatenate(found)
+
+
+def _batches(
+    images: _Images, start: int, stop: int
+) -> Iterator[tuple[int, NDArray[np.float32], tuple[str, ...]]]:
+    """Yield batches of images; the next one is decoded while the backbone is busy with this one."""
+    with ThreadPoolExecutor(2) as pool:
+        chunks = [images.names[i : min(i + BATCH, stop)] for i in range(start, stop, BATCH)]
+        upcoming = [pool.submit(images.read, name) for name in chunks[0]]
+        for place, names in enumerate(chunks):
+            current = upcoming
+            following = chunks[place + 1] if place + 1 < len(chunks) else ()
+            upcoming = [pool.submit(images.read, name) for name in following]
+            batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
+            for row, image in enumerate(current):
+                batch[row] = image.result()
+            yield start + place * BATCH, batch, names
+
+
+def _join(parts: Sequence[Path], path: Path, count: int) -> None:
+    """Write the parts into one file, one after the other."""
     # plain writes: a full disk is an error here, and a signal in mapped memory
-    with path.open("wb") as file, ThreadPoolExecutor(4) as pool:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, shape[0], BATCH):
-            names = images.names[start : start + BATCH]
-            for place, image in enumerate(pool.map(images.read, names)):
-                batch[place] = image
-            # the last batch keeps its full length: one compiled shape, the same arithmetic
-            found = np.asarray(model.predict_on_batch(batch)[: len(names)], "<f4")
-            file.write(np.ascontiguousarray(found).tobytes())
-            on_progress(f"features {case}", start + len(names), shape[0])
+    with path.open("wb") as file:
+        for place, part in enumerate(parts):
+            array = np.load(part, mmap_mode="r")
+            if place == 0:
+                descr = np.lib.format.dtype_to_descr(array.dtype)
+                shape = (count, *array.shape[1:])
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(array).tobytes())
 
 
 def _remove_others(path: Path, case: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
@@ -10,29 +11,34 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, DataFormatError, TrainingError
+from sfr.errors import ConfigError, DataFormatError
 from sfr.imaging.cases import case_function
-from sfr.progress import Progress, silent
+from sfr.progress import NotedProgress, silent_note
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, write_table
-from sfr.train.backbone import DOWNSAMPLING, FEATURE_CHANNELS, weights_label
+from sfr.train.backbone import weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
     BackboneInUse,
     extract_features,
     feature_key,
+    features_of,
     images_digest,
 )
 from sfr.train.head import build_head, build_network
-from sfr.train.loop import Fit, Trainer
+from sfr.train.heads import Heads
+from sfr.train.keras_import import load_keras
+from sfr.train.loop import Data, settled, train
+from sfr.train.predict import ABOUT, about_model
 from sfr.train.rows import read_rows
+from sfr.train.state import State, read_state, write_state
 from sfr.workspace import Workspace, digest
 
 __all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
@@ -41,7 +47,15 @@ log = logging.getLogger(__name__)
 
 #: The seed whose whole network is always saved.
 _SHOWN_SEED: Final = 0
+#: Where a finished head's training can be continued from, in its folder.
+_CHECKPOINT: Final = "checkpoint.npz"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+#: Time between two checkpoints: what a killed training loses at most [s].
+_CHECKPOINT_SECONDS: Final = 30.0
+#: Test images on which bfloat16 is compared with float32.
+_COMPARED: Final = 16
+#: Time between two looks at the test subset, for the progress bar only [s].
+_LOOK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ def train_cases(
     *,
     force: bool = False,
     save_models: bool = False,
-    on_progress: Progress = silent,
+    on_progress: NotedProgress = silent_note,
 ) -> TrainSummary:
     """Train heads for some cases, with seeds 0 to ``train.seeds`` - 1 each.
 
@@ -180,7 +194,7 @@ def train_case(
     *,
     force: bool = False,
     save_models: bool = False,
-    on_progress: Progress = silent,
+    on_progress: NotedProgress = silent_note,
 ) -> TrainSummary:
     """Train the heads of one case; see `train_cases`."""
     return train_cases(
@@ -198,7 +212,7 @@ class _Run:
         *,
         force: bool,
         save_models: bool,
-        on_progress: Progress,
+        on_progress: NotedProgress,
     ) -> None:
         self.workspace = workspace
         self.recipe = recipe
@@ -207,6 +221,10 @@ class _Run:
         self.on_progress = on_progress
         self.backbone = BackboneInUse(recipe)
         self.rows = read_rows(workspace)
+        self._array: NDArray[np.floating[Any]] = np.zeros((0, 0, 0, 0), np.float32)
+        self._model: Heads | None = None
+        self._loaded: NDArray[np.floating[Any]] | None = None
+        self._head: Any = None
         self.seconds = {"features": 0.0, "heads": 0.0}
         best = recipe.train.predict_from == "best_validation"
         if best and self.rows.indices(VALIDATION).size == 0:
@@ -223,14 +241,13 @@ class _Run:
     @cached_property
     def weights(self) -> str:
         """Name of the backbone's weights in tables."""
-        return weights_label(self.recipe.train.weights)
+        return weights_label(self.recipe.train)
 
     @cached_property
-    def trainer(self) -> Trainer:
-        """The one compiled head."""
-        side = self.recipe.maps.pixels // DOWNSAMPLING
-        head = build_head(self.recipe.train, (side, side, FEATURE_CHANNELS))
-        return Trainer(self.recipe.train, head)
+    def data(self) -> Data:
+        """Labels and subsets."""
+        rows = self.rows
+        return Data(rows.label, rows.indices(TRAIN), rows.indices(VALIDATION))
 
     def feature_key(self, case: str) -> str:
         return feature_key(self.recipe, case, images=self.images, weights=self.backbone.weights_id)
@@ -238,14 +255,25 @@ class _Run:
     @cached_property
     def settings(self) -> str:
         """Digest of all that the heads of a run share, so that a table compares like with like."""
+        return self._settings()
+
+    def _settings(self, *without: str) -> str:
         settings = self.recipe.section("train")
         # more seeds leave the earlier ones as they are; the weights count by their content
-        del settings["seeds"], settings["weights"]
+        for name in ("seeds", "weights", *without):
+            del settings[name]
+        settings["precision"] = self.backbone.precision
         return digest([settings, self.backbone.weights_id, self.images, self.rows.digest()])
 
     def fingerprint(self, case: str) -> str:
         """Digest of all that a case's heads depend on, but for the seed."""
         return digest([self.settings, self.feature_key(case)])
+
+    def resume_key(self, case: str) -> str:
+        """Digest of all that a case's heads depend on up to any epoch of their training."""
+        ends_count = self.recipe.train.schedule != "constant"
+        settings = self.settings if ends_count else self._settings("epochs")
+        return digest([settings, self.feature_key(case)])
 
     def case(self, case: str) -> Iterator[HeadResult]:
         """Train what is not current of one case."""
@@ -254,28 +282,127 @@ class _Run:
             seed: self.workspace.check(_step(case, seed), fingerprint, force=self.force)
             for seed in range(self.recipe.train.seeds)
         }
-        features = None
-        if not all(state.current for state in states.values()):
+        pending = [seed for seed, state in states.items() if not state.current]
+        if pending:
             # what cannot be had, such as weights or a backend, must not cost earlier results
-            features, _ = self._features(case), self.trainer
+            load_keras()
+            self._array = self._features(case)
         self._retire(case, fingerprint)
         self.workspace.mark_done(SETTINGS_STEP, self.settings, ())
-        for seed, state in states.items():
-            if features is None or state.current:
-                log.info("%s, seed %d: there already", case, seed)
-                self._complete_model(case, seed)
-                yield HeadResult(case, seed, "current", "", self._read_metrics(case, seed))
-                continue
-            log.info("%s, seed %d: training (%s)", case, seed, state.reason)
-            try:
-                found = self._head(case, seed, features, fingerprint)
-            except TrainingError as error:
-                log.error("%s, seed %d failed: %s", case, seed, error)
-                yield HeadResult(case, seed, "failed", str(error), {})
-                continue
-            yield HeadResult(case, seed, "trained", state.reason, found)
+        for seed in sorted(states.keys() - pending):
+            log.info("%s, seed %d: there already", case, seed)
+            self._complete_model(case, seed)
+            yield HeadResult(case, seed, "current", "", self._read_metrics(case, seed))
+        for seed in pending:
+            self.workspace.forget(_step(case, seed))
+            (self.workspace.head(case, seed) / "metrics.json").unlink(missing_ok=True)
+        for start in self._starts(case, pending):
+            with self._clock("heads"):
+                end = self._train(case, start)
+                prediction = self._predict(end)
+            if self.backbone.precision != "float32" and end.seeds:
+                self._say_effect(case, end, prediction)
+            for seed, epoch in end.failed.items():
+                reason = (
+                    f"the loss is not finite in epoch {epoch}; lower train.learning_rate "
+                    f"({self.recipe.train.learning_rate})"
+                )
+                log.error("%s, seed %d failed: %s", case, seed, reason)
+                yield HeadResult(case, seed, "failed", reason, {})
+            for place, seed in enumerate(end.seeds):
+                head = end.only([place])
+                found = self._finish(case, head, prediction[:, place], fingerprint)
+                yield HeadResult(case, seed, "trained", states[seed].reason, found)
+            self.workspace.case_checkpoint(case).unlink(missing_ok=True)
 
-    def _features(self, case: str) -> NDArray[np.float32]:
+    # -- training ------------------------------------------------------------------------------
+
+    def _heads(self, count: int) -> Heads:
+        """Return the compiled model of so many heads, with the features of the case at work."""
+        array = self._array
+        if self._model is None or self._model.count != count:
+            # only one at a time: each holds the features
+            self._model = None
+            shape = (len(array), array.shape[1] * array.shape[2], array.shape[3])
+            self._model, self._loaded = (
+                Heads(self.recipe.train, shape, str(array.dtype), count),
+                None,
+            )
+        if self._loaded is not array:
+            self._model.load_features(array)
+            self._loaded = array
+        return self._model
+
+    def _starts(self, case: str, pending: list[int]) -> Iterator[State]:
+        """Yield where the heads stand that can be trained side by side."""
+        key, epochs = self.resume_key(case), self.recipe.train.epochs
+        if self.force or not pending:
+            fresh, done = pending, {}
+        else:
+            interrupted = read_state(self.workspace.case_checkpoint(case), key)
+            if interrupted is not None and interrupted.epoch <= epochs:
+                same = {*interrupted.seeds, *interrupted.failed} == {*pending}
+                if same:
+                    log.info("%s: going on after epoch %d", case, interrupted.epoch)
+                    yield interrupted
+                    return
+            done = self._done_before(case, pending, key)
+            fresh = [seed for seed in pending if seed not in done]
+        for epoch in sorted({state.epoch for state in done.values()}):
+            states = [state for state in done.values() if state.epoch == epoch]
+            seeds = [seed for state in states for seed in state.seeds]
+            log.info("%s, %s: going on after epoch %d", case, _named(seeds), epoch)
+            yield State.joined(states)
+        if fresh:
+            log.info("%s, %s: training", case, _named(fresh))
+            bias = float(self.data.label[self.data.training].mean())
+            heads = self._heads(len(fresh))
+            yield heads.start(fresh, bias if self.recipe.train.output_bias == "mean_label" else 0.0)
+
+    def _done_before(self, case: str, pending: list[int], key: str) -> dict[int, State]:
+        """Return the states of heads that were finished with fewer epochs."""
+        found = {}
+        for seed in pending:
+            state = read_state(self.workspace.head(case, seed) / _CHECKPOINT, key)
+            if state is not None and state.epoch <= self.recipe.train.epochs:
+                found[seed] = state
+        return found
+
+    def _train(self, case: str, start: State) -> State:
+        """Train heads side by side to the end, with a checkpoint from time to time."""
+        path, key = self.workspace.case_checkpoint(case), self.resume_key(case)
+        state, saved, looked, remark = start, time.monotonic(), 0.0, ""
+        for state in train(self._heads, self.recipe.train, self.data, start):
+            now = time.monotonic()
+            if now - saved >= _CHECKPOINT_SECONDS:
+                write_state(
+                    self.workspace, path, key, settled(self._heads(len(state.seeds)), state)
+                )
+                saved = time.monotonic()
+            if state.seeds and now - looked >= _LOOK_SECONDS:
+                remark, looked = self._look(state), time.monotonic()
+            label = f"training {case} {_named(state.seeds)}"
+            self.on_progress(label, state.epoch, self.recipe.train.epochs, note=remark)
+        return settled(self._heads(len(state.seeds)), state) if state.seeds else state
+
+    def _look(self, state: State) -> str:
+        """Say how the training is going: mean loss, and r on the test subset where it has one."""
+        test = self.rows.indices(TEST)
+        found = self._heads(len(state.seeds)).predict(test).T
+        scores = [metrics(self.rows.label[test], prediction)["r"] for prediction in found]
+        r = [score for score in scores if score is not None]
+        shown = f"{np.mean(r):.3f}" if r else "undefined"
+        return f"loss {state.loss[:, -1].mean():.4f}, test r {shown}"
+
+    def _predict(self, end: State) -> NDArray[np.float64]:
+        """Predict all rows with the epoch that the recipe asks for, shape (N, K)."""
+        if not end.seeds:
+            return np.zeros((self.rows.label.size, 0))
+        heads = self._heads(len(end.seeds))
+        heads.put(dataclasses.replace(end, weights=end.best_weights or end.weights))
+        return heads.predict(np.arange(self.rows.label.size))
+
+    def _features(self, case: str) -> NDArray[np.floating[Any]]:
         with self._clock("features"):
             return extract_features(
                 self.workspace,
@@ -288,92 +415,115 @@ class _Run:
                 on_progress=self.on_progress,
             ).array
 
-    def _head(
-        self,
-        case: str,
-        seed: int,
-        features: NDArray[np.float32],
-        fingerprint: str,
+    def _say_effect(self, case: str, end: State, prediction: NDArray[np.float64]) -> None:
+        """Run some test images through the float32 backbone, and say what that changes."""
+        rows = self.rows.indices(TEST)[:_COMPARED]
+        exact = self.recipe.with_fields("train", precision="float32")
+        features = features_of(
+            self.workspace, exact, case, [self.rows.filenames[row] for row in rows]
+        )
+        used = np.asarray(self._array[rows], np.float64)
+        change = np.sqrt(
+            np.mean((used - features) ** 2) / np.mean(features.astype(np.float64) ** 2)
+        )
+        head, difference = self._published_head(_feature_shape(self._array)), []
+        for place in range(len(end.seeds)):
+            head.set_weights([array[place] for array in end.best_weights or end.weights])
+            found = np.asarray(head.predict_on_batch(features))[:, 0]
+            difference.append(prediction[rows, place] - found)
+        log.info(
+            "%s: %s against float32 on %d test images: features differ by %.2g %%, predictions by "
+            "%.2g dex (rms), at most %.2g dex",
+            case,
+            self.backbone.precision,
+            rows.size,
+            100.0 * change,
+            np.sqrt(np.mean(np.square(difference))),
+            np.abs(difference).max(),
+        )
+
+    # -- what a head leaves --------------------------------------------------------------------
+
+    def _finish(
+        self, case: str, end: State, prediction: NDArray[np.float64], fingerprint: str
     ) -> dict[str, Any]:
-        """Train one head and write its files, ``metrics.json`` last."""
-        step, folder, trainer = _step(case, seed), self.workspace.head(case, seed), self.trainer
-        self.workspace.forget(step)
-        (folder / "metrics.json").unlink(missing_ok=True)
-        with self._clock("heads"):
-            fit = trainer.fit(
-                features,
-                self.rows.label,
-                training=self.rows.indices(TRAIN),
-                validation=self.rows.indices(VALIDATION),
-                seed=seed,
-                on_epoch=self._on_epoch(case, seed),
-            )
-            prediction = trainer.predict(features)
-        if not np.isfinite(prediction).all():
-            raise TrainingError("predictions are not finite; lower train.learning_rate")
-        files = self._write_tables(folder, fit, prediction)
+        """Write the files of one trained head, ``metrics.json`` last."""
+        (seed,) = end.seeds
+        folder = self.workspace.head(case, seed)
+        files = self._write_tables(folder, end, prediction)
         files.append(folder / "head.weights.h5")
+        head = self._published_head(_feature_shape(self._array))
+        head.set_weights([array[0] for array in end.best_weights or end.weights])
         with self.workspace.replacing(files[-1]) as temporary:
-            trainer.head.save_weights(temporary)
+            head.save_weights(temporary)
+        write_state(self.workspace, folder / _CHECKPOINT, self.resume_key(case), end)
         (folder / "model.keras").unlink(missing_ok=True)
         self._complete_model(case, seed)
-        found = self._metrics(case, seed, fit, prediction)
+        found = self._metrics(case, end, prediction)
         files.append(folder / "metrics.json")
         self.workspace.write_json(files[-1], found)
-        self.workspace.mark_done(step, fingerprint, files)
+        self.workspace.mark_done(_step(case, seed), fingerprint, files)
         if found["dead"]:
             log.warning("%s, seed %d is dead: its output is the same for all images", case, seed)
         return found
 
-    def _on_epoch(self, case: str, seed: int) -> Any:  # noqa: ANN401
-        label, epochs = f"training {case} seed {seed}", self.recipe.train.epochs
-        return lambda epoch: self.on_progress(label, epoch, epochs)
-
-    def _write_tables(self, folder: Path, fit: Fit, prediction: NDArray[np.float64]) -> list[Path]:
-        rows, write = self.rows, partial(write_table, self.workspace)
-        history, predictions = folder / "history.csv", folder / "predictions.csv"
-        write(
-            history,
-            {
-                "epoch": np.arange(1, fit.loss.size + 1),
-                "loss": fit.loss,
-                "validation_loss": fit.validation_loss,
-            },
-        )
-        write(
-            predictions,
-            {
-                "filename": np.array(rows.filenames),
-                "snapshot": rows.snapshot,
-                "subhalo_id": rows.subhalo_id,
-                "galaxy_id": rows.galaxy_id,
-                "subset": rows.subset,
-                "truth": rows.label,
-                "prediction": prediction,
-            },
-        )
+    def _write_tables(
+        self, folder: Path, end: State, prediction: NDArray[np.float64]
+    ) -> list[Path]:
+        rows, history = self.rows, folder / "history.csv"
+        for stale in folder.glob("predictions-epoch-*.csv"):
+            stale.unlink()
+        columns = {
+            "epoch": np.arange(1, end.epoch + 1),
+            "loss": end.loss[0],
+            "validation_loss": end.validation_loss[0],
+        }
+        write_table(self.workspace, history, columns)
+        files = [history, folder / "predictions.csv"]
+        self._write_predictions(files[-1], prediction)
+        for epoch, array in sorted(end.marks.items()):
+            files.append(folder / f"predictions-epoch-{epoch:05d}.csv")
+            self._write_predictions(files[-1], array[0])
         values, test = folder / "YValues.npy", rows.indices(TEST)
         with self.workspace.replacing(values) as temporary:
             np.save(temporary, np.stack([rows.label[test], prediction[test]]))
-        return [history, predictions, values]
+        return [*files, values]
 
-    def _metrics(
-        self, case: str, seed: int, fit: Fit, prediction: NDArray[np.float64]
-    ) -> dict[str, Any]:
-        rows, train = self.rows, self.recipe.train
+    def _write_predictions(self, path: Path, prediction: NDArray[np.float64]) -> None:
+        rows = self.rows
+        columns = {
+            "filename": np.array(rows.filenames),
+            "snapshot": rows.snapshot,
+            "subhalo_id": rows.subhalo_id,
+            "galaxy_id": rows.galaxy_id,
+            "subset": rows.subset,
+            "truth": rows.label,
+            "prediction": prediction,
+        }
+        write_table(self.workspace, path, columns)
+
+    def _metrics(self, case: str, end: State, prediction: NDArray[np.float64]) -> dict[str, Any]:
+        rows, recipe = self.rows, self.recipe.train
         test = rows.indices(TEST)
         return {
             **metrics(rows.label[test], prediction[test]),
             "weights": self.weights,
-            "seed": seed,
+            "seed": end.seeds[0],
             "case": case,
             "n_train": int(rows.indices(TRAIN).size),
             "n_validation": int(rows.indices(VALIDATION).size),
             "n_missing_images": rows.n_missing_images,
             "n_dropped_zero_sfr": rows.n_dropped_zero_sfr,
-            "epochs": train.epochs,
-            "epoch_used": fit.epoch,
-            "backbone": train.backbone,
+            "epochs": recipe.epochs,
+            "epoch_used": int(end.best_epoch[0]) or end.epoch,
+            "dead_at_first_epoch": bool(end.dead_at_first[0]),
+            "at_epochs": [
+                {"epoch": epoch, **metrics(rows.label[test], array[0][test])}
+                for epoch, array in sorted(end.marks.items())
+            ],
+            "backbone": recipe.backbone,
+            "precision": self.backbone.precision,
+            "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
             "settings": self.settings,
         }
@@ -403,8 +553,11 @@ class _Run:
 
     # -- the whole network ---------------------------------------------------------------------
 
-    def _wants_model(self, seed: int) -> bool:
-        return self.save_models or seed == _SHOWN_SEED
+    def _published_head(self, shape: tuple[int, int, int]) -> Any:  # noqa: ANN401
+        """Return the head as published, for features (height, width, channels)."""
+        if self._head is None:
+            self._head = build_head(self.recipe.train, shape)
+        return self._head
 
     def _complete_model(self, case: str, seed: int) -> None:
         """Save the whole network of a head, where it is wanted and not there.
@@ -415,14 +568,25 @@ class _Run:
         folder = self.workspace.head(case, seed)
         model = folder / "model.keras"
         if (self.save_models or seed == _SHOWN_SEED) and not model.is_file():
-            self.trainer.head.load_weights(folder / "head.weights.h5")
             self._save_model(model)
 
     def _save_model(self, path: Path) -> None:
-        network = build_network(self.backbone.model, self.trainer.head)
+        backbone = self.backbone.model
+        head = self._published_head(_feature_shape(backbone.output))
+        head.load_weights(path.parent / "head.weights.h5")
+        network = build_network(backbone, head)
+        normalisation = self.workspace.normalisation_json
+        about = about_model(
+            self.recipe,
+            path.parents[1].name,
+            weights=self.weights,
+            normalisation=json.loads(normalisation.read_text("utf-8"))
+            if normalisation.is_file()
+            else None,
+        )
         with self.workspace.replacing(path) as temporary:
             network.save(temporary)
-            _without_dates(temporary)
+            _complete_archive(temporary, about)
 
     @contextmanager
     def _clock(self, what: str) -> Iterator[None]:
@@ -433,17 +597,31 @@ class _Run:
             self.seconds[what] += time.monotonic() - start
 
 
+def _feature_shape(features: Any) -> tuple[int, int, int]:  # noqa: ANN401
+    height, width, channels = features.shape[1:]
+    return int(height), int(width), int(channels)
+
+
+def _named(seeds: Sequence[int]) -> str:
+    """Return ``seed 3`` or ``seeds 0-7``."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    is_range = len(seeds) > 0 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"seeds {seeds[0]}-{seeds[-1]}" if is_range else f"seeds {','.join(map(str, seeds))}"
+
+
 def _step(case: str, seed: int) -> str:
     return f"train-{case}-seed-{seed}"
 
 
-def _without_dates(path: Path) -> None:
-    """Rewrite a ``.keras`` archive without times and addresses: same network, same bytes."""
+def _complete_archive(path: Path, about: dict[str, Any]) -> None:
+    """Rewrite a ``.keras`` archive with what its images are, and without times and addresses."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    about = json.loads(members["metadata.json"])
-    about.pop("date_saved", None)
-    members["metadata.json"] = json.dumps(about, sort_keys=True).encode()
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    members[ABOUT] = json.dumps(about, sort_keys=True).encode()
     members["config.json"] = _renumbered(members["config.json"])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sfr.recipe import TrainRecipe
 from sfr.train.keras_import import load_keras
 
-__all__ = ["build_head", "build_network", "initial_weights", "reset_head"]
+__all__ = ["build_head", "build_network", "head_shapes", "initial_weights"]
 
 
 def build_head(recipe: TrainRecipe, feature_shape: tuple[int, int, int]) -> Any:  # noqa: ANN401
@@ -32,7 +32,7 @@ def build_head(recipe: TrainRecipe, feature_shape: tuple[int, int, int]) -> Any:
     keras = load_keras()
     layers = keras.layers
     features = keras.Input(feature_shape, name="features")
-    x = layers.Conv2D(1, 1, activation="relu", name="conv")(features)
+    x = layers.Conv2D(1, 1, activation=recipe.filter, name="conv")(features)
     x = layers.Flatten(name="flatten")(x)
     for place, units in enumerate(recipe.dense_units, start=1):
         x = layers.Dense(units, activation="relu", name=f"dense_{place}")(x)
@@ -76,13 +76,27 @@ def initial_weights(
     return arrays
 
 
-def reset_head(head: Any, seed: int, output_bias: float) -> None:  # noqa: ANN401
-    """Give a head the initial weights and the dropout sequence of a seed."""
-    shapes = [tuple(variable.shape) for variable in head.weights]
-    head.set_weights(initial_weights(shapes, seed, output_bias))
-    generator = getattr(head.get_layer("dropout"), "seed_generator", None)
-    if generator is not None:
-        generator.state.assign(np.array([seed, 0], np.int64))
+def head_shapes(recipe: TrainRecipe, features: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Return the shapes of kernels and biases of the head, in the order of its layers.
+
+    Parameters
+    ----------
+    recipe : TrainRecipe
+        Units of the layers.
+    features : tuple of int
+        Pixels (height times width) and channels of the features.
+
+    Returns
+    -------
+    list of tuple of int
+        Kernel and bias of the convolution, of each dense layer and of the output.
+    """
+    inputs, channels = features
+    shapes: list[tuple[int, ...]] = [(1, 1, channels, 1), (1,)]
+    for units in (*recipe.dense_units, 1):
+        shapes += [(inputs, units), (units,)]
+        inputs = units
+    return shapes
 
 
 def build_network(backbone: Any, head: Any) -> Any:  # noqa: ANN401

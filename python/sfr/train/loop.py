@@ -1,203 +1,176 @@
-"""The training loop: minibatch descent on the mean squared error, the same bytes on every run."""
+"""The training loop: epochs on a state, its checkpoints, and which epoch predicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import TrainingError
 from sfr.recipe import TrainRecipe
-from sfr.train.head import reset_head
-from sfr.train.keras_import import load_keras
+from sfr.train.evaluate import DEAD_RANGE
+from sfr.train.heads import Heads
+from sfr.train.state import State
 
-__all__ = ["Fit", "Trainer"]
+__all__ = ["Data", "epoch_order", "learning_rate", "train"]
 
-#: Rows a call when predicting.
-_PREDICT_BATCH: Final = 256
+log = logging.getLogger(__name__)
 
-#: Called after each epoch with its number, from 1.
-OnEpoch = Callable[[int], None]
+#: First part of the seed of every epoch's order of rows, which all heads share.
+_ORDER: Final = 1
+
+#: Returns a model of so many heads, with the features of the case.
+GetHeads = Callable[[int], Heads]
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How one training went.
+class Data:
+    """What heads are trained on, besides the features.
 
     Attributes
     ----------
-    loss : ndarray of float64, shape (epochs,)
-        Mean squared error of the training rows as they were trained on, dropout in [dex^2].
-    validation_loss : ndarray of float64, shape (epochs,)
-        Mean squared error of the validation rows after the epoch [dex^2]; NaN without any.
-    epoch : int
-        The epoch whose weights the model now has, from 1.
+    label : ndarray of float64, shape (N,)
+        log10(1e15 sSFR) [dex].
+    training, validation : ndarray of int64
+        Rows of each subset; validation may be empty.
     """
 
-    loss: NDArray[np.float64]
-    validation_loss: NDArray[np.float64]
-    epoch: int
+    label: NDArray[np.float64]
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
 
 
-class Trainer:
-    """A compiled model that is trained again and again, each time from the start.
+def epoch_order(training: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+    """Return the order of the training rows in an epoch, from 1: the same for every head."""
+    return np.random.default_rng([_ORDER, epoch]).permutation(training)
 
-    Compiling costs more than training a small head, so all heads of a run share one model:
-    `fit` first resets weights, dropout sequence and optimizer.
+
+def learning_rate(recipe: TrainRecipe, epoch: int) -> float:
+    """Return the learning rate of an epoch, from 1.
 
     Parameters
     ----------
     recipe : TrainRecipe
-        Optimizer, batch, epochs and which epoch predicts.
-    head : keras.Model
-        The trainable part.
-    model : keras.Model or None
-        The model that is trained, which contains the head; None: the head itself.
+        Learning rate, schedule, warm-up and epochs.
+    epoch : int
+        The epoch.
+
+    Returns
+    -------
+    float
+        With warm-up over w epochs, epoch / w of the rate in the first w; with ``cosine`` times
+        (1 + cos(pi (epoch - 1) / epochs)) / 2.
     """
+    rate = recipe.learning_rate * min(1.0, epoch / max(1, recipe.warmup_epochs))
+    if recipe.schedule == "cosine":
+        rate *= 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / recipe.epochs))
+    return rate
 
-    def __init__(
-        self,
-        recipe: TrainRecipe,
-        head: Any,  # noqa: ANN401
-        model: Any = None,  # noqa: ANN401
-    ) -> None:
-        keras = load_keras()
-        self.recipe = recipe
-        self.head = head
-        # a model of its own around the head's layers keeps the optimizer out of the head's file
-        self.model = keras.Model(head.input, head.output) if model is None else model
-        optimizer = keras.optimizers.get(
-            {
-                "class_name": recipe.optimizer,
-                "config": {"learning_rate": recipe.learning_rate, "name": recipe.optimizer},
-            }
+
+def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) -> Iterator[State]:
+    """Train heads up to the recipe's last epoch.
+
+    A head whose loss is not finite leaves the state, and the others go on without it. Between two
+    epochs the model must not be used for training.
+
+    Parameters
+    ----------
+    get_heads : callable
+        Returns a model of so many heads.
+    recipe : TrainRecipe
+        Epochs, schedule, which epoch predicts.
+    data : Data
+        Labels and subsets.
+    state : State
+        Where the heads stand.
+
+    Yields
+    ------
+    State
+        After each epoch. Weights, optimizer and dropout are those of the last call of `settled`.
+    """
+    heads = get_heads(len(state.seeds))
+    heads.put(state)
+    while state.epoch < recipe.epochs and state.seeds:
+        epoch = state.epoch + 1
+        loss = heads.train_epoch(
+            epoch_order(data.training, epoch), data.label, learning_rate(recipe, epoch)
         )
-        optimizer.build(self.model.trainable_variables)
-        self._optimizer_start = [variable.numpy() for variable in optimizer.variables]
-        # XLA compiles anew for every batch shape, and JAX is nothing without it
-        compiled = keras.backend.backend() == "jax"
-        self.model.compile(optimizer=optimizer, loss="mse", jit_compile=compiled)
+        state = _after_epoch(heads, recipe, data, state, loss)
+        bad = np.flatnonzero(~np.isfinite(loss))
+        if bad.size:
+            state = _without(settled(heads, state), bad, epoch)
+            if state.seeds:
+                heads = get_heads(len(state.seeds))
+                heads.put(state)
+        yield state
 
-    def fit(
-        self,
-        inputs: NDArray[np.generic],
-        label: NDArray[np.float64],
-        *,
-        training: NDArray[np.int64],
-        validation: NDArray[np.int64],
-        seed: int,
-        on_epoch: OnEpoch = lambda _: None,
-    ) -> Fit:
-        """Train from the start.
 
-        Parameters
-        ----------
-        inputs : ndarray, shape (N, ...)
-            Features, or images where the model takes images; may be mapped from a file.
-        label : ndarray of float64, shape (N,)
-            log10(1e15 sSFR) [dex].
-        training, validation : ndarray of int64
-            Rows of each subset; validation may be empty.
-        seed : int
-            Decides initial weights, dropout and the order of the rows.
-        on_epoch : callable
-            Hears of every epoch.
+def settled(heads: Heads, state: State) -> State:
+    """Return a state with the weights, optimizer and dropout that the model has now."""
+    return dataclasses.replace(
+        state,
+        weights=heads.weights(),
+        optimizer=heads.optimizer(),
+        dropout=heads.dropout(),
+        iterations=heads.iterations(),
+    )
 
-        Returns
-        -------
-        Fit
-            Losses; the model has the weights of the epoch that the recipe asks for.
 
-        Raises
-        ------
-        TrainingError
-            The loss is not finite, or no epoch can be chosen.
-        """
-        self._reset(seed, label[training])
-        keep = self.recipe.predict_from
-        if keep == "best_validation" and validation.size == 0:
-            raise TrainingError(
-                'train.predict_from = "best_validation" needs validation rows; none is left'
-            )
-        rng = np.random.default_rng([seed, 1])
-        target = label.astype(np.float32)[:, np.newaxis]
-        losses, validation_losses = [], []
-        best, best_loss, best_weights = self.recipe.epochs, np.inf, None
-        for epoch in range(1, self.recipe.epochs + 1):
-            loss = self._epoch(inputs, target, rng.permutation(training))
-            if not np.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} in epoch {epoch}; lower train.learning_rate "
-                    f"({self.recipe.learning_rate})"
-                )
-            losses.append(loss)
-            validation_losses.append(self._loss(inputs, label, validation))
-            score = loss if keep == "best_training" else validation_losses[-1]
-            if keep != "last" and score < best_loss:
-                best, best_loss, best_weights = epoch, score, self.head.get_weights()
-            on_epoch(epoch)
-        if best_weights is not None:
-            self.head.set_weights(best_weights)
-        return Fit(np.array(losses), np.array(validation_losses), best)
+def _after_epoch(
+    heads: Heads, recipe: TrainRecipe, data: Data, state: State, loss: NDArray[np.float64]
+) -> State:
+    epoch = state.epoch + 1
+    validation = np.full(len(state.seeds), np.nan)
+    if data.validation.size:
+        error = heads.predict(data.validation) - data.label[data.validation, np.newaxis]
+        validation = np.mean(error**2, axis=0)
+    if epoch == 1:
+        state = dataclasses.replace(
+            state, dead_at_first=np.ptp(heads.predict(data.training), axis=0) < DEAD_RANGE
+        )
+    if epoch in recipe.evaluate_at:
+        everything = heads.predict(np.arange(data.label.size)).T
+        state = dataclasses.replace(state, marks={**state.marks, epoch: everything})
+    state = dataclasses.replace(
+        state,
+        loss=np.column_stack([state.loss, loss]),
+        validation_loss=np.column_stack([state.validation_loss, validation]),
+    )
+    if recipe.predict_from == "last":
+        return state
+    return _keep_best(heads, state, recipe.predict_from)
 
-    def predict(
-        self, inputs: NDArray[np.generic], rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
-        """Predict the label.
 
-        Parameters
-        ----------
-        inputs : ndarray, shape (N, ...)
-            As for `fit`.
-        rows : ndarray of int64 or None
-            Rows to predict; None: all.
+def _keep_best(heads: Heads, state: State, which: str) -> State:
+    """Keep the weights of the heads that have never been better."""
+    scores = state.loss if which == "best_training" else state.validation_loss
+    now = scores[:, -1]
+    before = np.min(scores[:, :-1], axis=1, initial=np.inf)
+    better = now < before
+    if not better.any():
+        return state
+    weights = heads.weights()
+    best = state.best_weights or weights
+    chosen = [
+        np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        for new, old in zip(weights, best, strict=True)
+    ]
+    return dataclasses.replace(
+        state,
+        best_weights=tuple(chosen),
+        best_epoch=np.where(better, state.epoch, state.best_epoch),
+    )
 
-        Returns
-        -------
-        ndarray of float64
-            One value a row [dex].
-        """
-        rows = np.arange(len(inputs)) if rows is None else rows
-        parts = [
-            self.model.predict_on_batch(np.asarray(inputs[rows[start : start + _PREDICT_BATCH]]))
-            for start in range(0, rows.size, _PREDICT_BATCH)
-        ]
-        return np.concatenate([np.zeros((0, 1)), *parts])[:, 0].astype(np.float64)
 
-    def _reset(self, seed: int, label: NDArray[np.float64]) -> None:
-        bias = float(label.mean()) if self.recipe.output_bias == "mean_label" else 0.0
-        reset_head(self.head, seed, bias)
-        for variable, start in zip(
-            self.model.optimizer.variables, self._optimizer_start, strict=True
-        ):
-            variable.assign(start)
-
-    def _epoch(
-        self,
-        inputs: NDArray[np.generic],
-        target: NDArray[np.float32],
-        order: NDArray[np.int64],
-    ) -> float:
-        """Train on all rows once; return their mean loss."""
-        total = 0.0
-        for start in range(0, order.size, self.recipe.batch_size):
-            rows = order[start : start + self.recipe.batch_size]
-            self.model.reset_metrics()
-            found = self.model.train_on_batch(
-                np.asarray(inputs[rows]), target[rows], return_dict=True
-            )
-            total += float(found["loss"]) * rows.size
-        return total / order.size
-
-    def _loss(
-        self,
-        inputs: NDArray[np.generic],
-        label: NDArray[np.float64],
-        rows: NDArray[np.int64],
-    ) -> float:
-        if rows.size == 0:
-            return float("nan")
-        return float(np.mean((self.predict(inputs, rows) - label[rows]) ** 2))
+def _without(state: State, bad: NDArray[np.int64], epoch: int) -> State:
+    failed = {state.seeds[place]: epoch for place in bad.tolist()}
+    for seed in failed:
+        log.error("seed %d stops: its loss is not finite in epoch %d", seed, epoch)
+    good = np.setdiff1d(np.arange(len(state.seeds)), bad)
+    return dataclasses.replace(state.only(good.tolist()), failed={**state.failed, **failed})

@@ -1,0 +1,65 @@
+"""``sfr predict``: a trained case on new images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import Console, exit_codes
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command()
+    @exit_codes
+    def predict(
+        model: Annotated[
+            Path, typer.Argument(help="model.keras of a head, or its folder.", show_default=False)
+        ],
+        images: Annotated[
+            list[Path],
+            typer.Argument(
+                help="Composite PNG images, shards of maps (.hdf5), or folders of either.",
+                show_default=False,
+            ),
+        ],
+        out: Annotated[
+            Path | None,
+            typer.Option("--out", help="CSV file. Default: standard output.", show_default=False),
+        ] = None,
+        verbose: opt.Verbose = False,
+        quiet: opt.Quiet = False,
+    ) -> None:
+        """Predict the specific star formation rate of galaxies from new images or maps.
+
+        The images are composites, as sfr render writes them; the case that the model was trained on
+        is applied here. Maps are normalised and stretched as those of the model's run were. The
+        table has the image, log10(1e15 sSFR) and the sSFR in 1/yr.
+
+        Examples:
+
+          sfr predict sfr-work/train/mass/seed-0/model.keras new/Snap80ID7.png
+
+          sfr predict sfr-work/train/mass/seed-0 other-run/maps/snap_080 --out predictions.csv
+        """
+        from sfr.train.predict import predict_images, table_text
+
+        console = Console(verbose=verbose, quiet=quiet)
+        found = predict_images(model, images, on_progress=console.progress)
+        console.close()
+        text = table_text(found.table)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            out.write_text(text, "utf-8", newline="\n")
+        console.say(
+            f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
+            f"{found.weights}"
+        )

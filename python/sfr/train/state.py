@@ -1,0 +1,161 @@
+"""Where the training of some heads stands: all that is needed to go on as if never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.workspace import Workspace
+
+__all__ = ["State", "read_state", "write_state"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class State:
+    """K heads after some epochs; every array but the histories has K rows.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        Seed of each head.
+    iterations : int
+        Steps done.
+    weights : tuple of ndarray of float32, shape (K, ...)
+        Weights in the published head's order and shapes.
+    optimizer : tuple of ndarray of float32, shape (K, ...)
+        The optimizer's variables.
+    dropout : ndarray of int64, shape (K, 2)
+        Where each head's dropout sequence is.
+    loss, validation_loss : ndarray of float64, shape (K, epochs)
+        Mean squared errors [dex^2]; the second NaN without validation rows.
+    best_epoch : ndarray of int64, shape (K,)
+        Epoch of the lowest loss so far, where one is kept; else 0.
+    best_weights : tuple of ndarray of float32
+        Weights of that epoch, like ``weights``; empty where none is kept.
+    dead_at_first : ndarray of bool, shape (K,)
+        Heads whose output was constant after the first epoch.
+    marks : dict of int to ndarray of float64, shape (K, N)
+        Predictions for all rows at the epochs of ``train.evaluate_at`` passed so far [dex].
+    failed : dict of int to int
+        Seeds of heads that were stopped, and the epoch in which their loss was not finite.
+    """
+
+    seeds: tuple[int, ...]
+    iterations: int
+    weights: tuple[Floats, ...]
+    optimizer: tuple[Floats, ...]
+    dropout: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    validation_loss: NDArray[np.float64]
+    best_epoch: NDArray[np.int64]
+    best_weights: tuple[Floats, ...]
+    dead_at_first: NDArray[np.bool_]
+    marks: dict[int, NDArray[np.float64]]
+    failed: dict[int, int]
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return int(self.loss.shape[1])
+
+    def only(self, places: Sequence[int]) -> State:
+        """Return some of the heads."""
+        rows = list(places)
+        by_head: dict[str, Any] = {name: getattr(self, name)[rows] for name in _BY_HEAD}
+        return dataclasses.replace(
+            self,
+            seeds=tuple(self.seeds[place] for place in rows),
+            weights=tuple(array[rows] for array in self.weights),
+            optimizer=tuple(array[rows] for array in self.optimizer),
+            best_weights=tuple(array[rows] for array in self.best_weights),
+            marks={epoch: array[rows] for epoch, array in self.marks.items()},
+            **by_head,
+        )
+
+    @staticmethod
+    def joined(states: Sequence[State]) -> State:
+        """Put heads that stand at the same epoch side by side."""
+
+        def stack(name: str) -> tuple[Floats, ...]:
+            columns = zip(*(getattr(state, name) for state in states), strict=True)
+            return tuple(np.concatenate(column) for column in columns)
+
+        first = states[0]
+        by_head: dict[str, Any] = {
+            name: np.concatenate([getattr(state, name) for state in states]) for name in _BY_HEAD
+        }
+        return dataclasses.replace(
+            first,
+            seeds=tuple(seed for state in states for seed in state.seeds),
+            weights=stack("weights"),
+            optimizer=stack("optimizer"),
+            best_weights=stack("best_weights"),
+            marks={e: np.concatenate([state.marks[e] for state in states]) for e in first.marks},
+            **by_head,
+        )
+
+
+_BY_HEAD = ("dropout", "loss", "validation_loss", "best_epoch", "dead_at_first")
+_LISTS = ("weights", "optimizer", "best_weights")
+
+
+def write_state(workspace: Workspace, path: Path, key: str, state: State) -> None:
+    """Write a state whole; the same state gives the same bytes.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    path : Path
+        The file, ``.npz``.
+    key : str
+        Digest of settings and inputs that the state belongs to.
+    state : State
+        The state.
+    """
+    about = {
+        "key": key,
+        "seeds": state.seeds,
+        "iterations": state.iterations,
+        "failed": [list(item) for item in sorted(state.failed.items())],
+        "lengths": {name: len(getattr(state, name)) for name in _LISTS},
+        "marks": sorted(state.marks),
+    }
+    arrays = {name: getattr(state, name) for name in _BY_HEAD}
+    for name in _LISTS:
+        arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(state, name))}
+    arrays |= {f"mark_{epoch}": array for epoch, array in state.marks.items()}
+    with workspace.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def read_state(path: Path, key: str) -> State | None:
+    """Read a state; None if it is not there, is damaged, or belongs to another key."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            if about["key"] != key:
+                return None
+            arrays: dict[str, Any] = {name: file[name] for name in _BY_HEAD}
+            for name in _LISTS:
+                count = about["lengths"][name]
+                arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
+            return State(
+                seeds=tuple(about["seeds"]),
+                iterations=int(about["iterations"]),
+                failed={seed: epoch for seed, epoch in about["failed"]},
+                marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
+                **arrays,
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

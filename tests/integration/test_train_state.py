@@ -1,0 +1,292 @@
+"""Heads side by side, checkpoints, exact resume, more epochs, and heads that must stop."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tests.integration.test_train_heads import content, recipe, write_run
+
+from sfr.errors import ConfigError
+from sfr.recipe import load_recipe
+from sfr.store import PREDICTIONS, read_table
+from sfr.train import features as features_module
+from sfr.train import fit as fit_module
+from sfr.train.features import extract_features
+from sfr.train.fit import train_case
+from sfr.train.heads import Heads
+from sfr.train.loop import Data, epoch_order, learning_rate, settled, train
+from sfr.train.state import State, read_state, write_state
+from sfr.workspace import Workspace
+
+N, SIDE, CHANNELS = 37, 2, 24
+RNG = np.random.default_rng(7)
+FEATURES = np.maximum(RNG.normal(size=(N, SIDE, SIDE, CHANNELS)), 0).astype(np.float32)
+LABEL = FEATURES[..., :3].mean((1, 2, 3)).astype(np.float64) + 2.0
+DATA = Data(LABEL, np.arange(30), np.arange(30, N))
+
+
+def settings(**changes):
+    fields = {
+        "epochs": 4,
+        "batch_size": 8,
+        "dense_units": (16, 8),
+        "evaluate_at": (),
+        "output": "linear",
+        "output_bias": "mean_label",
+        **changes,
+    }
+    return load_recipe("thesis").with_fields("train", **fields).train
+
+
+def models(chosen):
+    """A model of each number of heads, with the features; compiled once."""
+    made = {}
+
+    def get(count):
+        if count not in made:
+            made[count] = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", count)
+            made[count].load_features(FEATURES)
+        return made[count]
+
+    return get
+
+
+def trained(chosen, seeds, get=None, start=None):
+    get = get or models(chosen)
+    start = start or get(len(seeds)).start(seeds, 2.0)
+    *_, state = train(get, chosen, DATA, start)
+    return settled(get(len(state.seeds)), state)
+
+
+@pytest.fixture(autouse=True)
+def _small_outputs(monkeypatch):
+    monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+# -- side by side ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("adadelta", 1.0), ("adam", 1e-3), ("adamw", 1e-3), ("rmsprop", 1e-3)]
+)
+def test_each_of_many_heads_trains_as_it_would_alone(optimizer, rate):
+    chosen = settings(optimizer=optimizer, learning_rate=rate)
+    together = trained(chosen, [0, 1, 5])
+    assert len({*together.loss[:, -1].tolist()}) == 3
+    for place, seed in [(1, 1), (2, 5)]:
+        alone = trained(chosen, [seed])
+        np.testing.assert_allclose(together.loss[place], alone.loss[0], rtol=1e-4)
+        np.testing.assert_allclose(
+            together.validation_loss[place], alone.validation_loss[0], rtol=1e-3
+        )
+        for name in ("weights", "optimizer"):
+            for a, b in zip(getattr(together, name), getattr(alone, name), strict=True):
+                np.testing.assert_allclose(a[place], b[0], rtol=1e-2, atol=1e-4)
+        np.testing.assert_array_equal(together.dropout[place], alone.dropout[0])
+
+
+def test_a_short_last_batch_is_a_mean_over_its_rows():
+    chosen = settings(dropout=0.0, optimizer="sgd", learning_rate=0.01, epochs=1, batch_size=20)
+    get = models(chosen)
+    start = get(1).start([0], 2.0)
+    heads = get(1)
+    heads.put(start)
+    order = epoch_order(DATA.training, 1)
+    first = heads.predict(order[:20])[:, 0]
+    loss = heads.train_epoch(order, LABEL, 0.01)
+    heads.put(start)
+    heads.train_epoch(order[:20], LABEL, 0.01)
+    second = heads.predict(order[20:])[:, 0]
+    wanted = np.concatenate([first, second]) - LABEL[order]
+    np.testing.assert_allclose(loss[0], np.mean(wanted**2), rtol=1e-5)
+
+
+def test_order_of_rows_is_a_permutation_of_its_own_in_each_epoch():
+    orders = [epoch_order(DATA.training, epoch).tolist() for epoch in (1, 2, 1)]
+    assert sorted(orders[0]) == DATA.training.tolist()
+    assert orders[0] == orders[2] != orders[1]
+
+
+# -- stopping and going on ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
+    chosen = settings(
+        optimizer="adam", learning_rate=1e-2, predict_from="best_validation", evaluate_at=(2,)
+    )
+    whole = trained(chosen, [0, 3])
+    get = models(chosen)
+    for state in train(get, chosen, DATA, get(2).start([0, 3], 2.0)):
+        if state.epoch == stop:
+            break
+    workspace = Workspace(tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    write_state(workspace, path, "key", settled(get(2), state))
+    assert read_state(path, "other key") is None
+    resumed = trained(chosen, [0, 3], start=read_state(path, "key"))
+    for field in dataclasses.fields(State):
+        a, b = getattr(whole, field.name), getattr(resumed, field.name)
+        if isinstance(a, dict):
+            assert a.keys() == b.keys()
+            a, b = list(a.values()), list(b.values())
+        for x, y in zip(a, b, strict=True) if isinstance(a, list | tuple) else [(a, b)]:
+            np.testing.assert_array_equal(x, y)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert read_state(path, "key") is None
+
+
+def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "sfr")
+    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    chosen = recipe(seeds=2, epochs=4)
+    train_case(first, chosen, "composite")
+
+    def stop(label, done, total, note=""):
+        if label.startswith("training") and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_case(second, chosen, "composite", on_progress=stop)
+    assert second.trained() == []
+    train_case(second, chosen, "composite")
+    assert "going on after epoch 3" in caplog.text
+    for seed in (0, 1):
+        assert content(first.head("composite", seed)) == content(second.head("composite", seed))
+    assert not first.case_checkpoint("composite").exists()
+
+
+def test_more_epochs_go_on_from_what_was_trained(tmp_path, caplog):
+    caplog.set_level("INFO", "sfr")
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    train_case(first, recipe(epochs=4), "composite")
+    train_case(second, recipe(epochs=2), "composite")
+    (result,) = train_case(second, recipe(epochs=4), "composite").results
+    assert result.status == "trained"
+    assert "going on after epoch 2" in caplog.text
+    assert content(first.head("composite", 0)) == content(second.head("composite", 0))
+
+
+def test_a_schedule_that_ends_starts_anew_with_more_epochs(workspace, caplog):
+    caplog.set_level("INFO", "sfr")
+    train_case(workspace, recipe(epochs=2, schedule="cosine"), "composite")
+    train_case(workspace, recipe(epochs=3, schedule="cosine"), "composite")
+    assert "going on" not in caplog.text
+
+
+def test_predictions_are_kept_at_the_epochs_asked_for(workspace):
+    train_case(workspace, recipe(epochs=3, evaluate_at=(1, 3, 9)), "composite")
+    folder = workspace.head("composite", 0)
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert [found["epoch"] for found in stored["at_epochs"]] == [1, 3]
+    assert stored["at_epochs"][-1]["rmse_dex"] == pytest.approx(stored["rmse_dex"])
+    end = read_table(folder / "predictions.csv", PREDICTIONS)
+    same = read_table(folder / "predictions-epoch-00003.csv", PREDICTIONS)
+    np.testing.assert_allclose(same["prediction"], end["prediction"], rtol=1e-6)
+    assert (folder / "predictions-epoch-00001.csv").is_file()
+    alone = recipe(epochs=1)
+    train_case(workspace, alone, "composite")
+    assert not (folder / "predictions-epoch-00003.csv").exists()
+
+
+# -- heads that stop ---------------------------------------------------------------------------
+
+
+def test_a_head_whose_loss_is_not_finite_stops_and_the_others_go_on():
+    chosen = settings(optimizer="adam", learning_rate=1e-3)
+    get = models(chosen)
+    start = get(3).start([0, 1, 2], 2.0)
+    for array in start.weights:
+        array[1] *= 1e30
+    end = trained(chosen, [0, 1, 2], get, start)
+    assert (end.seeds, end.failed, end.epoch) == ((0, 2), {1: 1}, 4)
+    alone = trained(chosen, [2], get)
+    np.testing.assert_allclose(end.loss[1], alone.loss[0], rtol=1e-4)
+
+
+def test_heads_dead_after_the_first_epoch_are_counted(workspace):
+    chosen = recipe(seeds=6, epochs=1, filter="relu")
+    results = train_case(workspace, chosen, "composite").results
+    dead = [result.metrics["dead_at_first_epoch"] for result in results]
+    assert dead == [result.dead for result in results]
+    assert 0 < sum(dead) < 6, "the 1 x 1 filter of some heads is 0 for all images"
+
+
+def test_a_linear_filter_and_output_leave_no_head_dead():
+    # bright features, as those of a galaxy: the filter has one sign for all pixels
+    bright = 1.0 + 0.1 * FEATURES
+    dead = {}
+    for name in ("relu", "linear"):
+        chosen = settings(filter=name, optimizer="adam", learning_rate=1e-4, epochs=1)
+        heads = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", 40)
+        heads.load_features(bright)
+        end = trained(chosen, list(range(40)), lambda _, heads=heads: heads)
+        dead[name] = int(end.dead_at_first.sum())
+    assert dead["relu"] > 5
+    assert dead["linear"] == 0
+
+
+# -- the schedule ------------------------------------------------------------------------------
+
+
+def test_learning_rate_rises_and_falls_as_stated():
+    plain = settings(learning_rate=0.5)
+    assert [learning_rate(plain, epoch) for epoch in (1, 4)] == [0.5, 0.5]
+    curve = settings(learning_rate=0.4, schedule="cosine", warmup_epochs=2, epochs=4)
+    found = [learning_rate(curve, epoch) for epoch in (1, 2, 3, 4)]
+    np.testing.assert_allclose(
+        found, [0.2, 0.4 * (2 + 2**0.5) / 4, 0.2, 0.4 * (2 - 2**0.5) / 4], rtol=1e-12
+    )
+
+
+# -- the cache ---------------------------------------------------------------------------------
+
+
+def test_interrupted_extraction_keeps_its_parts(workspace, monkeypatch):
+    monkeypatch.setattr(features_module, "BATCH", 2)
+    monkeypatch.setattr(features_module, "PART", 4)
+    names = [path.name for path in workspace.images.glob("*.png")]
+    seen = []
+
+    def stop(label, done, total):
+        seen.append(done)
+        if done == 10 and len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(workspace, recipe(), "mass", names, on_progress=stop)
+    assert len(list((workspace.root / "features").iterdir())) == 2
+    found = extract_features(workspace, recipe(), "mass", names, on_progress=stop)
+    assert seen == [2, 4, 6, 8, 10, 10, 12]
+    assert [path.name for path in (workspace.root / "features").iterdir()] == [found.path.name]
+    array = np.array(found.array)
+    again = extract_features(workspace, recipe(), "mass", names, force=True)
+    np.testing.assert_array_equal(again.array, array)
+
+
+def test_float16_features_are_float32_features_rounded(workspace):
+    names = [path.name for path in workspace.images.glob("*.png")]
+    exact = np.array(
+        extract_features(workspace, recipe(feature_type="float32"), "mass", names).array
+    )
+    half = extract_features(workspace, recipe(), "mass", names).array
+    np.testing.assert_array_equal(half, exact.astype(np.float16))
+
+
+def test_features_too_large_for_float16_say_what_to_set(workspace, monkeypatch):
+    class Large:
+        def predict_on_batch(self, batch):
+            return np.full((len(batch), 1, 1, 512), 7e4, np.float32)
+
+    backbone = features_module.BackboneInUse(recipe())
+    backbone.__dict__["model"] = Large()
+    names = [path.name for path in workspace.images.glob("*.png")]
+    with pytest.raises(ConfigError, match=r"7e\+04.*feature_type"):
+        extract_features(workspace, recipe(), "mass", names, backbone=backbone)
