@@ -164,6 +164,10 @@ class Workspace:
         """Folder of one trained head."""
         return self.case(case) / f"seed-{seed}"
 
+    def semantic(self, name: str, seed: int) -> Path:
+        """Folder of one trained encoder of the semantic autoencoder."""
+        return self.root / "semantic" / name / f"seed-{seed}"
+
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
         found = [
