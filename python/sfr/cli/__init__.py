@@ -36,6 +36,7 @@ _COMMANDS = (
     "run",
     "show",
     "map",
+    "semantic",
     "recipe",
 )
 

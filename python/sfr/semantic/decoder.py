@@ -40,8 +40,8 @@ def build_decoder(code: Code, frame: Frame) -> Any:  # noqa: ANN401
         name: ops.reshape(value, (-1, 1, 1)) for name, value in code.tensors(given, ops).items()
     }
     axis = frame.axis.astype(np.float32)
-    u = axis[np.newaxis, np.newaxis, :] - values["x"]
-    v = axis[np.newaxis, :, np.newaxis] - values["y"]
+    u = ops.subtract(axis[np.newaxis, np.newaxis, :], values["x"])
+    v = ops.subtract(axis[np.newaxis, :, np.newaxis], values["y"])
     scale = ops.maximum(values["A"], _SMALLEST_SCALE)
     steep = 1 / ops.square(ops.maximum(1 - values["e"], _SMALLEST_AXIS_RATIO))
     # x'^2 and y'^2 by the double angle, which needs no half of it

@@ -14,7 +14,7 @@ from sfr.errors import ConfigError
 from sfr.progress import Progress, silent
 from sfr.semantic.fisher import UNIFORM_ANGLE_DEG, bound
 from sfr.semantic.problem import Problem, add_noise
-from sfr.semantic.profile import NAMES
+from sfr.semantic.profile import NAMES, Frame, render
 from sfr.semantic.refine import from_moments, gauss_newton, least_squares_fit
 from sfr.semantic.trained import Encoder, difference
 
@@ -33,6 +33,8 @@ PUBLISHED: Final[Mapping[float, tuple[tuple[float | None, float | None], ...]]] 
     }
 )
 _FIT_BATCH: Final = 50
+#: Images that are kept for a figure.
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Evaluation:
         Cramer-Rao bound at the truth, for an angle at most the scatter of a random one.
     errors : dict of str to ndarray of float64, shape (N, P)
         Calibrated errors that the encoder gives its own estimates.
+    data : ndarray of float32, shape (K, 64, 64)
+        The first images, for a figure.
+    frame : Frame
+        Pixels and PSF.
     """
 
     noise: float
@@ -61,6 +67,12 @@ class Evaluation:
     found: Mapping[str, Floats]
     bound: Floats
     errors: Mapping[str, Floats]
+    data: NDArray[np.float32]
+    frame: Frame
+
+    def models(self, method: str, count: int) -> Floats:
+        """Render what was found in the first images."""
+        return np.asarray(render(self.found[method][:count], self.frame), np.float64)
 
     def off(self, method: str) -> Floats:
         """Errors (N, P) of the free parameters; of the angle within 90 deg."""
@@ -176,26 +188,30 @@ def evaluate(
         found["least squares"] = fits
     else:
         on_progress(label, images, images)
-    return Evaluation(noise, problem.free, truth, found, limit, errors)
+    return Evaluation(
+        noise, problem.free, truth, found, limit, errors, data[:_SHOWN].copy(), problem.frame
+    )
 
 
-def size_rows(evaluations: Mapping[str, Sequence[Evaluation]]) -> list[dict[str, Any]]:
-    """Return mean absolute errors of the network alone by size, for the study of sizes.
+def size_rows(
+    evaluations: Mapping[tuple[str, str], Sequence[Evaluation]],
+) -> list[dict[str, Any]]:
+    """Return mean absolute errors of the network alone, for the study of sizes.
 
     Parameters
     ----------
-    evaluations : mapping of str to sequence of Evaluation
-        By size of the published network.
+    evaluations : mapping of (str, str) to sequence of Evaluation
+        By size of the published network and target.
 
     Returns
     -------
     list of dict
-        Size, noise, and for A, e, theta the mean absolute error.
+        Size, target, noise, and for A, e, theta the mean absolute error.
     """
     rows = []
-    for size, found in evaluations.items():
+    for (size, target), found in evaluations.items():
         for evaluation in found:
             mean = np.abs(evaluation.off("network")).mean(axis=0)
             by_name = dict(zip(evaluation.free, mean.tolist(), strict=True))
-            rows.append({"size": size, "noise": evaluation.noise, **by_name})
+            rows.append({"size": size, "target": target, "noise": evaluation.noise, **by_name})
     return rows

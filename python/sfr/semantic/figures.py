@@ -148,16 +148,21 @@ def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     # in the order of size, largest last; the sizes are evenly spaced, as labels
     sizes = sorted({row["size"] for row in rows}, key=_size_value)
     colours = (BLUE, GREEN, ORANGE, PURPLE, GREY, INK)
+    noises = sorted({row["noise"] for row in rows})
     for axes, name in zip(panels, NAMES[:3], strict=True):
-        for colour, noise in zip(colours, sorted({row["noise"] for row in rows}), strict=False):
-            line = {row["size"]: row[name] for row in rows if row["noise"] == noise}
+        for noise, target in sorted({(row["noise"], row["target"]) for row in rows}):
+            line = {
+                row["size"]: row[name]
+                for row in rows
+                if (row["noise"], row["target"]) == (noise, target)
+            }
             places = [k for k, size in enumerate(sizes) if size in line]
             axes.plot(
                 places,
                 [line[sizes[k]] for k in places],
-                "o-",
-                color=colour,
-                label=f"noise {noise:g}",
+                "o-" if target == "clean" else "s--",
+                color=colours[noises.index(noise) % len(colours)],
+                label=f"noise {noise:g}, {target} target",
             )
         axes.set_xticks(range(len(sizes)), sizes)
         axes.set_ylim(bottom=0)

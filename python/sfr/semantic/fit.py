@@ -44,7 +44,7 @@ FLAGS: Final = {
     "poor_fit": "the residual is more than noise",
     "not_converged": "another step would move the fit by more than a tenth of its errors",
     "at_bound": "a parameter ended at the edge of what can be fitted",
-    "round": "e is 0 within its error, so the angle means little",
+    "round": "e is 0 within two of its errors, so the angle means little",
     "outside_training": "outside the ranges that the encoder was trained on",
 }
 
@@ -290,8 +290,12 @@ class _OneFit:
             self.flags.append("off_centre")
         data = np.roll(self.data, tuple(-shift), axis=(0, 1))
         middle = PIXELS // 2
-        brightness = 1.5 * float(data[middle - 2 : middle + 2, middle - 2 : middle + 2].max())
         network, problem = self.encoder, self.encoder.training.problem
+        if "amplitude" in problem.free:
+            brightness = 1.5 * float(data[middle - 2 : middle + 2, middle - 2 : middle + 2].max())
+        else:
+            # the encoder knows amplitudes of 1 only, so the image is taken to have one
+            brightness = 1 / self.unit
         found = network.estimate((data / brightness).astype(np.float32)[np.newaxis])[0]
         if "amplitude" in problem.free:
             low, high = problem.ranges["amplitude"]
@@ -322,7 +326,7 @@ class _OneFit:
             self.flags.append("not_converged")
         if found[1] >= LARGEST_E - 1e-3:
             self.flags.append("at_bound:e")
-        if found[1] < error["e"]:
+        if found[1] < 2 * error["e"]:
             self.flags.append("round")
         self.flags += [f"outside_training:{name}" for name in self._outside(found, left)]
 

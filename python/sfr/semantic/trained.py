@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.progress import Progress, silent
 from sfr.semantic.problem import PROBLEMS, add_noise
-from sfr.semantic.profile import angle_difference
+from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
 from sfr.store import write_table
+from sfr.train.keras_import import load_keras
 from sfr.workspace import Workspace, digest
 
 __all__ = ["Encoder", "load_encoder", "obtain_encoder", "trained_encoders"]
@@ -28,7 +29,9 @@ log = logging.getLogger(__name__)
 #: Changed when the same settings give other weights.
 _VERSION: Final = 1
 _WEIGHTS, _ABOUT, _HISTORY = "encoder.weights.h5", "encoder.json", "history.csv"
-_BATCH: Final = 4096
+#: Images a call of the network: what fits a processor's cache. Fewer are not worth compiling for.
+_BATCH: Final = 1024
+_FEW: Final = 256
 _CALIBRATION_IMAGES: Final = 4000
 #: Gauss-Newton steps that errors are calibrated for; more steps change nothing.
 _STEPS: Final = (0, 1, 2)
@@ -69,13 +72,20 @@ class Encoder:
         ndarray of float64, shape (N, 7)
             Columns `sfr.semantic.profile.NAMES`.
         """
-        if len(images) <= _BATCH:
-            parts = [np.asarray(self.network.predict_on_batch(images))]
-        else:
-            parts = [
-                np.asarray(self.network.predict_on_batch(images[start : start + _BATCH]))
-                for start in range(0, len(images), _BATCH)
-            ]
+        if len(images) < _FEW:
+            # called as a function: compiling would take longer
+            code = load_keras().ops.convert_to_numpy(self.network(images, training=False))
+            return self.training.code.to_parameters(code)
+        # TensorFlow takes several networks in one process for one that is compiled too often
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        parts = []
+        for block in blocks(len(images), _BATCH):
+            part = images[block]
+            missing = _BATCH - len(part)
+            if missing:
+                # one shape, compiled once
+                part = np.concatenate([part, np.zeros((missing, PIXELS, PIXELS), np.float32)])
+            parts.append(np.asarray(self.network.predict_on_batch(part))[: _BATCH - missing])
         return self.training.code.to_parameters(np.concatenate(parts))
 
     def fit(self, images: NDArray[np.float32], *, steps: int = 1) -> NDArray[np.float64]:
