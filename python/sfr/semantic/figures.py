@@ -47,7 +47,7 @@ def examples_figure(
     Data and model of a row share their range; a residual's reaches four times its own scatter.
     """
     rows = len(data)
-    figure = Figure(figsize=(6.6, 2.1 * rows + 0.4))
+    figure = Figure(figsize=(6.6, 1.75 * rows + 0.4))
     panels = figure.subplots(rows, 3, squeeze=False)
     for axes, image, fitted, title in zip(panels, data, model, titles, strict=True):
         low, high = (float(f([np.min(image), np.min(fitted)])) for f in (min, max))
@@ -165,7 +165,7 @@ def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
                 label=f"noise {noise:g}, {target} target",
             )
         axes.set_xticks(range(len(sizes)), sizes)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(row[name] for row in rows))
         axes.grid(axis="y")
         axes.set_title(_LABELS[name])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)

@@ -108,7 +108,7 @@ class Fit:
         the centre of the first one, y upwards], ``amplitude`` [unit of the image], ``n``; empty
         with a fatal flag. An error of 0: not fitted.
     noise : float
-        Scatter of the residual [unit of the image].
+        Scatter of the residual, as noise of one pixel of the image [unit of the image].
     flags : tuple of str
         Keys of `FLAGS`; ``outside_training`` and ``at_bound`` name parameters after a colon.
     reason : str
@@ -232,6 +232,11 @@ class _OneFit:
         # images brighter than float32 can square must not overflow
         self.unit = float(np.abs(native).max())
         self.data = self.frame.averaged(native / self.unit)
+        share = self.frame.noise_share
+        self.scatter = _pixel_noise(native / self.unit) * share
+        #: Neighbours that share pixels of the image share their noise, so that whatever is larger
+        #: than a pixel is this much less certain than the scatter of pixels says.
+        self.correlation = 1 / (self.zoom * share)
         problem = encoder.training.problem
         free = set(problem.free)
         if options.steps > 0:
@@ -241,8 +246,7 @@ class _OneFit:
         self.free = tuple(name for name in NAMES if name in free)
 
     def fit(self) -> Fit:
-        scatter = _pixel_noise(self.data)
-        peak = self._peak(scatter)
+        peak = self._peak()
         if peak is None:
             return self._without("no_galaxy")
         start, brightness = self._estimate(peak)
@@ -257,7 +261,7 @@ class _OneFit:
         if distance > PIXELS / 2 or not np.isfinite(left.error[0, [0, 1]]).all():
             return self._without("failed")
         model = np.asarray(render(found, self.frame, np.float64)[0])
-        self._look_at(found[0], left, data[0] - model, scatter / brightness)
+        self._look_at(found[0], left, data[0] - model, self.scatter / brightness)
         return self._in_units(found[0], left, model, brightness)
 
     def _without(self, flag: str) -> Fit:
@@ -265,7 +269,7 @@ class _OneFit:
             self.image.file, self.image.label, {}, {}, np.nan, (flag, *self.flags), data=self.data
         )
 
-    def _peak(self, scatter: float) -> NDArray[np.int64] | None:
+    def _peak(self) -> NDArray[np.int64] | None:
         """Find the brightest place (y, x) of the smoothed image; None where it is noise."""
         from scipy import ndimage
 
@@ -277,7 +281,7 @@ class _OneFit:
         else:
             place = np.array(np.unravel_index(int(smooth.argmax()), smooth.shape))
             value = float(smooth.max())
-        noise = scatter / (2 * np.sqrt(np.pi) * _SMOOTHING) * max(1.0, 1 / self.zoom)
+        noise = self._smoothed(self.scatter)
         above = value - float(np.median(smooth))
         return place if value > 0 and above > _GALAXY * noise else None
 
@@ -318,9 +322,7 @@ class _OneFit:
         error = dict(zip(self.free, left.error[0], strict=True))
         if self._has_second_source(found, residual, scatter):
             self.flags.append("several_sources")
-        # interpolated pixels are smoother than their noise
-        smallest = max(scatter, _POOR_PART * found[5])
-        if left.rms[0] > _POOR * smallest and self.size >= PIXELS:
+        if self._is_poor(found, left, residual, scatter):
             self.flags.append("poor_fit")
         if self.options.steps > 0 and left.next_step[0] > _UNCONVERGED:
             self.flags.append("not_converged")
@@ -342,11 +344,25 @@ class _OneFit:
             outside.append("noise")
         return outside
 
+    def _smoothed(self, scatter: float) -> float:
+        """Return the noise of a smoothed image."""
+        return float(scatter * self.correlation / (2 * np.sqrt(np.pi) * _SMOOTHING))
+
+    def _is_poor(self, found: Floats, left: Residual, residual: Floats, scatter: float) -> bool:
+        """Whether the residual has more scatter than the noise, or a structure somewhere."""
+        from scipy import ndimage
+
+        smallest = max(scatter, _POOR_PART * found[5])
+        structure = np.abs(ndimage.gaussian_filter(residual, _SMOOTHING)).max()
+        return bool(
+            left.rms[0] > _POOR * smallest or structure > _SOURCE * self._smoothed(smallest)
+        )
+
     def _has_second_source(self, found: Floats, residual: Floats, scatter: float) -> bool:
         from scipy import ndimage
 
         smooth = ndimage.gaussian_filter(residual, _SMOOTHING)
-        noise = scatter / (2 * np.sqrt(np.pi) * _SMOOTHING) * max(1.0, 1 / self.zoom)
+        noise = self._smoothed(scatter)
         model_peak = float(
             ndimage.gaussian_filter(
                 render(found[np.newaxis], self.frame, np.float64)[0], _SMOOTHING
@@ -369,9 +385,7 @@ class _OneFit:
         }
         values["x"] += centre + self.corner[1]
         values["y"] += centre + self.corner[0]
-        # interpolation to 64 pixels repeats information that the errors count as new
-        share = max(1.0, 1 / self.zoom)
-        error = dict(zip(self.free, (left.error[0] * share).tolist(), strict=True))
+        error = dict(zip(self.free, (left.error[0] * self.correlation).tolist(), strict=True))
         known = self._calibration()
         errors = {
             name: error.get(name, 0.0) * known.get(name, 1.0) * factor.get(name, 1.0)
@@ -383,7 +397,7 @@ class _OneFit:
             self.image.label,
             values,
             errors,
-            float(left.rms[0]) * light,
+            float(left.rms[0]) * light / self.frame.noise_share,
             tuple(self.flags),
             data=self.data * self.unit,
             model=model * light,

@@ -132,6 +132,11 @@ class Frame:
         )
         return np.asarray(np.maximum(overlap, 0.0) * PIXELS / self.size)
 
+    @property
+    def noise_share(self) -> float:
+        """Rms noise of the 64 x 64 pixels over that of the image, for white noise."""
+        return float((self._average**2).sum(axis=1).mean())
+
     def averaged(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn an image (size, size) into one of 64 x 64 pixels."""
         return np.asarray(self._average @ image @ self._average.T)

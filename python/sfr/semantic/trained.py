@@ -235,7 +235,7 @@ def _calibration(training: Training, network: Any) -> dict[int, NDArray[np.float
     problem = training.problem
     bare = Encoder(training, network, {})
     rng = np.random.default_rng([training.seed, 5])
-    truth = problem.draw(_CALIBRATION_IMAGES, rng)
+    truth = problem.draw(min(_CALIBRATION_IMAGES, training.images), rng)
     images = problem.images(truth)
     images = add_noise(images, problem.draw_noise(len(images), rng), rng)
     found, result = bare.estimate(images), {}

@@ -362,7 +362,7 @@ def _components(
     rng = np.random.default_rng([training.seed, 3])
     layer = network.get_layer("compression")
     kernel, bias = principal_components(
-        problem.images(problem.draw(_PCA_IMAGES, rng)), rng, layer.units
+        problem.images(problem.draw(min(_PCA_IMAGES, training.images), rng)), rng, layer.units
     )
     layer.set_weights([kernel, bias])
     noise_scale = np.linalg.norm(kernel, axis=0)
@@ -407,6 +407,6 @@ def _images(
         if training.loss == "bound":
             return noisy, _bound_target(training, parameters[rows], unit[rows], noise), None
         target = noisy if training.target == "noisy" else clean[rows]
-        return noisy, target, (1 / noise**2).astype(np.float32)
+        return noisy, target, (1 / noise[:, np.newaxis] ** 2).astype(np.float32)
 
     return batch
