@@ -271,9 +271,7 @@ class _OneFit:
 
     def _peak(self) -> NDArray[np.int64] | None:
         """Find the brightest place (y, x) of the smoothed image; None where it is noise."""
-        from scipy import ndimage
-
-        smooth = ndimage.gaussian_filter(self.data, _SMOOTHING)
+        smooth = _smooth(self.data)
         if self.options.fixed_centre:
             middle = PIXELS // 2
             near = smooth[middle - 4 : middle + 4, middle - 4 : middle + 4]
@@ -350,24 +348,16 @@ class _OneFit:
 
     def _is_poor(self, found: Floats, left: Residual, residual: Floats, scatter: float) -> bool:
         """Whether the residual has more scatter than the noise, or a structure somewhere."""
-        from scipy import ndimage
-
         smallest = max(scatter, _POOR_PART * found[5])
-        structure = np.abs(ndimage.gaussian_filter(residual, _SMOOTHING)).max()
+        structure = np.abs(_smooth(residual)).max()
         return bool(
             left.rms[0] > _POOR * smallest or structure > _SOURCE * self._smoothed(smallest)
         )
 
     def _has_second_source(self, found: Floats, residual: Floats, scatter: float) -> bool:
-        from scipy import ndimage
-
-        smooth = ndimage.gaussian_filter(residual, _SMOOTHING)
+        smooth = _smooth(residual)
         noise = self._smoothed(scatter)
-        model_peak = float(
-            ndimage.gaussian_filter(
-                render(found[np.newaxis], self.frame, np.float64)[0], _SMOOTHING
-            ).max()
-        )
+        model_peak = float(_smooth(render(found[np.newaxis], self.frame, np.float64)[0]).max())
         axis = np.arange(PIXELS) - (PIXELS - 1) / 2
         x, y = axis[np.newaxis] - found[3] / PITCH, axis[:, np.newaxis] - found[4] / PITCH
         beyond = np.hypot(x, y) > _SOURCE_DISTANCE
@@ -421,6 +411,13 @@ def _border_median(native: Floats) -> float:
     inner = np.zeros(native.shape, bool)
     inner[width:-width, width:-width] = True
     return float(np.median(native[~inner]))
+
+
+def _smooth(image: Floats) -> Floats:
+    """Smooth; what is beyond the edges is 0, because mirrored noise would count twice."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.gaussian_filter(image, _SMOOTHING, mode="constant"))
 
 
 def _pixel_noise(data: Floats) -> float:
