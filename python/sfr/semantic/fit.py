@@ -62,6 +62,8 @@ _POOR: Final = 1.15
 #: Smallest scatter of a residual that counts, in parts of the amplitude.
 _POOR_PART: Final = 1e-3
 _UNCONVERGED: Final = 0.1
+#: Least brightness of a centre that images are scaled by, in parts of the brightest pixel.
+_FAINTEST: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,8 @@ class _OneFit:
         middle = PIXELS // 2
         network, problem = self.encoder, self.encoder.training.problem
         if "amplitude" in problem.free:
-            brightness = 1.5 * float(data[middle - 2 : middle + 2, middle - 2 : middle + 2].max())
+            core = data[middle - 2 : middle + 2, middle - 2 : middle + 2]
+            brightness = 1.5 * max(float(core.max()), _FAINTEST)
         else:
             # the encoder knows amplitudes of 1 only, so the image is taken to have one
             brightness = 1 / self.unit
