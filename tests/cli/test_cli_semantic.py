@@ -201,6 +201,11 @@ def test_the_sersic_index_is_fitted_when_asked_for(encoder):
     assert "poor_fit" in fitted(encoder, image).flags
 
 
+def test_a_galaxy_without_noise_has_no_flags(encoder):
+    """Rounding was once taken for a fit that had not converged."""
+    assert fitted(encoder, galaxy(noise=0.0)).flags == ()
+
+
 def test_a_known_centre_is_not_fitted(encoder):
     found = fitted(encoder, galaxy(), fixed_centre=True)
     assert (found.values["x"], found.values["y"], found.errors["x"]) == (31.5, 31.5, 0.0)

@@ -62,6 +62,8 @@ _POOR: Final = 1.15
 #: Smallest scatter of a residual that counts, in parts of the amplitude.
 _POOR_PART: Final = 1e-3
 _UNCONVERGED: Final = 0.1
+#: Brightest pixels of images that may be taken to have an amplitude of 1.
+_LIKE_ONE: Final = (0.3, 3.0)
 #: Least brightness of a centre that images are scaled by, in parts of the brightest pixel.
 _FAINTEST: Final = 1e-3
 
@@ -295,11 +297,11 @@ class _OneFit:
         data = np.roll(self.data, tuple(-shift), axis=(0, 1))
         middle = PIXELS // 2
         network, problem = self.encoder, self.encoder.training.problem
-        if "amplitude" in problem.free:
+        if "amplitude" in problem.free or not _LIKE_ONE[0] < self.unit < _LIKE_ONE[1]:
             core = data[middle - 2 : middle + 2, middle - 2 : middle + 2]
             brightness = 1.5 * max(float(core.max()), _FAINTEST)
         else:
-            # the encoder knows amplitudes of 1 only, so the image is taken to have one
+            # the encoder knows amplitudes of 1 only, and the image may well have one
             brightness = 1 / self.unit
         found = network.estimate((data / brightness).astype(np.float32)[np.newaxis])[0]
         if "amplitude" in problem.free:
@@ -325,7 +327,9 @@ class _OneFit:
             self.flags.append("several_sources")
         if self._is_poor(found, left, residual, scatter):
             self.flags.append("poor_fit")
-        if self.options.steps > 0 and left.next_step[0] > _UNCONVERGED:
+        # without noise there is nothing to measure a step by but the rounding of float32
+        step = left.next_step[0] * left.rms[0] / max(left.rms[0], _POOR_PART * found[5])
+        if self.options.steps > 0 and step > _UNCONVERGED:
             self.flags.append("not_converged")
         if found[1] >= LARGEST_E - 1e-3:
             self.flags.append("at_bound:e")
@@ -376,8 +380,8 @@ class _OneFit:
             name: float(value) * factor.get(name, 1.0)
             for name, value in zip(NAMES, found, strict=True)
         }
-        values["x"] += centre + self.corner[1]
-        values["y"] += centre + self.corner[0]
+        values["x"] += centre + float(self.corner[1])
+        values["y"] += centre + float(self.corner[0])
         error = dict(zip(self.free, (left.error[0] * self.correlation).tolist(), strict=True))
         known = self._calibration()
         errors = {
