@@ -173,6 +173,14 @@ class Workspace:
         """Folder of one trained head."""
         return self.case(case) / f"seed-{seed}"
 
+    def semantic(self, name: str, seed: int) -> Path:
+        """Folder of one trained encoder of the semantic autoencoder."""
+        return self.root / "semantic" / name / f"seed-{seed}"
+
+    def semantic_sizes(self, suffix: str) -> Path:
+        """Table (``.csv``) or figure (``.png``) of the study of network sizes."""
+        return self.root / "semantic" / f"sizes{suffix}"
+
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
         found = [

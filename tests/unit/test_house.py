@@ -15,6 +15,7 @@ STEPS = {
     "render": {"simulation"},
     "imaging": set(),
     "train": {"imaging"},
+    "semantic": {"train", "report"},
     "report": {"train", "imaging"},
 }
 LEAF_IMPORTS = {
@@ -70,6 +71,12 @@ def test_the_report_reads_evaluations_and_nothing_else_of_training():
     names = {i for path in (ROOT / "report").rglob("*.py") for i in imports(path)}
     used = {i.split(".")[2] for i in names if i.startswith("sfr.train.")}
     assert used <= {"evaluate"}
+
+
+def test_the_autoencoder_shares_the_door_to_keras_and_the_look_of_figures():
+    names = {i for path in (ROOT / "semantic").rglob("*.py") for i in imports(path)}
+    used = {".".join(i.split(".")[1:3]) for i in names if i.startswith(("sfr.train", "sfr.report"))}
+    assert used == {"train.keras_import", "train.head", "report.style"}
 
 
 def test_only_one_module_imports_the_compiled_one():

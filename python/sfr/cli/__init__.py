@@ -37,6 +37,7 @@ _COMMANDS = (
     "run",
     "show",
     "map",
+    "semantic",
     "recipe",
 )
 

@@ -1,0 +1,506 @@
+"""``sfr semantic``: galaxy parameters from images, by the semantic autoencoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sfr.cli import options as opt
+from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
+from sfr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sfr.semantic.evaluate import Evaluation
+    from sfr.semantic.fit import Fit
+    from sfr.semantic.trained import Encoder
+    from sfr.semantic.training import Training
+    from sfr.workspace import Workspace
+
+__all__ = ["register"]
+
+#: Rows of the figure of fits.
+_SHOWN_FITS = 12
+_SHOWN_EXAMPLES = 5
+
+ProblemName = Annotated[
+    str,
+    typer.Option(
+        "--problem",
+        help="paper: A, e, theta; notebook: its ranges; centred: amplitude, too, and round "
+        "galaxies; free: centre and Sersic index, too.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+PsfTraining = Annotated[float, typer.Option("--psf", help="FWHM of a Gaussian PSF in pixels.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    group = typer.Typer(
+        help="The semantic autoencoder: an encoder whose bottleneck holds the parameters of a "
+        "galaxy, a decoder that is its profile.",
+        no_args_is_help=True,
+    )
+    app.add_typer(group, name="semantic")
+    group.command("train")(exit_codes(train))
+    group.command("evaluate")(exit_codes(evaluate))
+    group.command("fit")(exit_codes(fit))
+
+
+def train(
+    problem: ProblemName = "paper",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            help="fast, or sizes of the published network: 1, 1/4, 1/16, 1/24, 1/32, 1/48, 1/64, "
+            "or all of them.",
+        ),
+    ] = "fast",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            help="bound: parameters over the Cramer-Rao bound; mae: published, of the image; "
+            "chi2: of the image, over the noise. Default: bound for fast, else mae.",
+            show_default=False,
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            "--noise",
+            help="Levels, as 0,0.05,0.1: a network each; or a mix, as 0.02-0.12. "
+            "Default: the problem's mix; with mae 0,0.05,0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", help="What images are compared with: noisy, clean or noisy,clean."
+        ),
+    ] = "noisy,clean",
+    psf: PsfTraining = 0.0,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Passes. Default: 26, published 500.")
+    ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            help="Images to train on, without validation. Default: 200000, published 9000 clean "
+            "or 27000 noisy.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    work: opt.Work = opt.DEFAULT_WORK,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train encoders; one that is current is not trained again.
+
+    Without options: the fast encoder over the paper's ranges and any noise from 0.02 to 0.12, in
+    two to three minutes. The published study takes GPU-hours:
+
+    Examples:
+
+      sfr semantic train
+
+      sfr semantic train --problem centred
+
+      sfr semantic train --encoder all --noise 0,0.025,0.05,0.1 --target noisy,clean
+
+      sfr semantic train --encoder 1/16 --noise 0.05 --target clean --epochs 20
+    """
+    from sfr.semantic.trained import obtain_encoder
+    from sfr.workspace import Workspace
+
+    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    trainings = _trainings(problem, encoder, loss, noise, target, psf)
+    changes = {"epochs": epochs, "images": images, "seed": seed}
+    given: dict[str, Any] = {k: value for k, value in changes.items() if value is not None}
+    rows = []
+    for training in (replace(t, **given) for t in trainings):
+        start = time.monotonic()
+        made, is_new = obtain_encoder(
+            Workspace(work), training, force=force, on_progress=console.progress
+        )
+        rows.append(_trained_row(made, is_new, time.monotonic() - start))
+    console.table(f"encoders in {work / 'semantic'}", rows, key="encoders")
+
+
+def _trainings(
+    problem: str, encoder: str, loss: str | None, noise: str | None, target: str, psf: float
+) -> list[Training]:
+    """Return every combination that the options name."""
+    from sfr.semantic.encoders import FAST, PUBLISHED_SIZES
+    from sfr.semantic.problem import get_problem
+    from sfr.semantic.training import default_training, published_training
+
+    names = list(PUBLISHED_SIZES) if encoder == "all" else _parts(encoder)
+    family = get_problem(problem).with_psf(psf)
+    found: list[Training] = []
+    for name in names:
+        kind = loss or ("bound" if name == FAST else "mae")
+        if kind == "mae":
+            levels = [_level(part) for part in _parts(noise or "0,0.05,0.1")]
+            # a clean image is its own target
+            found += [
+                published_training(family, name, level, which)
+                for level in levels
+                for which in (_parts(target) if level > 0 else ["clean"])
+            ]
+            continue
+        mixes = [family.noise] if noise is None else [_mix(part) for part in _parts(noise)]
+        targets = ["noisy"] if kind == "bound" else _parts(target)
+        found += [
+            default_training(family.with_noise(*mix), name, loss=kind, target=which)
+            for mix in mixes
+            for which in targets
+        ]
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _level(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--noise {text!r} is not a standard deviation such as 0.05") from None
+
+
+def _mix(text: str) -> tuple[float, float]:
+    low, dash, high = text.partition("-")
+    return (_level(low), _level(high)) if dash else (_level(text), _level(text))
+
+
+def _trained_row(encoder: Encoder, is_new: bool, seconds: float) -> dict[str, Any]:
+    training = encoder.training
+    return {
+        "encoder": training.name,
+        "seed": training.seed,
+        "weights": encoder.network.count_params(),
+        "images": training.images,
+        "epochs": training.epochs,
+        "state": f"trained in {seconds:.0f} s" if is_new else "there already",
+    }
+
+
+def evaluate(
+    encoder: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name of a trained encoder, as train prints it. Default: all of the folder.",
+            show_default=False,
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            "--noise",
+            help="Levels. Default: 0.025,0.05,0.1, or the level that it was trained for.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option("--images", help="Images a noise level.")] = 5000,
+    steps: Annotated[
+        str, typer.Option("--steps", help="Gauss-Newton steps from the network's estimate.")
+    ] = "1,2",
+    least_squares: Annotated[
+        bool,
+        typer.Option(
+            "--least-squares/--no-least-squares", help="Also fit every image with SciPy (3 ms)."
+        ),
+    ] = True,
+    seed: Seed = 0,
+    work: opt.Work = opt.DEFAULT_WORK,
+    as_json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Print errors beside the Cramer-Rao bound, SciPy's least squares and the paper.
+
+    rms/bound is the ratio of the two rms; rms of error/bound lets every image count the same. All
+    angles count. Tables and figures go to the folder of the encoder.
+
+    Examples:
+
+      sfr semantic evaluate
+
+      sfr semantic evaluate paper-fast --noise 0.05 --images 20000 --no-least-squares
+    """
+    from sfr.errors import DataMissingError
+    from sfr.semantic.trained import load_encoder, trained_encoders
+    from sfr.workspace import Workspace
+
+    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    workspace = Workspace(work)
+    folders = trained_encoders(workspace)
+    chosen = [f for f in folders if encoder in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
+    if not chosen:
+        there = ", ".join(sorted({f.parent.name for f in folders})) or "none"
+        raise DataMissingError(
+            f"no trained encoder {encoder or ''} in {work}; there: {there}. Make one with sfr "
+            "semantic train"
+        )
+    counts = _step_counts(steps)
+    rows: list[dict[str, Any]] = []
+    sizes: dict[tuple[str, str], list[Evaluation]] = {}
+    for folder in chosen:
+        found = load_encoder(folder)
+        evaluations = _evaluations(found, noise, images, counts, least_squares, seed, console)
+        _write_evaluation(workspace, folder, evaluations)
+        rows += [
+            {"encoder": f"{folder.parent.name}", **row} for e in evaluations for row in e.rows()
+        ]
+        if found.training.loss == "mae":
+            key = found.training.encoder, found.training.target
+            sizes.setdefault(key, []).extend(evaluations)
+    files = _write_sizes(workspace, sizes)
+    title = f"{images} images a noise level; figures in {work / 'semantic'}"
+    console.table(title, rows if as_json else [_for_people(row) for row in rows], key="errors")
+    if not as_json:
+        for path in files:
+            typer.echo(str(path))
+
+
+def _step_counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in _parts(text)]
+    except ValueError:
+        raise ConfigError(f"--steps {text!r} is not a list of numbers such as 1,2") from None
+    if any(not 0 <= count <= 100 for count in counts):
+        raise ConfigError(f"--steps {text!r}: give numbers from 0 to 100")
+    return counts
+
+
+def _evaluations(
+    encoder: Encoder,
+    noise: str | None,
+    images: int,
+    steps: Sequence[int],
+    least_squares: bool,
+    seed: int,
+    console: Console,
+) -> list[Evaluation]:
+    from sfr.semantic.evaluate import evaluate as evaluate_encoder
+
+    low, high = encoder.training.problem.noise
+    default = f"{low}" if low == high else "0.025,0.05,0.1"
+    return [
+        evaluate_encoder(
+            encoder,
+            _level(level),
+            images=images,
+            steps=steps,
+            with_least_squares=least_squares,
+            seed=seed,
+            on_progress=console.progress,
+        )
+        for level in _parts(noise or default)
+    ]
+
+
+def _write_evaluation(workspace: Workspace, folder: Path, found: Sequence[Evaluation]) -> None:
+    from sfr.semantic import figures
+    from sfr.store import write_table
+
+    rows = [row for evaluation in found for row in evaluation.rows()]
+    table = {name: [row[name] for row in rows] for name in rows[0]}
+    write_table(workspace, folder / "evaluation.csv", _without_none(table))
+    middle = found[len(found) // 2]
+    best = list(middle.errors)[-1]
+    pictures = {
+        "examples.png": _examples(middle),
+        "recovered.png": figures.recovered_figure(middle, "network"),
+        "errors.png": figures.error_figure(middle, "network"),
+        "limit.png": figures.limit_figure(found),
+    }
+    if best != "network":
+        pictures["errors_after_steps.png"] = figures.error_figure(middle, best)
+    for name, content in pictures.items():
+        with workspace.replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def _without_none(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {
+        name: [float("nan") if value is None else value for value in column]
+        for name, column in table.items()
+    }
+
+
+def _examples(evaluation: Evaluation) -> bytes:
+    from sfr.semantic.figures import examples_figure
+
+    shown = slice(0, _SHOWN_EXAMPLES)
+    models = evaluation.models("network", _SHOWN_EXAMPLES)
+    titles = [f"A {row[0]:.4f}, e {row[1]:.2f}, θ {row[2]:.0f}°" for row in evaluation.truth[shown]]
+    return examples_figure(list(evaluation.data), list(models), titles)
+
+
+def _write_sizes(
+    workspace: Workspace, sizes: dict[tuple[str, str], list[Evaluation]]
+) -> list[Path]:
+    """Write table and figure of the study of sizes, where there is more than one size."""
+    from sfr.semantic.evaluate import size_rows
+    from sfr.semantic.figures import size_figure
+    from sfr.store import write_table
+
+    rows = size_rows(sizes)
+    if len({row["size"] for row in rows}) < 2:
+        return []
+    table, figure = workspace.semantic_sizes(".csv"), workspace.semantic_sizes(".png")
+    write_table(workspace, table, {name: [row[name] for row in rows] for name in rows[0]})
+    with workspace.replacing(figure) as temporary:
+        temporary.write_bytes(size_figure(rows))
+    return [table, figure]
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, object]:
+    """Return the columns that fit on a screen; evaluation.csv has all of them."""
+    return {
+        "encoder": row["encoder"],
+        "noise": f"{row['noise']:g}",
+        "parameter": row["parameter"],
+        "method": row["method"],
+        "offset": row["offset"],
+        "dispersion": row["dispersion"],
+        "bound": row["bound"],
+        "rms/bound": row["rms/bound"],
+        "rms of error/bound": row["rms of error/bound"],
+        "within 1 error": row["within 1 error"],
+        "paper offset": row["paper offset"],
+        "paper dispersion": row["paper dispersion"],
+    }
+
+
+def fit(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="FITS, PNG (or another picture), npy, or shards of maps (part-*.hdf5)."
+        ),
+    ],
+    problem: ProblemName = "centred",
+    steps: Annotated[
+        int, typer.Option("--steps", help="Gauss-Newton steps; 0: the network alone.")
+    ] = 4,
+    fixed_centre: Annotated[
+        bool, typer.Option("--fixed-centre", help="The centre is the middle of the image.")
+    ] = False,
+    sersic: Annotated[
+        bool, typer.Option("--sersic", help="Fit the Sersic index n, too; else n = 1.")
+    ] = False,
+    psf: Annotated[
+        float, typer.Option("--psf", help="FWHM of a Gaussian PSF in pixels of the image.")
+    ] = 0.0,
+    subtract_background: Annotated[
+        bool,
+        typer.Option("--subtract-background", help="Take off the median of the outermost pixels."),
+    ] = False,
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", help="Map of a shard: mass, temperature ...", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for fits.csv and fits.png.")] = Path(
+        "semantic-fit"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the encoder.")] = 0,
+    work: opt.Work = opt.DEFAULT_WORK,
+    as_json: opt.Json = False,
+    verbose: opt.Verbose = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
+
+    The profile is amplitude exp(-r^(1/n)), r = 1 at the ellipse of half axes A and A (1 - e); theta
+    turns the major axis clockwise from +x, y upwards. The first use trains the encoder of the
+    problem, in two to three minutes, and keeps it in the folder given by --work. What cannot be
+    fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md lists the flags.
+
+    Examples:
+
+      sfr semantic fit galaxy.fits --psf 2.5 --subtract-background
+
+      sfr semantic fit cutouts/*.npy --sersic --out fits
+
+      sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
+    """
+    from sfr.semantic.files import read_images
+    from sfr.semantic.fit import FitOptions, fit_images
+    from sfr.semantic.problem import get_problem
+    from sfr.semantic.trained import obtain_encoder
+    from sfr.semantic.training import default_training
+    from sfr.workspace import Workspace
+
+    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
+    images = [image for path in files for image in read_images(path, channel=channel)]
+    training = replace(default_training(get_problem(problem)), seed=seed)
+    encoder, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
+    fits = fit_images(encoder, images, options, on_progress=console.progress, total=len(images))
+    written = _write_fits(Workspace(out), fits)
+    failed = [found for found in fits if not found.has_numbers]
+    console.table(
+        f"{len(fits)} images, {len(failed)} without numbers",
+        [_json_row(found) if as_json else _fit_for_people(found) for found in fits],
+        key="fits",
+        extra={"files": [str(path) for path in written]},
+    )
+    if not as_json:
+        for path in written:
+            typer.echo(str(path))
+    if failed:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
+    from sfr.semantic.figures import examples_figure
+    from sfr.store import write_table
+
+    rows = [found.row() for found in fits]
+    table = workspace.root / "fits.csv"
+    write_table(workspace, table, {name: [row[name] for row in rows] for name in rows[0]})
+    shown = [f for f in fits if f.data is not None and f.model is not None][:_SHOWN_FITS]
+    if not shown:
+        return [table]
+    figure = workspace.root / "fits.png"
+    content = examples_figure(
+        [f.data for f in shown if f.data is not None],
+        [f.model for f in shown if f.model is not None],
+        [f"{f.file} {f.label}".strip()[-40:] for f in shown],
+    )
+    with workspace.replacing(figure) as temporary:
+        temporary.write_bytes(content)
+    return [table, figure]
+
+
+def _json_row(found: Fit) -> dict[str, object]:
+    return {name: None if value != value else value for name, value in found.row().items()}
+
+
+def _fit_for_people(found: Fit) -> dict[str, object]:
+    """Return the columns that fit on a screen; fits.csv has all of them."""
+    row: dict[str, object] = {"file": found.file, "image": found.label}
+    digits = {"A": 3, "e": 4, "theta": 2, "x": 2, "y": 2, "n": 3}
+    labels = {"A": "A [px]", "theta": "theta [deg]", "x": "x [px]", "y": "y [px]"}
+    for name in ("A", "e", "theta", "x", "y", "amplitude", "n"):
+        value, error = found.values.get(name), found.errors.get(name)
+        text = "-"
+        if value is not None and error is not None:
+            shape = f".{digits[name]}f" if name in digits else ".4g"
+            text = f"{value:{shape}}" + (f" ± {error:{shape}}" if error > 0 else "")
+        row[labels.get(name, name)] = text
+    return {**row, "flags": " ".join(found.flags) or "-"}

@@ -1,0 +1,1 @@
+"""The semantic autoencoder: galaxy parameters as a bottleneck, their profile as the decoder."""

@@ -1,0 +1,366 @@
+"""``sfr semantic`` from the command line, and fits of good, odd and bad images."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits as astropy_fits
+from PIL import Image
+from typer.testing import CliRunner
+
+from sfr.cli import app
+from sfr.errors import ConfigError, DataMissingError
+from sfr.semantic.files import UserImage, read_images
+from sfr.semantic.fit import FATAL_FLAGS, FLAGS, FitOptions, fit_image, fit_images
+from sfr.semantic.problem import PROBLEMS
+from sfr.semantic.profile import NAMES, PITCH, Frame, render
+from sfr.semantic.trained import obtain_encoder
+from sfr.semantic.training import default_training
+from sfr.store import Shard, read_table, write_shard
+from sfr.workspace import Workspace
+
+SMALL = ["--images", "1000", "--epochs", "4", "-q"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["semantic", *map(str, arguments)])
+
+
+QUICK = replace(default_training(PROBLEMS["centred"]), images=2000, epochs=12, batch=64)
+
+
+@pytest.fixture(scope="module")
+def quick_work(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("centred"))
+
+
+@pytest.fixture(scope="module")
+def encoder(quick_work):
+    """A quickly trained encoder; the steps after it do the rest."""
+    return obtain_encoder(quick_work, QUICK)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a fast encoder and two sizes of the published one, hardly trained."""
+    work = tmp_path_factory.mktemp("trained") / "work"
+    assert run("train", "--work", work, *SMALL).exit_code == 0
+    few = ["--noise", "0.1", "--target", "clean", "--images", "60", "--epochs", "1"]
+    result = run("train", "--encoder", "1/64,1/48", *few, "--work", work, "-q")
+    assert result.exit_code == 0, result.output
+    return work
+
+
+def galaxy(size=64, noise=0.03, seed=1, **values):
+    """A galaxy on the pixels of an image of some size, with noise."""
+    fixed = dict(zip(NAMES, (0.02, 0.5, 40.0, 0.0, 0.0, 1.0, 1.0), strict=True))
+    row = np.array([list({**fixed, **values}.values())])
+    axis = (np.arange(size) - (size - 1) / 2) * PITCH * 64 / size
+    A, e, theta, x, y, amplitude, n = row[0]
+    t = np.radians(theta)
+    u, v = axis[np.newaxis] - x, axis[:, np.newaxis] - y
+    along, across = u * np.cos(t) - v * np.sin(t), u * np.sin(t) + v * np.cos(t)
+    image = amplitude * np.exp(-(np.hypot(along / A, across / (A * (1 - e))) ** (1 / n)))
+    drawn = np.random.default_rng(seed).normal(0, noise * amplitude, image.shape)
+    return image + drawn
+
+
+def picture_width(path):
+    with Image.open(path) as picture:
+        return picture.size[0]
+
+
+def fitted(encoder, image, **options):
+    return fit_image(encoder, UserImage("a.npy", "", np.asarray(image)), FitOptions(**options))
+
+
+# -- train and evaluate ------------------------------------------------------------------------
+
+
+def test_training_again_says_that_it_is_there(trained):
+    result = run("train", "--work", trained, *SMALL)
+    assert result.exit_code == 0
+    assert "there already" in result.stdout
+    assert "paper-fast" in result.stdout
+
+
+def test_evaluation_prints_bound_fit_and_paper_and_writes_table_and_figures(trained):
+    result = run("evaluate", "paper-fast", "--images", 40, "--work", trained, "--json", "-q")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["errors"]
+    assert {r["method"] for r in rows} == {"network", "1 step", "2 steps", "least squares"}
+    assert {r["noise"] for r in rows} == {0.025, 0.05, 0.1}
+    assert all(r["rms/bound"] > 0 and r["rms of error/bound"] > 0 for r in rows)
+    assert {r["paper dispersion"] for r in rows if r["noise"] == 0.025} == {0.00055, 0.0091, 0.92}
+    folder = trained / "semantic" / "paper-fast" / "seed-0"
+    table = read_table(folder / "evaluation.csv", {"noise": float, "rms": float, "bound": float})
+    assert len(table["rms"]) == len(rows)
+    for name in ("examples", "recovered", "errors", "limit", "errors_after_steps"):
+        assert picture_width(folder / f"{name}.png") > 400
+
+
+def test_several_sizes_make_the_figure_of_sizes(trained):
+    options = ["--images", 20, "--steps", "0", "--no-least-squares", "--noise", "0.1"]
+    result = run("evaluate", *options, "--work", trained, "-q")
+    assert result.exit_code == 0, result.output
+    assert "cnn1_48" in result.stdout
+    sizes = read_table(trained / "semantic" / "sizes.csv", {"size": str, "theta": float})
+    assert sorted(sizes["size"]) == ["1/48", "1/64"]
+    assert (trained / "semantic" / "sizes.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["train", "--encoder", "1/3"], 2, "1/16"),
+        (["train", "--problem", "x"], 2, "centred"),
+        (["train", "--noise", "much", "--encoder", "1/64"], 2, "--noise"),
+        (["train", "--encoder", "1/64", "--problem", "free"], 2, "free"),
+        (["train", "--psf", "-1"], 2, "psf"),
+        (["evaluate"], 3, "sfr semantic train"),
+        (["fit", "there-is-none.npy"], 3, "not there"),
+        (["fit", "notes.txt"], 2, ".fits"),
+        (["fit", "a.npy", "--steps", "-1"], 2, "steps"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(sfr, arguments, code, text):
+    result = sfr("semantic", *arguments)
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "fit"])
+def test_every_command_has_help_with_an_example(sfr, command):
+    result = sfr("semantic", command, "--help")
+    assert result.exit_code == 0
+    assert f"sfr semantic {command}" in result.stdout
+
+
+# -- fits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [64, 100, 200])
+@pytest.mark.parametrize("light", [1.0, 3e4, 2e-18])
+def test_scale_centre_and_light_are_in_the_images_own_units(encoder, size, light):
+    pixel = PITCH * 64 / size
+    image = galaxy(size, A=0.02, x=2.3 * pixel, y=-1.6 * pixel, amplitude=light)
+    found = fitted(encoder, image)
+    middle = (size - 1) / 2
+    truth = {
+        "A": 0.02 / pixel, "e": 0.5, "theta": 40.0, "x": middle + 2.3, "y": middle - 1.6,
+        "amplitude": light,
+    }  # fmt: skip
+    for name, value in truth.items():
+        assert abs(found.values[name] - value) < 4 * found.errors[name], name
+    assert found.errors["n"] == 0
+    assert set(found.flags) <= {"resampled"}
+    assert found.noise == pytest.approx(0.03 * light, rel=0.06)
+
+
+def test_errors_say_how_far_fits_of_users_images_are_off(encoder):
+    pulls = []
+    for seed in range(60):
+        found = fitted(encoder, galaxy(80, seed=seed, theta=10 + 2 * seed, e=0.4))
+        truth = {"A": 0.02 / PITCH / 0.8, "e": 0.4, "theta": 10 + 2 * seed, "x": 39.5, "y": 39.5}
+        pulls.append([(found.values[k] - v) / found.errors[k] for k, v in truth.items()])
+    scatter = np.sqrt((np.array(pulls) ** 2).mean(axis=0))
+    # 60 fits scatter by 9 %
+    assert (np.abs(scatter - 1) < 0.3).all(), scatter
+
+
+@pytest.mark.parametrize("size", [48, 80])
+def test_noise_of_averaged_and_interpolated_pixels_counts_as_correlated(encoder, size):
+    """Errors were too small by a third where pixels of the frame share pixels of the image."""
+    pulls = []
+    for seed in range(30):
+        found = fitted(encoder, galaxy(size, seed=seed))
+        pulls.append((found.values["e"] - 0.5) / found.errors["e"])
+        assert "poor_fit" not in found.flags
+    assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.35)
+
+
+def test_a_psf_is_taken_off(encoder):
+    from scipy.ndimage import gaussian_filter
+
+    fine = galaxy(64, A=0.012, noise=0.0)
+    blurred = gaussian_filter(fine, 3.0 / np.sqrt(8 * np.log(2)), truncate=6)
+    blurred += np.random.default_rng(1).normal(0, 0.01, fine.shape)
+    found = fitted(encoder, blurred, psf_fwhm=3.0)
+    assert abs(found.values["A"] - 0.012 / PITCH) < 4 * found.errors["A"]
+    without = fitted(encoder, blurred)
+    assert abs(without.values["A"] - 0.012 / PITCH) > 10 * without.errors["A"]
+    assert "poor_fit" in without.flags
+
+
+def test_the_sersic_index_is_fitted_when_asked_for(encoder):
+    image = galaxy(A=0.02, n=1.4, noise=0.01)
+    found = fitted(encoder, image, sersic=True, steps=8)
+    assert found.values["n"] == pytest.approx(1.4, abs=4 * found.errors["n"])
+    assert "poor_fit" in fitted(encoder, image).flags
+
+
+def test_a_galaxy_without_noise_has_no_flags(encoder):
+    """Rounding was once taken for a fit that had not converged."""
+    assert fitted(encoder, galaxy(noise=0.0)).flags == ()
+
+
+def test_a_known_centre_is_not_fitted(encoder):
+    found = fitted(encoder, galaxy(), fixed_centre=True)
+    assert (found.values["x"], found.values["y"], found.errors["x"]) == (31.5, 31.5, 0.0)
+
+
+def test_the_network_alone_gives_numbers_with_larger_errors(encoder):
+    alone, refined = fitted(encoder, galaxy(), steps=0), fitted(encoder, galaxy())
+    assert alone.has_numbers
+    assert alone.errors["A"] > refined.errors["A"]
+
+
+def test_a_background_is_taken_off_when_asked_for(encoder):
+    image = galaxy(A=0.01, noise=0.01) + 5.0
+    assert abs(fitted(encoder, image).values["A"] - 0.01 / PITCH) > 1
+    found = fitted(encoder, image, subtract_background=True)
+    assert found.values["A"] == pytest.approx(0.01 / PITCH, rel=0.03)
+
+
+def bad(kind):
+    image = galaxy()
+    if kind == "nan_pixels":
+        image[3, 4] = np.nan
+    return {
+        "nan_pixels": image,
+        "empty": np.zeros((0, 5)),
+        "all_zero": np.zeros((64, 64)),
+        "constant": np.full((64, 64), 7),
+        "too_small": np.ones((8, 64)),
+        "too_large": np.broadcast_to(np.float32(1), (5000, 64)),
+        "not_an_image": np.arange(5.0),
+        "no_galaxy": np.random.default_rng(1).normal(size=(64, 64)),
+    }[kind]
+
+
+KINDS = [
+    "nan_pixels", "empty", "all_zero", "constant", "too_small", "too_large", "not_an_image",
+    "no_galaxy",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_images_have_a_flag_and_no_numbers(encoder, kind):
+    found = fitted(encoder, bad(kind))
+    assert kind in found.flags
+    assert not found.has_numbers
+    assert all(np.isnan(found.row()[c]) for c in ("A_px", "e", "theta_deg", "amplitude_error"))
+    assert kind in FATAL_FLAGS
+
+
+def test_odd_types_are_no_images_but_all_real_numbers_are(encoder):
+    assert fitted(encoder, np.array([["a", "b"]])).flags == ("not_an_image",)
+    assert fitted(encoder, galaxy() + 0j).flags == ("not_an_image",)
+    counts = np.maximum(galaxy() * 1000 + 200, 0)
+    for kind in ("<u2", ">i4", ">f4", "f8"):
+        assert fitted(encoder, counts.astype(kind), subtract_background=True).has_numbers
+
+
+def test_two_galaxies_are_flagged(encoder):
+    second = galaxy(A=0.012, x=14 * PITCH, y=6 * PITCH, amplitude=0.6, noise=0.0)
+    found = fitted(encoder, galaxy(A=0.015) + second)
+    assert "several_sources" in found.flags
+    assert "poor_fit" in found.flags
+    assert "several_sources" not in fitted(encoder, galaxy(A=0.015)).flags
+
+
+def test_what_lies_off_is_round_or_larger_than_the_training_is_flagged(encoder):
+    assert "off_centre" in fitted(encoder, galaxy(A=0.01, x=12 * PITCH)).flags
+    assert "round" in fitted(encoder, galaxy(e=0.0)).flags
+    assert "outside_training:A" in fitted(encoder, galaxy(A=0.06)).flags
+    assert "outside_training:noise" in fitted(encoder, galaxy(noise=0.3)).flags
+    assert "cropped" in fitted(encoder, galaxy(100)[20:80]).flags
+
+
+def test_a_galaxy_that_is_not_in_the_middle_of_a_long_image_keeps_its_place(encoder):
+    found = fitted(encoder, galaxy(100)[10:90])
+    assert found.values["x"] == pytest.approx(49.5, abs=0.3)
+    assert found.values["y"] == pytest.approx(39.5, abs=0.3)
+
+
+def test_every_flag_is_explained_in_the_documentation():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "semantic.md").read_text("utf-8")
+    assert [flag for flag in FLAGS if f"`{flag}`" not in text] == []
+
+
+def test_files_of_every_kind_hold_the_same_galaxy(tmp_path):
+    image = np.round(np.clip(galaxy(noise=0.0), 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(image[::-1]).save(tmp_path / "a.png")
+    Image.fromarray(np.repeat(image[::-1, :, None], 3, axis=2)).save(tmp_path / "rgb.png")
+    np.save(tmp_path / "a.npy", image)
+    np.save(tmp_path / "stack.npy", np.stack([image, image]))
+    units = [astropy_fits.PrimaryHDU(), astropy_fits.ImageHDU(image.astype(">f4"))]
+    astropy_fits.HDUList(units).writeto(tmp_path / "a.fits")
+    shard = Shard(
+        np.stack([image, image * 2])[np.newaxis].astype(np.float32),
+        {"subhalo_id": np.array([77])},
+        {},
+        {"channel_names": ["mass", "temperature"]},
+    )
+    write_shard(Workspace(tmp_path), tmp_path / "part-00000.hdf5", shard)
+    for name in ("a.png", "rgb.png", "a.npy", "a.fits"):
+        (found,) = read_images(tmp_path / name)
+        assert found.problem == ""
+        np.testing.assert_array_equal(found.array, image, err_msg=name)
+    assert [i.label for i in read_images(tmp_path / "stack.npy")] == ["[0]", "[1]"]
+    (found,) = read_images(tmp_path / "part-00000.hdf5", channel="mass")
+    assert found.label == "mass 77"
+    np.testing.assert_array_equal(found.array, image)
+    with pytest.raises(ConfigError, match="mass, temperature"):
+        list(read_images(tmp_path / "part-00000.hdf5"))
+
+
+def test_damaged_files_are_rows_and_unknown_kinds_errors(encoder, tmp_path):
+    for name in ("bad.png", "bad.npy", "bad.fits", "bad.hdf5"):
+        (tmp_path / name).write_bytes(b"SIMPLE no")
+    images = [i for p in sorted(tmp_path.iterdir()) for i in read_images(p, channel="mass")]
+    found = fit_images(encoder, images)
+    assert [f.flags for f in found] == [("unreadable",)] * 4
+    assert all(f.reason for f in found)
+    objects = tmp_path / "objects.npy"
+    np.save(objects, np.array([{"a": 1}], object), allow_pickle=True)
+    assert next(read_images(objects)).problem
+    with pytest.raises(ConfigError, match=r"\.fits"):
+        list(read_images(tmp_path / "a.txt"))
+    with pytest.raises(DataMissingError):
+        list(read_images(tmp_path / "none.npy"))
+
+
+def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, monkeypatch):
+    from sfr.semantic import training as module
+
+    monkeypatch.setattr(module, "default_training", lambda problem: QUICK)
+    monkeypatch.chdir(tmp_path)
+    work = quick_work.root
+    np.save("good.npy", galaxy())
+    np.save("zero.npy", np.zeros((64, 64)))
+    result = run("fit", "good.npy", "--work", work)
+    assert result.exit_code == 0, result.output
+    assert "good.npy" in result.stdout
+    assert "there already" in result.stderr
+    result = run("fit", "good.npy", "zero.npy", "--work", work, "--json", "-q")
+    assert result.exit_code == 4
+    rows = json.loads(result.stdout)["fits"]
+    assert rows[0]["A_px"] == pytest.approx(0.02 / PITCH, rel=0.05)
+    assert rows[1]["A_px"] is None
+    assert rows[1]["flags"] == "all_zero"
+    table = (tmp_path / "semantic-fit" / "fits.csv").read_text().splitlines()
+    assert len(table) == 3
+    assert table[0].startswith("file,image,A_px,A_px_error,e,e_error,theta_deg")
+    assert picture_width("semantic-fit/fits.png") > 400
+
+
+def test_the_model_of_a_resampled_image_is_averaged_like_the_image():
+    row = np.array([[0.01, 0.3, 20.0, 0.0, 0.0, 1.0, 1.0]])
+    frame = Frame(0.0, 128)
+    image = galaxy(128, noise=0.0, A=0.01, e=0.3, theta=20.0)
+    np.testing.assert_allclose(render(row, frame, np.float64)[0], frame.averaged(image))

@@ -1,0 +1,238 @@
+"""Encoders, decoder, training and what is known of a trained encoder."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, TrainingError
+from sfr.semantic.code import CircleCode, PublishedCode
+from sfr.semantic.decoder import build_decoder
+from sfr.semantic.encoders import PUBLISHED_SIZES, build_cnn, check_encoder, principal_components
+from sfr.semantic.evaluate import evaluate, size_rows
+from sfr.semantic.problem import PROBLEMS, add_noise
+from sfr.semantic.profile import Frame, render
+from sfr.semantic.trained import difference, load_encoder, obtain_encoder, trained_encoders
+from sfr.semantic.training import default_training, published_training, train_encoder
+from sfr.train.keras_import import load_keras
+from sfr.workspace import Workspace
+
+#: METHOD 6.
+WEIGHTS = {
+    "1": (320, 9248, 18496, 36928, 73856, 147584, 524352, 2080, 99),
+    "1/4": (160, 2320, 4640, 9248, 18496, 36928, 131104, 528, 51),
+    "1/16": (80, 584, 1168, 2320, 4640, 9248, 32784, 136, 27),
+    "1/24": (60, 330, 715, 1534, 3068, 6110, 21645, 84, 21),
+    "1/32": (50, 230, 506, 1100, 2200, 4378, 15499, 60, 18),
+    "1/48": (40, 148, 333, 738, 1558, 3268, 10953, 40, 15),
+    "1/64": (40, 148, 296, 584, 1168, 2320, 8200, 36, 15),
+}
+TOTALS = (812_963, 203_475, 50_987, 33_567, 24_041, 17_093, 12_807)
+PAPER = PROBLEMS["paper"]
+
+
+def small(**changes):
+    return replace(
+        default_training(PAPER), **{"images": 3000, "epochs": 10, "batch": 64, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("semantic"))
+
+
+@pytest.fixture(scope="module")
+def encoder(work):
+    return obtain_encoder(work, small())[0]
+
+
+def test_all_sizes_are_tested():
+    assert tuple(PUBLISHED_SIZES) == tuple(WEIGHTS)
+
+
+@pytest.mark.parametrize(("size", "total"), list(zip(WEIGHTS, TOTALS, strict=True)))
+def test_the_published_encoders_have_the_published_weights_in_every_layer(size, total):
+    network = build_cnn(size)
+    found = [layer.count_params() for layer in network.layers if layer.count_params()]
+    assert tuple(found) == WEIGHTS[size]
+    assert network.count_params() == total
+    assert network.output_shape == (None, 3)
+
+
+def test_the_published_encoder_is_built_as_published():
+    layers = build_cnn("1").layers
+    kinds = [type(layer).__name__ for layer in layers]
+    block = ["Conv2D", "Conv2D", "MaxPooling2D"]
+    assert kinds == ["InputLayer", "Reshape", *3 * block, "Flatten", "Dense", "Dense", "Dense"]
+    for layer in layers:
+        if type(layer).__name__ == "Conv2D":
+            assert layer.kernel_size == (3, 3)
+            assert layer.padding == "same"
+            assert layer.activation.__name__ == "relu"
+        elif type(layer).__name__ == "Dense":
+            assert layer.activation.__name__ == "sigmoid"
+
+
+def test_an_unknown_encoder_is_refused_by_name():
+    assert check_encoder("1/16") == "1/16"
+    with pytest.raises(ConfigError, match="1/16"):
+        check_encoder("1/17")
+
+
+@pytest.mark.parametrize("psf", [0.0, 3.0])
+@pytest.mark.parametrize("name", ["paper", "free"])
+def test_the_decoder_is_the_profile_and_has_no_weights(name, psf):
+    problem = PROBLEMS[name].with_psf(psf)
+    code, truth = CircleCode(problem), problem.draw(16, np.random.default_rng(1))
+    decoder = build_decoder(code, problem.frame)
+    assert decoder.count_params() == 0
+    images = load_keras().ops.convert_to_numpy(decoder(code.from_parameters(truth)))
+    np.testing.assert_allclose(images, render(truth, problem.frame), atol=5e-5)
+
+
+def test_the_published_bottleneck_holds_a_e_and_the_angle_over_180():
+    code = PublishedCode(PAPER)
+    given = np.array([[0.03, 0.4, 0.25], [0.02, 0.7, 0.9]], np.float32)
+    found = code.to_parameters(given)
+    np.testing.assert_allclose(found[:, :3], given * [1, 1, 180], rtol=1e-6)
+    images = load_keras().ops.convert_to_numpy(build_decoder(code, Frame())(given))
+    np.testing.assert_allclose(images, render(found, Frame()), atol=5e-5)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_circle_code_goes_there_and_back(name):
+    problem = PROBLEMS[name]
+    code, truth = CircleCode(problem), problem.draw(50, np.random.default_rng(2))
+    found = code.to_parameters(code.from_parameters(truth))
+    assert np.abs(difference(found, truth)).max() < 1e-4
+    wild = code.to_parameters(np.full((3, code.size), -5.0))
+    render(wild, Frame())
+
+
+def test_components_keep_white_noise_white_and_the_images_whole():
+    rng = np.random.default_rng(3)
+    images = PAPER.images(PAPER.draw(500, rng))
+    kernel, bias = principal_components(images, rng, 64)
+    directions = kernel / np.linalg.norm(kernel, axis=0)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(64), atol=1e-4)
+    found = images.reshape(500, -1) @ kernel + bias
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-2)
+    mean = images.reshape(500, -1).mean(axis=0)
+    back = (found / np.linalg.norm(kernel, axis=0)) @ directions.T + mean
+    assert np.abs(back - images.reshape(500, -1)).max() < 0.05
+
+
+def test_a_small_training_comes_near_the_bound_and_a_step_reaches_it(encoder):
+    found = evaluate(encoder, 0.05, images=600, steps=(1, 2), with_least_squares=False)
+    rows = {(r["parameter"], r["method"]): r for r in found.rows()}
+    for name in ("A", "e", "theta"):
+        network = rows[name, "network"]
+        assert 1.0 < network["rms of error/bound"] < 40
+        assert rows[name, "2 steps"]["rms of error/bound"] < 1.3
+        assert rows[name, "2 steps"]["rms of error/bound"] > 0.85
+        # calibrated: also the network alone, which is far from the bound, says how far
+        assert 0.5 < network["within 1 error"] < 0.85
+    assert rows["A", "network"]["N"] == 600
+
+
+def test_clean_images_have_no_bound_and_the_papers_values_stand_beside(encoder):
+    found = evaluate(encoder, 0.0, images=10, steps=(), with_least_squares=True)
+    rows = {(r["parameter"], r["method"]): r for r in found.rows()}
+    assert rows["A", "network"]["rms/bound"] is None
+    assert rows["A", "network"]["paper dispersion"] == 0.00049
+    assert abs(rows["A", "least squares"]["rms"]) < 1e-6
+    sizes = size_rows({("1/64", "clean"): [found]})
+    assert sizes[0]["A"] == pytest.approx(np.abs(found.off("network")[:, 0]).mean())
+
+
+def test_the_same_settings_give_the_same_files(tmp_path):
+    made = {}
+    for name in ("one", "two"):
+        work = Workspace(tmp_path / name)
+        obtain_encoder(work, small(images=200, epochs=1))
+        folder = work.semantic("paper-fast", 0)
+        made[name] = {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+    assert made["one"] == made["two"]
+    assert len(made["one"]) == 3
+    shutil.rmtree(tmp_path)
+
+
+def test_an_encoder_is_trained_once_and_found_again(work, encoder):
+    again, is_new = obtain_encoder(work, small())
+    assert not is_new
+    images = PAPER.images(PAPER.draw(300, np.random.default_rng(1)))
+    np.testing.assert_allclose(again.estimate(images), encoder.estimate(images), rtol=1e-5)
+    # few images take another way through Keras than many
+    np.testing.assert_allclose(again.estimate(images[:3]), again.estimate(images)[:3], rtol=1e-4)
+    assert trained_encoders(work)[0].name == "seed-0"
+
+
+def test_a_missing_or_damaged_encoder_is_an_error(work, encoder, tmp_path):
+    with pytest.raises(DataMissingError, match="sfr semantic train"):
+        load_encoder(tmp_path)
+    shutil.copytree(work.semantic("paper-fast", 0), tmp_path / "copy")
+    (tmp_path / "copy" / "encoder.weights.h5").write_bytes(b"no HDF5")
+    with pytest.raises(DataFormatError, match="--force"):
+        load_encoder(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("loss", ["mae", "chi2", "bound"])
+def test_every_loss_falls_on_the_published_network(loss):
+    if loss == "mae":
+        training = published_training(PAPER, "1/64", 0.05, "noisy")
+    else:
+        training = replace(default_training(PAPER, "1/64", loss=loss), learning_rate=0.02)
+    training = replace(training, images=60, validation=40, epochs=6, batch=20)
+    network, history = train_encoder(training)
+    assert network.count_params() == (12_807 if loss == "mae" else 12_812)
+    assert np.isfinite(history.loss).all()
+    # the validation images and their noise are the same in every epoch
+    assert history.validation_loss.min() < history.validation_loss[0]
+    assert history.epoch == 1 + int(np.argmin(history.validation_loss))
+
+
+def test_the_published_settings_are_the_papers():
+    clean = published_training(PAPER, "1", 0.0, "clean")
+    assert (clean.images, clean.validation, clean.batch, clean.epochs) == (9000, 1000, 20, 500)
+    assert (clean.loss, clean.learning_rate) == ("mae", 1.0)
+    assert published_training(PAPER, "1", 0.1, "noisy").images == 27_000
+
+
+def test_a_loss_that_runs_away_stops_the_training():
+    training = small(images=200, epochs=1, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="learning rate"):
+        train_encoder(training)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"encoder": "1/3"}, "1/16"),
+        ({"loss": "l2"}, "bound"),
+        ({"loss": "mae"}, "fast"),
+        ({"encoder": "1/64", "loss": "mae", "problem": PROBLEMS["free"]}, "free"),
+        ({"problem": PAPER.with_noise(0, 0)}, "noise"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": -1.0}, "learning rate"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, match):
+    with pytest.raises(ConfigError, match=match):
+        small(**changes)
+
+
+def test_an_evaluation_needs_images(encoder):
+    with pytest.raises(ConfigError, match="images"):
+        evaluate(encoder, 0.05, images=1)
+    with pytest.raises(ConfigError, match="noise"):
+        evaluate(encoder, -1.0, images=10)
+
+
+def test_noise_is_white_and_of_the_level_of_each_image():
+    found = add_noise(
+        np.zeros((2, 64, 64), np.float32), np.array([0.1, 1.0]), np.random.default_rng()
+    )
+    assert found[1].std() / found[0].std() == pytest.approx(10, rel=0.1)
