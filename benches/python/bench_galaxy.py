@@ -17,6 +17,7 @@ from PIL import Image
 from timing import table
 
 from sfr import units
+from sfr.cluster import reuse_memory
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
@@ -41,6 +42,7 @@ _recipe = replace(_recipe, maps=replace(_recipe.maps, candidates=()))
 
 def _start(output: str) -> None:
     global _simulation
+    reuse_memory()  # as every worker of sfr render does
     _simulation = open_simulation(output, mapped=True)
     _simulation.header(SNAP)
 

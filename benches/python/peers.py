@@ -46,10 +46,10 @@ def halo(n: int, seed: int = 1, reach: float = 80.0) -> NDArray[np.float64]:
     return np.mod(offsets + CENTRE, BOX)
 
 
-def extended_halo(n: int, seed: int = 1, reach: float = 380.0) -> NDArray[np.float64]:
+def extended_halo(n: int, seed: int = 1, reach: float = 540.0) -> NDArray[np.float64]:
     """Positions of an isothermal halo in rough order of radius, as subhaloes lie in files.
 
-    TNG stores a group subhalo by subhalo, each by binding energy; with a reach of 380 a tenth of
+    TNG stores a group subhalo by subhalo, each by binding energy; with a reach of 540 a tenth of
     the cells is in the frame.
     """
     rng = np.random.default_rng(seed)

@@ -41,6 +41,7 @@ __all__ = [
     "anonymous_memory",
     "free_memory",
     "open_workers",
+    "reuse_memory",
     "usable_cores",
 ]
 
@@ -155,7 +156,7 @@ def anonymous_memory(pids: Sequence[int]) -> int | None:
 
 
 @functools.cache
-def _reuse_memory() -> None:
+def reuse_memory() -> None:
     """Let glibc keep freed arrays of up to 32 MB for the next galaxy instead of the system.
 
     Giving pages back and getting them again, cleared, for every map costs more than the maps; Dask
@@ -233,7 +234,7 @@ def _run(
     level: int,
 ) -> tuple[ResultT | Exception, list[tuple[str, int, str]]]:
     """Do one task in a worker; return its result or error, and what it logged."""
-    _reuse_memory()
+    reuse_memory()
     records = _Records()
     logger = logging.getLogger("sfr")
     logger.setLevel(level)

@@ -255,7 +255,13 @@ class Meter:
         self.peak_memory: int | None = None
 
     def __call__(
-        self, label: str, done: int, total: int, /, cells: tuple[int, int] | None = None
+        self,
+        label: str,
+        done: int,
+        total: int,
+        /,
+        cells: tuple[int, int] | None = None,
+        note: str = "",
     ) -> None:
         """Hear of galaxies that are done, and of the gas cells of their groups."""
         now = time.monotonic()
@@ -266,15 +272,14 @@ class Meter:
         n_cells = 0 if cells is None else cells[0]
         start, galaxies_before, cells_before = self._starts.setdefault(label, (now, done, n_cells))
         elapsed = now - start
-        note = []
+        rates = []
         if elapsed > 0:
-            note.append(f"{(done - galaxies_before) / elapsed:.3g} galaxies/s")
+            rates.append(f"{(done - galaxies_before) / elapsed:.3g} galaxies/s")
             if cells is not None:
-                note.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
-            self._rates[label] = "".join(f", {text}" for text in note)
-        if self._now is not None:
-            note.append(readable_bytes(self._now))
-        self._console.progress(label, done, total, cells=cells, note=", ".join(note))
+                rates.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
+            self._rates[label] = "".join(f", {text}" for text in rates)
+        notes = [note, *rates, "" if self._now is None else readable_bytes(self._now)]
+        self._console.progress(label, done, total, cells=cells, note=", ".join(filter(None, notes)))
 
     def summary(self, label: str) -> str:
         """Say at what rates a step went, and the most memory so far; empty where it did not."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError
 from sfr.imaging.cases import case_function
-from sfr.progress import NotedProgress, silent_note
+from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, write_table
 from sfr.train.backbone import weights_label
@@ -129,7 +129,7 @@ def train_cases(
     *,
     force: bool = False,
     save_models: bool = False,
-    on_progress: NotedProgress = silent_note,
+    on_progress: Progress = silent,
 ) -> TrainSummary:
     """Train heads for some cases, with seeds 0 to ``train.seeds`` - 1 each.
 
@@ -194,7 +194,7 @@ def train_case(
     *,
     force: bool = False,
     save_models: bool = False,
-    on_progress: NotedProgress = silent_note,
+    on_progress: Progress = silent,
 ) -> TrainSummary:
     """Train the heads of one case; see `train_cases`."""
     return train_cases(
@@ -212,7 +212,7 @@ class _Run:
         *,
         force: bool,
         save_models: bool,
-        on_progress: NotedProgress,
+        on_progress: Progress,
     ) -> None:
         self.workspace = workspace
         self.recipe = recipe

@@ -74,14 +74,14 @@ pub(crate) fn truncate(value: f64) -> u32 {
 /// Bytes that processors fetch at a time.
 const LINE: usize = 64;
 
-/// Asks for an element to be fetched from memory, if there is such a one.
+/// Asks for the element of an index to be fetched from memory, if there is such a one.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
-    if index < values.len() {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is inside the slice, and a hint changes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().add(index).cast()) };
+        // SAFETY: a hint reads nothing, and what lies outside is ignored.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(index).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, index);
