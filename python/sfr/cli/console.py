@@ -127,7 +127,8 @@ class Console:
         """Show how far a step is: a bar on a terminal, a line every two seconds elsewhere."""
         if self.quiet:
             return
-        share = done / total if cells is None or not cells[1] else cells[0] / cells[1]
+        so_far, whole = (done, total) if cells is None or not cells[1] else cells
+        share = so_far / whole if whole else 1.0
         track = self._tracks.setdefault(label, _Track(share))
         parts = [note, track.left(share)]
         if self._terminal:
