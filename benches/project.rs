@@ -10,7 +10,7 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use sfr_core::{Channel, Frame, Real, Threads, project};
+use sfr_core::{Channel, Frame, Quantity, Real, Thermal, Threads, Values, project};
 
 fn frame() -> Frame {
     Frame::new(CENTER, Some(BOX), Some(TILT), [HALF; 2], None).unwrap()
@@ -48,6 +48,58 @@ fn one<T: Real>(
     });
 }
 
+/// Entropy, mass and log10 T, made of the first fields as the kernels do.
+fn thermal(fields: &[Vec<f32>]) -> [Channel<'_>; 3] {
+    let values = |k: usize| Values::F32(&fields[k]);
+    let thermal = Thermal {
+        energy: values(0),
+        electrons: values(1),
+        factor: 80.8,
+        mu: [4.0, 3.28, 3.04],
+    };
+    let entropy = Quantity::Entropy {
+        thermal,
+        density: values(2),
+        density_factor: 141.0,
+        factor: 8.6e-8,
+    };
+    let log10_temperature = Channel {
+        log10: true,
+        ..Quantity::Temperature(thermal).into()
+    };
+    [
+        entropy.into(),
+        Channel::from(&fields[2][..]),
+        log10_temperature,
+    ]
+}
+
+fn check_thermal(points: &[[f32; 3]], fields: &[Vec<f32>]) {
+    let got = project(
+        points,
+        &thermal(fields),
+        &frame(),
+        [1; 2],
+        1.0,
+        Threads::Shared,
+    )
+    .unwrap();
+    let mut expected = [0.0; 3];
+    for (i, point) in points.iter().enumerate() {
+        let [x, y, _] = common::naive_turn(point);
+        if common::naive_bin(x, y, 1).is_some() {
+            let [u, x_e, rho] = [0, 1, 2].map(|k| f64::from(fields[k][i]));
+            let t = 80.8 * u * 4.0 / (3.28 + 3.04 * x_e);
+            expected[0] += 8.6e-8 * t / (141.0 * rho * x_e).cbrt().powi(2);
+            expected[1] += rho;
+            expected[2] += t.log10();
+        }
+    }
+    for (got, expected) in got.maps.iter().zip(expected) {
+        assert!((got - expected).abs() <= 1e-11 * expected.abs());
+    }
+}
+
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("project");
     let mut random = Random::new(1);
@@ -57,6 +109,10 @@ fn bench(c: &mut Criterion) {
             .collect()
     };
     check(
+        &common::single(&random.halo(20_000)),
+        &make(&mut random, 20_000),
+    );
+    check_thermal(
         &common::single(&random.halo(20_000)),
         &make(&mut random, 20_000),
     );
@@ -72,6 +128,14 @@ fn bench(c: &mut Criterion) {
             let sheet = common::single(&random.sheet(n));
             let serial = ("1", Threads::SERIAL);
             one(&mut group, "f64", &halo, &channels, 256, serial);
+            one(
+                &mut group,
+                "f64-thermal",
+                &halo,
+                &thermal(&weights),
+                256,
+                serial,
+            );
             one(
                 &mut group,
                 "f32-one-channel",
