@@ -89,9 +89,9 @@ const RATIO: [f64; 7] = [
 #[inline(always)]
 fn plain_log10(x: f64) -> f64 {
     // x = 2^k m with m in [sqrt(1/2), sqrt(2)).
-    let shifted = x.to_bits() - HALF_ROOT + (1023_u64 << 52);
+    let shifted = x.to_bits().wrapping_sub(HALF_ROOT).wrapping_add(1023 << 52);
     let k = f64::from_bits((shifted >> 52) | WHOLE) - (4_503_599_627_370_496.0 + 1023.0);
-    let m = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff) + HALF_ROOT);
+    let m = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff).wrapping_add(HALF_ROOT));
     // ln m = 2 atanh(s) with s = f / (2 + f), |s| < 0.172; 2 atanh(s) / s - 2 is z times a
     // polynomial fitted to 3e-16.
     let f = m - 1.0;
