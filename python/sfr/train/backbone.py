@@ -57,8 +57,8 @@ def chosen_precision(
     -------
     str
         What was named. For ``auto``: ``bfloat16`` with an NVIDIA GPU or a processor that has
-        instructions for it (AVX512-BF16, AMX), where it is measured to be faster; else ``float32``,
-        because an emulated bfloat16 is several times slower (docs/training.md).
+        instructions for it (AVX512-BF16, AMX); else ``float32``, because without them bfloat16 was
+        measured to be no faster (docs/training.md).
     """
     if precision != "auto":
         return precision
