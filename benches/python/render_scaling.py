@@ -89,13 +89,22 @@ def seconds(steps: dict[str, Any]) -> float:
     return sum(steps[f"{name}-{SNAP:03d}"]["seconds"] for name in ("maps", "images"))
 
 
+def results(work: Path) -> dict[str, str]:
+    """Hash of every result: all files but the log, the locks and what a killed process left.
+
+    A process that is killed while the disk is busy dies late; its scratch is for the next start.
+    """
+    files = {path.relative_to(work): path for path in sorted(work.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.parts[0] not in {"run.jsonl", ".tmp"} and path.suffix != ".lock"
+    }
+
+
 def digest(work: Path) -> str:
-    """Hash of every result: all files but the log and the locks."""
-    total = hashlib.sha256()
-    for path in sorted(work.rglob("*")):
-        if path.is_file() and path.name != "run.jsonl" and path.suffix != ".lock":
-            total.update(path.relative_to(work).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
+    """One hash of all results."""
+    return hashlib.sha256(json.dumps(results(work)).encode()).hexdigest()
 
 
 def flat(folder: Path, arguments: argparse.Namespace) -> None:
@@ -204,9 +213,10 @@ def children_of(pid: int) -> list[int]:
 
 
 def check_same(whole: Path, broken: Path) -> None:
-    # the scratch folder of a process killed last may be left until the next start
-    if digest(whole) != digest(broken):
-        raise SystemExit(f"results differ: {whole} and {broken}")
+    expected, found = results(whole), results(broken)
+    names = [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+    if names:
+        raise SystemExit(f"results differ: {sorted(names)}")
 
 
 def opens(folder: Path, arguments: argparse.Namespace) -> None:

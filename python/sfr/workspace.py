@@ -327,6 +327,24 @@ class Workspace:
                 living.append(path.name)
         return living
 
+    def wait_for_claims(self, prefix: str) -> None:
+        """Wait for workers that outlived their command, and may yet write parts of a step.
+
+        Nobody else may take part in the step at the moment.
+        """
+        for path in sorted((self.root / ".state").glob(f"{prefix}*.lock")):
+            lock = filelock.FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                log.warning(
+                    "waiting for a worker of a command that was stopped; it still holds %s", path
+                )
+                lock.acquire()
+            with lock:
+                path.unlink(missing_ok=True)
+            lock.release()
+
     def remove_locks(self, prefix: str) -> None:
         """Remove the lock files of parts of a step that is done."""
         for path in (self.root / ".state").glob(f"{prefix}*.lock"):

@@ -52,11 +52,12 @@ def whole(sim, recipe, tmp_path_factory):
 
 
 def contents(work):
-    """Every file but the log and the locks; that also tells of files too many."""
+    """Every file but the log, the locks and scratch; that also tells of files too many."""
+    files = {path.relative_to(work): path for path in sorted(Path(work).rglob("*"))}
     return {
-        str(path.relative_to(work)): path.read_bytes()
-        for path in sorted(Path(work).rglob("*"))
-        if path.is_file() and path.name != "run.jsonl" and path.suffix != ".lock"
+        str(name): path.read_bytes()
+        for name, path in files.items()
+        if path.is_file() and name.parts[0] not in {"run.jsonl", ".tmp"} and path.suffix != ".lock"
     }
 
 
@@ -79,6 +80,7 @@ def test_two_workers_write_the_bytes_of_one(sfr, sim, recipe, whole, tmp_path):
     result = sfr("render", "--sim", sim, "--snap", 99, "--recipe", recipe, "--workers", 2, "--json")
     assert result.exit_code == 0, result.stderr
     assert contents(tmp_path / "sfr-work") == whole
+    assert not list((tmp_path / "sfr-work/.tmp").glob("*/*"))
     row = json.loads(result.stdout)["snapshots"][0]
     assert row["rendered"] == N
     assert row["shards made"] == row["shards"] >= 3
@@ -213,6 +215,36 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(sim, recipe, whole, tmp
     os.kill(int(pids[-1]), signal.SIGKILL)
     _, stderr = command.communicate()
     assert command.returncode == 0, stderr
+    assert contents(tmp_path / "w") == whole
+
+
+def orphans_in(command, work, what):
+    """Halt the workers of a command as soon as there are such files, and kill the command."""
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    deadline = time.monotonic() + 60
+    while not any(Path(work).glob(what)):
+        assert time.monotonic() < deadline
+    pids = list(map(int, children.read_text().split()))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    command.kill()
+    command.wait()
+    # the workers hold the other ends
+    command.stdout.close()
+    command.stderr.close()
+    return pids
+
+
+@pytest.mark.parametrize("what", ["maps/snap_099/part-*", "images/*.png"])
+def test_a_worker_that_outlives_its_command_is_waited_for(sim, recipe, whole, what, tmp_path):
+    pids = orphans_in(start(sim, recipe, tmp_path / "w", "--workers", 2), tmp_path / "w", what)
+    command = start(sim, recipe, tmp_path / "w", "--workers", 2)
+    waited = read_until(command, "waiting for a worker of a command that was stopped")
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    command.communicate()
+    assert waited
+    assert command.returncode == 0
     assert contents(tmp_path / "w") == whole
 
 

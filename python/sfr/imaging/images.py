@@ -84,6 +84,7 @@ def write_images(
     if state.current:
         return ImagesSummary(snapshot, n, fingerprint, "")
     workspace.forget(step)
+    workspace.wait_for_claims(f"{step}-part-")
     if force:
         _forget_parts(job)
     missing = [i for i in range(len(ids)) if not workspace.check(job.part(i), fingerprint).current]
@@ -106,6 +107,7 @@ def write_images(
     workspace.clean_scratch()
     workspace.mark_done(step, fingerprint, [path for paths in images.values() for path in paths])
     _forget_parts(job)
+    workspace.remove_locks(f"{step}-part-")
     return ImagesSummary(snapshot, n, fingerprint, state.reason)
 
 
@@ -128,12 +130,14 @@ def _write_part(job: _Job, index: int, on_done: Callable[[int], None]) -> int:
     """Write the images of one shard, in any process."""
     shard = read_shard(job.workspace.shard(job.snapshot, index))
     written = []
-    for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
-        target = job.workspace.image(job.snapshot, int(subhalo_id))
-        write_png(job.workspace, target, lupton_rgb(job.normalisation.apply(maps), job.recipe))
-        written.append(target)
-        on_done(len(written))
-    job.workspace.mark_done(job.part(index), job.fingerprint, written)
+    # whoever runs the command next waits until this worker has ended
+    with job.workspace.claim(job.part(index), wait=True):
+        for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
+            target = job.workspace.image(job.snapshot, int(subhalo_id))
+            write_png(job.workspace, target, lupton_rgb(job.normalisation.apply(maps), job.recipe))
+            written.append(target)
+            on_done(len(written))
+        job.workspace.mark_done(job.part(index), job.fingerprint, written)
     return len(written)
 
 

@@ -330,6 +330,8 @@ def render_snapshot(
                 return _summarise(job, mine, "", 0)
             state = now
             workspace.forget(job.step)
+            if is_alone:
+                workspace.wait_for_claims(f"{job.step}-part-")
             _remove_stale(job, mine if is_alone else range(0), force=force)
         made = _render(job, [i for i in mine if not job.path(i).is_file()], workers, on_progress)
         with workspace.lock(job.step):
