@@ -278,6 +278,29 @@ def test_missing_field_of_a_full_snapshot(sim):
     assert "full snapshot" in str(caught.value)
 
 
+def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(sim):
+    with h5py.File(sim / CHUNK.format(0), "r+") as file:
+        del file["PartType0/Masses"]
+    with open_simulation(sim) as simulation:
+        simulation.require(99, {0: ["Masses"]})
+        lost = found = 0
+        for number in range(
+            simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_groups_total
+        ):
+            try:
+                found += len(simulation.particles(99, "group", number, 0, ["Masses"])["Masses"])
+            except DataMissingError as error:
+                assert "Masses" in str(error)
+                lost += 1
+    assert lost
+    assert found
+    for path in (sim / CHUNK.format(0)).parent.glob("*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            file["PartType0"].pop("Masses", None)
+    with open_simulation(sim) as simulation, pytest.raises(DataMissingError, match="Masses"):
+        simulation.require(99, {0: ["Masses"]})
+
+
 def test_missing_field_of_a_mini_snapshot(sim):
     with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
         simulation.particles(98, "group", 0, 0, ["MagneticField"])

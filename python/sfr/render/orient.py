@@ -140,7 +140,8 @@ def nearby(
         )
         rows = near if rows is None else rows[near]
         if len(rows):
-            found = stretch.read(fields, needed=rows)
+            others = [name for name in fields if name != "Coordinates"]
+            found = {**stretch.read(others, needed=rows), "Coordinates": coordinates}
             for name in fields:
                 parts[name].append(found[name][rows])
     return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}

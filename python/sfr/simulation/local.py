@@ -518,10 +518,18 @@ class LocalSimulation:
         table = self._offsets_file(snap).snapshot_files[:, part_type]
         holding = [*np.flatnonzero(np.diff(table) > 0).tolist(), table.size - 1]
         present = [n for n in holding if snapshot_chunk(self.output, snap, n).is_file()]
-        if present:
-            chunk = self._first_readable(snap, present)
-            if chunk.counts[part_type]:
+        lacking: DataMissingError | None = None
+        for i in range(len(present)):
+            chunk = self._first_readable(snap, present[i:])
+            if not chunk.counts[part_type]:
+                continue
+            try:
                 return chunk.read(part_type, [field], stop=0)[field]
+            except DataMissingError as error:
+                # a chunk without the field costs what lies in it, not the snapshot
+                lacking = lacking or error
+        if lacking is not None:
+            raise lacking
         return empty_field(field)
 
     def _first_readable(self, snap: int, numbers: Sequence[int]) -> ParticleFile:
