@@ -255,8 +255,10 @@ def _loss_of_each(count: int) -> Any:  # noqa: ANN401
             prediction: Any,  # noqa: ANN401
             sample_weight: None = None,
         ) -> None:
+            # the PyTorch backend hands over arrays as they came
+            target = ops.convert_to_tensor(target)
             real = ops.sign(target[:, 1:])
-            error = (prediction - target[:, :1]) ** 2
+            error = (ops.stop_gradient(prediction) - target[:, :1]) ** 2
             self.total.assign_add(ops.sum(real * error, axis=0))
             self.rows.assign_add(ops.sum(real))
 
