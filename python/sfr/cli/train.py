@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
                 "--workers",
                 min=1,
                 help="Processes that train, a case each. Default: this process, which uses all "
-                "cores for one case after the other.",
+                "cores for one case after the other; on few cores that is faster.",
                 show_default=False,
             ),
         ] = None,
