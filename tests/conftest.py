@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,26 @@ def external_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no original simulation files: {folder} is not there (set SFR_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Dask scheduler with two workers, in a process of its own."""
+    pytest.importorskip("distributed")
+    code = (
+        "import sys\nfrom distributed import LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)\n"
+        "    print(cluster.scheduler_address, flush=True)\n    sys.stdin.read()\n"
+    )
+    script = tmp_path_factory.mktemp("dask") / "cluster.py"
+    script.write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.communicate()
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
     python benches/python/training.py                 # the backend of KERAS_BACKEND
     KERAS_BACKEND=jax python benches/python/training.py --no-backbone
+    python benches/python/training.py --extraction    # images to cache, beside the backbone alone
+    python benches/python/training.py --memory 8      # 7881 images: the most anonymous memory
+    python benches/python/training.py --limits        # what this machine can do at best
 
 Prints a table for docs/training.md: seconds per image of the backbone at full size in float32 and
 bfloat16, of one epoch of heads on cached features, and what 7881 images, ten cases and 1500 epochs
@@ -13,16 +16,23 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
 from sfr.train.backbone import build_backbone
+from sfr.train.features import BackboneInUse, extract_features
+from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras
 from sfr.train.loop import epoch_order
+from sfr.workspace import Workspace, image_name
 
 IMAGES, CASES, EPOCHS, TRAINING_SHARE = 7881, 10, 1500, 0.9
 BATCH = 16
@@ -61,14 +71,107 @@ def epoch_seconds(count: int, rows: int, repeats: int) -> float:
     return min(times[2:])
 
 
-def anonymous_gib() -> float | None:
-    """Anonymous memory of this process now [GiB]."""
-    try:
-        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    kib = next(line.split()[1] for line in lines if line.startswith("RssAnon"))
-    return int(kib) / 2**20
+def extraction_shares(case: str, images: int, repeats: int) -> list[float]:
+    """Time of the backbone alone on so many images over that of their way from PNG to cache."""
+    recipe = load_recipe("thesis").with_fields("train", weights="random")
+    backbone, rng = BackboneInUse(recipe), np.random.default_rng(0)
+    batch = rng.integers(0, 256, (BATCH, 256, 256, 3)).astype(np.float32)
+    backbone.model.predict_on_batch(batch)
+    shares = []
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(folder)
+        names = [image_name(99, place) for place in range(images)]
+        for name in names:
+            # smooth with some noise, so that PNG has as much to do as with galaxies
+            image = np.add.outer(np.arange(256), np.arange(256))[..., np.newaxis] / 4
+            image = (image + rng.normal(0, 4, (256, 256, 3))).clip(0, 255).astype(np.uint8)
+            write_png(workspace, workspace.images / name, image)
+        for _ in range(repeats):
+            start = time.perf_counter()
+            for _ in range(0, images, BATCH):
+                backbone.model.predict_on_batch(batch)
+            between = time.perf_counter()
+            extract_features(workspace, recipe, case, names, backbone=backbone, force=True)
+            shares.append((between - start) / (time.perf_counter() - between))
+    return shares
+
+
+class Peak:
+    """The most anonymous memory of this process while the block runs [GiB]."""
+
+    def __enter__(self) -> Peak:
+        self.gib, self._stop = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+            kib = next(line.split()[1] for line in lines if line.startswith("RssAnon"))
+            self.gib = max(self.gib, int(kib) / 2**20)
+
+
+def memory(count: int, epochs: int) -> str:
+    """Say what loading mapped features of 7881 images, and training on them, takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, rng = Path(folder) / "features.npy", np.random.default_rng(0)
+        shape = (IMAGES, 8, 8, 512)
+        file = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        for start in range(0, IMAGES, 256):
+            part = file[start : start + 256]
+            part[...] = np.maximum(rng.standard_normal(part.shape, np.float32), 0)
+        del file, part
+        with Peak() as loading:
+            features = np.load(path, mmap_mode="r")
+            heads = Heads(load_recipe("thesis").train, (IMAGES, 64, 512), "float16", count)
+            heads.load_features(features)
+            heads.put(heads.start(range(count), 0.0))
+        rows = epoch_order(np.arange(int(IMAGES * TRAINING_SHARE)), 1)
+        with Peak() as training:
+            for _ in range(epochs):
+                heads.train_epoch(rows, np.full(IMAGES, 3.0), 0.001)
+            heads.predict(np.arange(IMAGES))
+    return f"loading {loading.gib:.2f} GiB, training and predicting {training.gib:.2f} GiB"
+
+
+def limits() -> None:
+    """Print the speed of products of matrices and of memory, and what an epoch needs of both."""
+    rng = np.random.default_rng(0)
+
+    def seconds(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(8):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    large = rng.random((2048, 2048), np.float32)
+    x, w = rng.random((8, 100, 256), np.float32), rng.random((8, 256, 512), np.float32)
+    source = np.zeros(2**26, np.float32)
+    target = source.copy()
+    print(f"2048 x 2048: {2 * 2048**3 / seconds(lambda: large @ large) / 1e9:.0f} GFLOP/s")
+    flops = 2 * x.size * w.shape[2]
+    print(f"eight of 100 x 256 x 512: {flops / seconds(lambda: x @ w) / 1e9:.0f} GFLOP/s")
+    moved = 2 * source.nbytes / seconds(lambda: np.copyto(target, source)) / 1e9
+    print(f"copying, read and written: {moved:.0f} GB/s")
+    recipe = load_recipe("thesis").train
+    kernels = [shape for shape in head_shapes(recipe, (64, 512))[2:] if len(shape) > 1]
+    dense = sum(int(np.prod(shape)) for shape in kernels)
+    # forward, and backward to weights and to inputs; the filter has no gradient to its inputs
+    an_image = 6 * dense + 4 * 64 * 512
+    weights = dense + sum(shape[1] for shape in kernels) + 513
+    steps = -(-2000 // recipe.batch_size)
+    print(
+        f"an epoch of 2000 features and K heads: {2000 * an_image / 1e9:.2f} K GFLOP; optimizer "
+        f"{steps * 7 * 4 * weights / 1e9:.2f} K GB (gradient read; weights and two sums read and "
+        f"written, once); features {2000 * 32768 * 2 / 1e9:.2f} GB"
+    )
 
 
 def processor() -> str:
@@ -92,14 +195,24 @@ def main() -> None:
     parser.add_argument("--no-backbone", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--memory", action="store_true", help="one epoch of 7881 images")
+    for option in ("--extraction", "--limits"):
+        parser.add_argument(option, action="store_true")
+    parser.add_argument("--memory", type=int, metavar="K")
     arguments = parser.parse_args()
     keras = load_keras()
     backend = keras.backend.backend()
     print(f"{processor()}, {os.cpu_count()} cores, Keras {keras.__version__} on {backend}")
     if arguments.memory:
-        seconds = epoch_seconds(1, IMAGES, 1)
-        print(f"7881 features: epoch {seconds:.2f} s, anonymous memory {anonymous_gib():.2f} GiB")
+        count = arguments.memory
+        print(f"7881 features, K = {count}: at most {memory(count, 2)}")
+        return
+    if arguments.limits:
+        limits()
+        return
+    if arguments.extraction:
+        for case in ("composite", "gauss10"):
+            shares = extraction_shares(case, 64, 3)
+            print(f"{case}: {', '.join(f'{s:.3f}' for s in shares)} of the backbone's rate")
         return
     images = {}
     if not arguments.no_backbone:

@@ -3,8 +3,6 @@
 import json
 import shutil
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -144,22 +142,31 @@ def test_the_demo_leaves_a_users_files_alone(sfr, tmp_path):
     assert len(list((tmp_path / "d/mock").iterdir())) == 2
 
 
-def test_two_processes_write_the_same_bytes(demo, tmp_path):
+@pytest.mark.parametrize("who", ["two processes", "Dask"])
+def test_workers_train_the_bytes_of_one_process(demo, sfr, who, tmp_path, request):
     work, _, _ = demo
-    code = (
-        "import sys; from pathlib import Path; from sfr.workspace import Workspace;"
-        "from sfr.train.fit import train_cases;"
-        "w = Workspace(sys.argv[1]); train_cases(w, w.stored_recipe(), ['mass'], force=True)"
-    )
-    found = []
-    for name in ("a", "b"):
-        copy = tmp_path / name
-        shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock", "features", "maps"))
-        subprocess.run([sys.executable, "-c", code, str(copy)], check=True, capture_output=True)
-        head = copy / "train/mass/seed-0"
-        found.append({p.name: p.read_bytes() for p in head.iterdir()})
-    assert found[0].keys() == found[1].keys()
-    assert {n for n in found[0] if found[0][n] != found[1][n]} == set()
+    copy = tmp_path / "copy"
+    left_out = shutil.ignore_patterns("mock", "features", "train", "train-*.json")
+    shutil.copytree(work, copy, ignore=left_out)
+    (copy / "run.jsonl").unlink()
+    many = ("--workers", 2)
+    if who == "Dask":
+        many = ("--scheduler", request.getfixturevalue("scheduler"))
+    command = ("train", "--work", copy, "--case", "mass,gauss3", "--seeds", 1, *many)
+    result = sfr(*command, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [row["case"] for row in json.loads(result.stdout)["cases"]] == ["mass", "gauss3"]
+    for name in ("mass", "gauss3"):
+        made, wanted = (folder / "train" / name / "seed-0" for folder in (copy, work))
+        assert {p.name for p in made.iterdir()} == {p.name for p in wanted.iterdir()}
+        for path in wanted.iterdir():
+            assert (made / path.name).read_bytes() == path.read_bytes(), path.name
+    log = [json.loads(line) for line in (copy / "run.jsonl").read_text().splitlines()]
+    assert log[-1]["workers"] == 2
+    assert log[-1]["seconds_heads"] > 0
+    again = sfr(*command)
+    assert again.stderr.count("there already") == 2, again.stderr
+    shutil.rmtree(copy)
 
 
 def test_the_table_compares_heads_of_the_same_settings_only(demo, sfr, tmp_path):

@@ -385,25 +385,6 @@ def test_a_full_disk_leaves_whole_shards_only(sfr, sim, recipe, whole, monkeypat
     assert {name: left[name] for name in maps_of(left)} == {n: whole[n] for n in maps_of(left)}
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory):
-    """Address of a Dask scheduler with two workers, in a process of its own."""
-    pytest.importorskip("distributed")
-    code = (
-        "import sys\nfrom distributed import LocalCluster\n"
-        "if __name__ == '__main__':\n"
-        "    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)\n"
-        "    print(cluster.scheduler_address, flush=True)\n    sys.stdin.read()\n"
-    )
-    script = tmp_path_factory.mktemp("dask") / "cluster.py"
-    script.write_text(code)
-    process = subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    yield process.stdout.readline().strip()
-    process.communicate()
-
-
 def test_a_dask_cluster_writes_the_same_files(scheduler, sim, recipe, whole, tmp_path):
     command = start(sim, recipe, tmp_path / "w", "--scheduler", scheduler, "--json")
     stdout, stderr = command.communicate()

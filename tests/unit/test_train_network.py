@@ -1,5 +1,6 @@
 """Backbone, its weights, and the head."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from sfr.train.backbone import (
     weights_id,
     weights_label,
 )
+from sfr.train.diagnose import describe_backend
 from sfr.train.head import build_head, build_network, head_shapes, initial_weights
 from sfr.train.keras_import import load_keras
 
@@ -276,6 +278,18 @@ def test_missing_backend_says_what_to_install(backend):
         "else: raise SystemExit('no error')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_backend_and_device_are_named(keras, monkeypatch):
+    said = describe_backend()
+    assert said.startswith(f"{keras.backend.backend()}, Keras {keras.__version__}, uses ")
+    assert re.search(r"uses (cpu|gpu|cuda|tpu)\b.*; --precision auto is (float32|bfloat16)", said)
+
+    def fail():
+        raise AttributeError("as Keras' backend of PyTorch does")
+
+    monkeypatch.setattr(keras.distribution, "list_devices", fail)
+    assert re.search(r"uses \S*(cpu|gpu|cuda|tpu)", describe_backend(), re.IGNORECASE)
 
 
 # -- the head ----------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ Scheduler = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
-        help="Address of a running Dask scheduler whose workers render: tcp://node1:8786.",
+        help="Address of a running Dask scheduler whose workers do the work: tcp://node1:8786.",
         show_default=False,
     ),
 ]

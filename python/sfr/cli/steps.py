@@ -388,22 +388,29 @@ class Run:
         self._end_workers()
         return summaries
 
-    def train(self, cases: Sequence[str], *, save_models: bool = False) -> TrainSummary:
-        """Train the heads of some cases."""
+    def train(
+        self, cases: Sequence[str], *, save_models: bool = False, processes: int | None = None
+    ) -> TrainSummary:
+        """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
         from sfr.train.fit import train_cases
 
         if not self._has_split:
             self.split()
         self._current_images()
-        with self._step("train", "train", "cases") as record:
+        with (
+            self._trainers(processes) as workers,
+            self._step("train", "train", "cases") as record,
+        ):
             summary = train_cases(
                 self.workspace,
                 self.recipe,
                 cases,
                 force=self.force,
                 save_models=save_models,
+                workers=workers,
                 on_progress=self.console.progress,
             )
+            record["workers"] = 1 if workers is None else workers.count
             record["fingerprint"] = summary.fingerprint
             record["seeds"] = list(range(self.recipe.train.seeds))
             record["counts"] = {
@@ -419,6 +426,14 @@ class Run:
             ]
         self.failures += [f"{r.case}, seed {r.seed}: {r.reason}" for r in summary.failures]
         return summary
+
+    def _trainers(self, processes: int | None) -> Processes | DaskWorkers | nullcontext[None]:
+        """Find those who train; a context of nobody where this process does."""
+        if processes in (None, 1) and self.scheduler is None:
+            return nullcontext()
+        from sfr.cluster import open_workers
+
+        return open_workers(workers=processes, scheduler=self.scheduler)
 
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""

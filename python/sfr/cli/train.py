@@ -68,6 +68,17 @@ def register(app: typer.Typer) -> None:
         seeds: opt.Seeds = None,
         precision: opt.Precision = None,
         save_models: opt.SaveModels = False,
+        workers: Annotated[
+            int | None,
+            typer.Option(
+                "--workers",
+                min=1,
+                help="Processes that train, a case each. Default: this process, which uses all "
+                "cores for one case after the other; on few cores that is faster.",
+                show_default=False,
+            ),
+        ] = None,
+        scheduler: opt.Scheduler = None,
         force: opt.Force = False,
         as_json: opt.Json = False,
         verbose: opt.Verbose = False,
@@ -78,13 +89,16 @@ def register(app: typer.Typer) -> None:
         The backbone runs once per image and case; what it gives is kept in features/. All seeds of
         a case train side by side. An interrupted training goes on from its last checkpoint, and
         more --epochs go on from what was trained. KERAS_BACKEND names the backend: tensorflow, jax
-        or torch.
+        or torch. A case that cannot be trained is named and the rest goes on; the exit code is
+        then 4.
 
         Examples:
 
           sfr train --all-cases
 
           sfr train --case mass gauss10 --seeds 3 --work run1
+
+          sfr train --all-cases --scheduler tcp://node1:8786
 
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
@@ -105,7 +119,19 @@ def register(app: typer.Typer) -> None:
         }
         for name in cases:
             get_case(name)
-        with open_run(work, recipe, console, changes=changes, force=force, must_exist=True) as run:
-            run.train(run.recipe.cases.names if all_cases else cases, save_models=save_models)
+        with open_run(
+            work,
+            recipe,
+            console,
+            changes=changes,
+            scheduler=scheduler,
+            force=force,
+            must_exist=True,
+        ) as run:
+            run.train(
+                run.recipe.cases.names if all_cases else cases,
+                save_models=save_models,
+                processes=workers,
+            )
             print_cases(run, console)
             run.finish()

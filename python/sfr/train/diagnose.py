@@ -27,8 +27,12 @@ def describe_backend() -> str:
         No backend can be imported.
     """
     keras = load_keras()
-    found = [str(device) for device in keras.distribution.list_devices()]
-    used = [name for name in found if not name.startswith("cpu")] or found or ["cpu"]
+    try:
+        found = [str(device) for device in keras.distribution.list_devices()]
+    except (AttributeError, NotImplementedError):
+        # Keras cannot list those of PyTorch; the one that tensors are made on will be used
+        found = [str(keras.ops.zeros(1).device)]
+    used = [name for name in found if not name.startswith("cpu")] or found
     return (
         f"{keras.backend.backend()}, Keras {keras.__version__}, uses {', '.join(used)}; "
         f"--precision auto is {chosen_precision('auto')} here"

@@ -6,9 +6,10 @@ import dataclasses
 import json
 import logging
 import re
+import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +19,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, DataFormatError
+from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, write_table
-from sfr.train.backbone import weights_label
+from sfr.tasks import Workers, run_all
+from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
     BackboneInUse,
@@ -34,7 +36,7 @@ from sfr.train.features import (
 )
 from sfr.train.head import build_head, build_network
 from sfr.train.heads import Heads
-from sfr.train.keras_import import load_keras
+from sfr.train.keras_import import load_keras, stated_backend, use_backend
 from sfr.train.loop import Data, settled, train
 from sfr.train.predict import ABOUT, about_model
 from sfr.train.rows import read_rows
@@ -56,6 +58,8 @@ _CHECKPOINT_SECONDS: Final = 30.0
 _COMPARED: Final = 16
 #: Time between two looks at the test subset, for the progress bar only [s].
 _LOOK_SECONDS: Final = 5.0
+#: Held while a case is trained: Keras is not made for several threads of a process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,13 @@ class TrainSummary:
     Attributes
     ----------
     results : tuple of HeadResult
-        One entry per case and seed, in the order of training.
+        One entry per case and seed, in the order of the cases.
     fingerprint : str
         Digest of the heads' fingerprints.
     n_missing_images, n_dropped_zero_sfr : int
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
-        Time in the backbone and in the heads [s].
+        Time in the backbone and in the heads, of all processes together [s].
     """
 
     results: tuple[HeadResult, ...]
@@ -129,33 +133,38 @@ def train_cases(
     *,
     force: bool = False,
     save_models: bool = False,
+    workers: Workers | None = None,
     on_progress: Progress = silent,
 ) -> TrainSummary:
     """Train heads for some cases, with seeds 0 to ``train.seeds`` - 1 each.
 
     A head is skipped when settings, images, labels and split are as they were. Heads of a case
     that are not, of any seed, stop counting as finished before the first new one is trained, so
-    that a table never averages heads of different settings.
+    that a table never averages heads of different settings. An error costs its case; it is raised
+    where every case has one.
 
     Parameters
     ----------
     workspace : Workspace
         A run's folder with sample, split and images.
     recipe : Recipe
-        The experiment.
+        The experiment; what its precision ``auto`` means is decided here, for all workers.
     cases : sequence of str
         Versions of the image; repeats count once.
     force : bool
         Compute features and train even what is current.
     save_models : bool
         Save the whole network of every seed, not only of seed 0.
+    workers : Workers or None
+        Who trains, a case each; None: this process, one case after the other.
     on_progress : callable
         Hears of batches of images and of epochs.
 
     Returns
     -------
     TrainSummary
-        One result a head; a head whose loss is not finite is a failure, and the others go on.
+        One result a head. A head whose loss is not finite is a failure, as are those of a case
+        that could not be trained; the others go on.
 
     Raises
     ------
@@ -168,22 +177,35 @@ def train_cases(
     EmptySelectionError
         No training row or no test row is left.
     TrainingError
-        Keras has no backend.
+        Keras has no backend, or a worker runs another one.
+    WorkerLostError
+        The processes that worked on the cases died.
     """
     names = list(dict.fromkeys(cases))
     if not names:
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
         case_function(name, recipe.cases)
-    run = _Run(workspace, recipe, force=force, save_models=save_models, on_progress=on_progress)
-    results = [result for name in names for result in run.case(name)]
+    decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
+    job = _Job(workspace, decided, force, save_models, stated_backend())
+    outcomes = _outcomes(job, names, workers, on_progress)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if len(errors) == len(names):
+        raise errors[0]
+    run = job.run
+    results: list[HeadResult] = []
+    for name, outcome in zip(names, outcomes, strict=True):
+        results += outcome.heads
+        if outcome.error is not None:
+            log.error("%s failed: %s", name, outcome.error)
+            results += run.not_trained(name, outcome)
     return TrainSummary(
         results=tuple(results),
         fingerprint=digest([run.fingerprint(name) for name in names]),
         n_missing_images=run.rows.n_missing_images,
         n_dropped_zero_sfr=run.rows.n_dropped_zero_sfr,
-        seconds_features=run.seconds["features"],
-        seconds_heads=run.seconds["heads"],
+        seconds_features=sum(outcome.seconds["features"] for outcome in outcomes),
+        seconds_heads=sum(outcome.seconds["heads"] for outcome in outcomes),
     )
 
 
@@ -202,6 +224,97 @@ def train_case(
     )
 
 
+# -- who trains ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a case: its heads, the time they took [s], and what stopped it."""
+
+    heads: tuple[HeadResult, ...] = ()
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"features": 0.0, "heads": 0.0}
+    )
+    error: SfrError | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the cases share; a process that takes several keeps what they have in common."""
+
+    workspace: Workspace
+    recipe: Recipe
+    force: bool
+    save_models: bool
+    #: The Keras backend to use, where one is stated.
+    backend: str
+
+    @cached_property
+    def run(self) -> _Run:
+        return _Run(self.workspace, self.recipe, force=self.force, save_models=self.save_models)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "run"}
+
+
+def _outcomes(
+    job: _Job, cases: list[str], workers: Workers | None, on_progress: Progress
+) -> list[_Outcome]:
+    """Train the cases, here or elsewhere; one outcome each, in their order."""
+    if workers is None:
+        job.run.on_progress = on_progress
+        return [job.run.outcome(case) for case in cases]
+    tally = _Tally(cases, job.run.rows.label.size + job.recipe.train.epochs, on_progress)
+    found = {}
+    for case, outcome in run_all(workers, _train_elsewhere, job, cases, tally):
+        tally.finish(case)
+        found[case] = _Outcome(error=outcome) if isinstance(outcome, WorkerLostError) else outcome
+    # of workers that were killed
+    job.workspace.clean_scratch()
+    return [found[case] for case in cases]
+
+
+def _train_elsewhere(job: _Job, case: str, on_done: Callable[[int], None]) -> _Outcome:
+    """Train a case in a worker."""
+    done: dict[str, int] = {}
+
+    def hear(
+        label: str,
+        now: int,
+        total: int,
+        /,
+        cells: tuple[int, int] | None = None,
+        note: str = "",
+    ) -> None:
+        done[label] = now
+        on_done(sum(done.values()))
+
+    with _ONE_AT_A_TIME:
+        use_backend(job.backend)
+        job.run.on_progress = hear
+        return job.run.outcome(case)
+
+
+class _Tally:
+    """Adds up the images and epochs that are done of cases that are trained at the same time."""
+
+    def __init__(self, cases: Sequence[str], each: int, on_progress: Progress) -> None:
+        self._done = dict.fromkeys(cases, 0)
+        self._each = each
+        self._on_progress = on_progress
+
+    def __call__(self, case: str, done: int) -> None:
+        self._done[case] = min(done, self._each)
+        label = f"images and epochs of {len(self._done)} cases"
+        self._on_progress(label, sum(self._done.values()), self._each * len(self._done))
+
+    def finish(self, case: str) -> None:
+        self(case, self._each)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
 class _Run:
     """One training: what all its heads share."""
 
@@ -212,13 +325,12 @@ class _Run:
         *,
         force: bool,
         save_models: bool,
-        on_progress: Progress,
     ) -> None:
         self.workspace = workspace
         self.recipe = recipe
         self.force = force
         self.save_models = save_models
-        self.on_progress = on_progress
+        self.on_progress: Progress = silent
         self.backbone = BackboneInUse(recipe)
         self.rows = read_rows(workspace)
         self._array: NDArray[np.floating[Any]] = np.zeros((0, 0, 0, 0), np.float32)
@@ -275,7 +387,28 @@ class _Run:
         settings = self.settings if ends_count else self._settings("epochs")
         return digest([settings, self.feature_key(case)])
 
-    def case(self, case: str) -> Iterator[HeadResult]:
+    def outcome(self, case: str) -> _Outcome:
+        """Train what is not current of one case, and keep an error with the heads before it."""
+        self.seconds = {"features": 0.0, "heads": 0.0}
+        heads: list[HeadResult] = []
+        try:
+            # what there is before an error stays in the list
+            heads.extend(self._case(case))
+        except SfrError as error:
+            return _Outcome(tuple(heads), self.seconds, error)
+        return _Outcome(tuple(heads), self.seconds)
+
+    def not_trained(self, case: str, outcome: _Outcome) -> list[HeadResult]:
+        """Return what became of the other heads of a case that was stopped by an error."""
+        fingerprint, known = self.fingerprint(case), {head.seed for head in outcome.heads}
+        return [
+            HeadResult(case, seed, "failed", str(outcome.error), {})
+            for seed in range(self.recipe.train.seeds)
+            if seed not in known
+            and not self.workspace.check(_step(case, seed), fingerprint).current
+        ]
+
+    def _case(self, case: str) -> Iterator[HeadResult]:
         """Train what is not current of one case."""
         fingerprint = self.fingerprint(case)
         states = {
@@ -315,7 +448,7 @@ class _Run:
                 yield HeadResult(case, seed, "trained", states[seed].reason, found)
             self.workspace.case_checkpoint(case).unlink(missing_ok=True)
 
-    # -- training ------------------------------------------------------------------------------
+    # -- epochs --------------------------------------------------------------------------------
 
     def _heads(self, count: int) -> Heads:
         """Return the compiled model of so many heads, with the features of the case at work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,10 +25,11 @@ Floats = NDArray[np.float32]
 class Heads:
     """K heads of the published form that share features and batches, and nothing else.
 
-    Their weights are stacked: the 1 x 1 convolutions are one matrix (channels, K), each dense layer
-    is an array (K, inputs, units). The loss is the sum of the K mean squared errors and the
-    optimizers act on each weight by itself, so each head trains as it would alone with the same
-    order of rows.
+    The weights of a head are one flat variable, so that its optimizer's step is one pass over
+    memory. The 1 x 1 convolutions of all heads are one product of matrices, which reads the
+    features once; the dense layers are a product for each head. The loss is the sum of the K mean
+    squared errors and the optimizers act on each weight by itself, so each head trains as it would
+    alone with the same order of rows.
     The features lie in a frozen embedding, from which the program gathers its batches.
 
     Parameters
@@ -47,6 +49,7 @@ class Heads:
     ) -> None:
         self.recipe, self.count = recipe, count
         self._features = features
+        self._shapes = head_shapes(recipe, features[1:])
         self._model = _build(recipe, features, dtype, count)
         keras = load_keras()
         optimizer = keras.optimizers.get(
@@ -56,7 +59,11 @@ class Heads:
             }
         )
         optimizer.build(self._model.trainable_variables)
-        self._slots = [variable for variable in optimizer.variables if len(variable.shape) > 0]
+        #: Of each head, its weights and what the optimizer keeps for them, each a flat variable.
+        self._flat = [
+            (weights, *(slot for slot in optimizer.variables if weights.name in slot.path))
+            for weights in self._model.trainable_variables
+        ]
         self._optimizer_start = self.optimizer()
         # XLA is slower than TensorFlow's own kernels here, and JAX is nothing without it
         self._model.compile(
@@ -80,8 +87,7 @@ class Heads:
         output_bias : float
             Bias of the outputs at the start [dex].
         """
-        shapes = head_shapes(self.recipe, self._features[1:])
-        drawn = [initial_weights(shapes, seed, output_bias) for seed in seeds]
+        drawn = [initial_weights(self._shapes, seed, output_bias) for seed in seeds]
         count = len(seeds)
         return State(
             seeds=tuple(seeds),
@@ -100,24 +106,22 @@ class Heads:
 
     def put(self, state: State) -> None:
         """Give the model the weights, optimizer and dropout sequences of a state."""
-        variables = [*self._model.trainable_variables, *self._slots]
-        for variable, value in zip(variables, [*state.weights, *state.optimizer], strict=True):
-            # heads come first in a state, and last in the matrix of the convolutions
-            stacked = np.moveaxis(value, 0, -1) if _is_convolution(variable) else value
-            variable.assign(stacked.reshape(variable.shape))
+        for place, (weights, *slots) in enumerate(self._flat):
+            weights.assign(_joined(state.weights, place))
+            for which, slot in enumerate(slots):
+                slot.assign(_joined(state.optimizer[which :: len(slots)], place))
         self._model.optimizer.iterations.assign(state.iterations)
         for generator, sequence in zip(self._generators, state.dropout, strict=False):
             generator.state.assign(sequence)
 
     def weights(self) -> tuple[Floats, ...]:
         """Return the weights, each (K, shape in the published head)."""
-        arrays = [_by_head(variable) for variable in self._model.trainable_variables]
-        shapes = head_shapes(self.recipe, self._features[1:])
-        return tuple(a.reshape(self.count, *s) for a, s in zip(arrays, shapes, strict=True))
+        return self._by_weight(0)
 
     def optimizer(self) -> tuple[Floats, ...]:
-        """Return the optimizer's variables, each with K rows."""
-        return tuple(_by_head(variable) for variable in self._slots)
+        """Return what the optimizer keeps for the first weight, the second ..., as `weights`."""
+        kept = [self._by_weight(which) for which in range(1, len(self._flat[0]))]
+        return tuple(array for arrays in zip(*kept, strict=True) for array in arrays)
 
     def iterations(self) -> int:
         """Return the number of steps done."""
@@ -158,8 +162,6 @@ class Heads:
             target = np.zeros((size, 2), np.float32)
             target[:, 0] = label[batch]
             target[: rows.size, 1] = size / rows.size
-            # newer versions of Keras do this themselves
-            self._model.reset_metrics()
             found = self._model.train_on_batch(batch, target, return_dict=True)
             total += _array(found["loss_of_each"]).astype(np.float64) * rows.size
         return total / order.size
@@ -185,20 +187,22 @@ class Heads:
             parts.append(np.asarray(self._model.predict_on_batch(batch))[: wanted.size])
         return np.concatenate(parts).astype(np.float64)
 
+    def _by_weight(self, which: int) -> tuple[Floats, ...]:
+        flat = np.stack([_array(variables[which]) for variables in self._flat])
+        parts = np.split(flat, _ends(self._shapes), axis=1)
+        shapes = self._shapes
+        return tuple(p.reshape(self.count, *s) for p, s in zip(parts, shapes, strict=True))
+
     @property
     def _generators(self) -> list[Any]:
-        if self.recipe.dropout == 0.0:
-            return []
-        names = [f"dropout_{place}" for place in range(self.count)]
-        return [self._model.get_layer(name).seed_generator for name in names]
+        return [layer.seed_generator for layer in self._model.get_layer("side_by_side").dropouts]
 
 
 def _build(recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, count: int) -> Any:  # noqa: ANN401
     keras = load_keras()
-    layers = keras.layers
     rows, pixels, channels = features
     place = keras.Input((), dtype="int32", name="row")
-    x = layers.Embedding(
+    cached = keras.layers.Embedding(
         rows,
         pixels * channels,
         embeddings_initializer="zeros",
@@ -206,30 +210,61 @@ def _build(recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, coun
         dtype=dtype,
         name="features",
     )(place)
-    x = layers.Reshape((pixels, channels), dtype=dtype)(x)
-    # a 1 x 1 convolution is a dense layer on each pixel
-    x = keras.ops.transpose(
-        layers.Dense(count, activation=recipe.filter, name="conv")(x), (0, 2, 1)
-    )
-    for number, units in enumerate(recipe.dense_units, start=1):
-        x = layers.EinsumDense(
-            "bki,kio->bko",
-            (count, units),
-            activation="relu",
-            bias_axes="ko",
-            name=f"dense_{number}",
-        )(x)
-    if recipe.dropout > 0.0:
-        # Keras' own dropout for each head, so that its sequence does not depend on the others
-        dropped = [
-            layers.Dropout(recipe.dropout, seed=0, name=f"dropout_{k}")(x[:, k])
-            for k in range(count)
-        ]
-        x = keras.ops.stack(dropped, axis=1)
-    x = layers.EinsumDense(
-        "bki,kio->bko", (count, 1), activation=recipe.output, bias_axes="ko", name="out_val"
-    )(x)
-    return keras.Model(place, layers.Reshape((count,))(x), name="heads")
+    heads = _side_by_side(recipe, features[1:], count)(cached)
+    return keras.Model(place, heads, name="heads")
+
+
+def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], count: int) -> Any:  # noqa: ANN401
+    """Make the layer from features (batch, pixels * channels) to the heads' outputs (batch, K)."""
+    keras = load_keras()
+    ops, activation = keras.ops, keras.activations.get
+    pixels, channels = features
+    shapes = head_shapes(recipe, features)
+
+    class SideBySide(keras.layers.Layer):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__(dtype="float32", name="side_by_side")
+            size = sum(map(math.prod, shapes))
+            self.heads = [
+                self.add_weight(shape=(size,), initializer="zeros", name=f"head_{k:05d}_")
+                for k in range(count)
+            ]
+            # Keras' own dropout for each head, so that its sequence does not depend on the others
+            self.dropouts = [
+                keras.layers.Dropout(recipe.dropout, seed=0, name=f"dropout_{k}")
+                for k in range(count if recipe.dropout > 0.0 else 0)
+            ]
+
+        def call(self, cached: Any, training: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+            heads = [self._weights(head) for head in self.heads]
+            # a 1 x 1 convolution is a dense layer on each pixel
+            filters = ops.stack([ops.reshape(kernel, (channels,)) for kernel, *_ in heads])
+            maps = ops.einsum("pc,kc->kp", ops.reshape(cached, (-1, channels)), filters)
+            outputs = []
+            for k, (_, bias, *dense, last, last_bias) in enumerate(heads):
+                x = ops.reshape(activation(recipe.filter)(maps[k] + bias), (-1, pixels))
+                for place in range(0, len(dense), 2):
+                    x = ops.relu(ops.matmul(x, dense[place]) + dense[place + 1])
+                if self.dropouts:
+                    x = self.dropouts[k](x, training=training)
+                outputs.append(activation(recipe.output)(ops.matmul(x, last) + last_bias))
+            return ops.concatenate(outputs, axis=1)
+
+        def _weights(self, head: Any) -> list[Any]:  # noqa: ANN401
+            parts = ops.split(head, _ends(shapes))
+            return [ops.reshape(p, s) for p, s in zip(parts, shapes, strict=True)]
+
+    return SideBySide()
+
+
+def _ends(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """Where the parts of a flat variable end, but for the last."""
+    return np.cumsum([math.prod(shape) for shape in shapes])[:-1].tolist()  # type: ignore[no-any-return]
+
+
+def _joined(arrays: Sequence[Floats], place: int) -> Floats:
+    """Return one head's part of some arrays as one flat array."""
+    return np.concatenate([array[place].ravel() for array in arrays])
 
 
 def _summed_loss(target: Any, prediction: Any) -> Any:  # noqa: ANN401
@@ -239,15 +274,14 @@ def _summed_loss(target: Any, prediction: Any) -> Any:  # noqa: ANN401
 
 
 def _loss_of_each(count: int) -> Any:  # noqa: ANN401
-    """Make the metric that keeps the heads' losses apart."""
+    """Make the metric that keeps the heads' losses apart: those of the last batch."""
     keras = load_keras()
     ops = keras.ops
 
     class LossOfEach(keras.metrics.Metric):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__(name="loss_of_each")
-            self.total = self.add_weight(shape=(count,), initializer="zeros", name="total")
-            self.rows = self.add_weight(shape=(), initializer="zeros", name="rows")
+            self.mean = self.add_weight(shape=(count,), initializer="zeros", name="mean")
 
         def update_state(
             self,
@@ -255,27 +289,17 @@ def _loss_of_each(count: int) -> Any:  # noqa: ANN401
             prediction: Any,  # noqa: ANN401
             sample_weight: None = None,
         ) -> None:
+            # the PyTorch backend hands over arrays as they came
+            target = ops.convert_to_tensor(target)
             real = ops.sign(target[:, 1:])
-            error = (prediction - target[:, :1]) ** 2
-            self.total.assign_add(ops.sum(real * error, axis=0))
-            self.rows.assign_add(ops.sum(real))
+            error = (ops.stop_gradient(prediction) - target[:, :1]) ** 2
+            self.mean.assign(ops.sum(real * error, axis=0) / ops.sum(real))
 
         def result(self) -> Any:  # noqa: ANN401
-            return self.total / self.rows
+            return ops.convert_to_tensor(self.mean)
 
     return LossOfEach()
 
 
 def _array(variable: Any) -> Floats:  # noqa: ANN401
     return np.asarray(load_keras().ops.convert_to_numpy(variable))
-
-
-def _by_head(variable: Any) -> Floats:  # noqa: ANN401
-    """Return a variable with its heads along the first axis."""
-    array = _array(variable)
-    return np.moveaxis(array, -1, 0).copy() if _is_convolution(variable) else array
-
-
-def _is_convolution(variable: Any) -> bool:  # noqa: ANN401
-    """Whether a weight, or what an optimizer keeps for it, has its heads along the last axis."""
-    return "conv" in variable.path

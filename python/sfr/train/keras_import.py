@@ -14,7 +14,7 @@ from typing import Any
 
 from sfr.errors import TrainingError
 
-__all__ = ["load_keras"]
+__all__ = ["load_keras", "stated_backend", "use_backend"]
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,37 @@ def load_keras() -> Any:  # noqa: ANN401
             f"Python {sys.version_info[0]}.{sys.version_info[1]}: pip install keras tensorflow, or "
             "jax, or torch; with several, KERAS_BACKEND names the one to use"
         ) from error
+
+
+def stated_backend() -> str:
+    """Name the backend that this process uses or was told to use; empty where it is open."""
+    if "keras" in sys.modules:
+        return str(sys.modules["keras"].backend.backend())
+    return os.environ.get("KERAS_BACKEND", "")
+
+
+def use_backend(name: str) -> None:
+    """Take the backend that another process names, so that both compute the same.
+
+    Parameters
+    ----------
+    name : str
+        Result of its `stated_backend`; empty leaves it open.
+
+    Raises
+    ------
+    TrainingError
+        Keras runs with another one here already.
+    """
+    if not name:
+        return
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = name
+    if stated_backend() != name:
+        raise TrainingError(
+            f"the command trains with the Keras backend {name}, and this worker has loaded "
+            f"{stated_backend()}; start the workers anew, or set KERAS_BACKEND to theirs"
+        )
 
 
 @contextlib.contextmanager

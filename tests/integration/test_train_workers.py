@@ -1,0 +1,109 @@
+"""Cases that workers train: the same heads, errors that cost one case, and backends that differ."""
+
+import pickle
+
+import pytest
+from tests.integration.test_train_heads import content, recipe, write_run
+
+from sfr.errors import ConfigError, TrainingError, WorkerLostError
+from sfr.tasks import Serial
+from sfr.train import fit as fit_module
+from sfr.train.fit import train_cases
+from sfr.train.keras_import import load_keras, use_backend
+
+
+class Loses:
+    """Workers whose process dies at one case, always or the first time."""
+
+    def __init__(self, case, times):
+        self.case, self.times = case, times
+
+    def map_shards(self, work, job, tasks, on_done):
+        for task in tasks:
+            if task == self.case and self.times:
+                self.times -= 1
+                yield task, WorkerLostError("its worker process was killed by SIGKILL")
+            else:
+                # as a process of its own would get it
+                yield from Serial().map_shards(
+                    work, pickle.loads(pickle.dumps(job)), [task], on_done
+                )
+
+
+@pytest.fixture(autouse=True)
+def _small_outputs(monkeypatch):
+    monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def statuses(summary):
+    return [(r.case, r.seed, r.status) for r in summary.results]
+
+
+def test_workers_train_the_same_heads_and_tell_how_far_they_are(tmp_path):
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    chosen, heard = recipe(seeds=2), []
+    alone = train_cases(first, chosen, ["composite", "gauss3"])
+    spread = train_cases(
+        second,
+        chosen,
+        ["composite", "gauss3"],
+        workers=Loses("composite", 1),
+        on_progress=lambda *args: heard.append(args),
+    )
+    assert statuses(spread) == statuses(alone)
+    assert spread.fingerprint == alone.fingerprint
+    for case in ("composite", "gauss3"):
+        for seed in (0, 1):
+            assert content(first.head(case, seed)) == content(second.head(case, seed))
+    # 12 images and 3 epochs of each case
+    assert {args[0] for args in heard} == {"images and epochs of 2 cases"}
+    assert [args[1] for args in heard] == sorted(args[1] for args in heard)
+    assert heard[-1][1:3] == (30, 30)
+    assert min(spread.seconds_features, spread.seconds_heads) > 0.0
+
+
+@pytest.mark.parametrize("workers", [None, Serial()])
+def test_an_error_costs_its_case_only(workspace, monkeypatch, caplog, workers):
+    def fail(workspace, recipe, case, *args, **options):
+        if case != "gauss3":
+            raise ConfigError(f"no features of {case}")
+        return extract(workspace, recipe, case, *args, **options)
+
+    extract = fit_module.extract_features
+    monkeypatch.setattr(fit_module, "extract_features", fail)
+    chosen = recipe(epochs=1, seeds=2)
+    summary = train_cases(workspace, chosen, ["mass", "gauss3", "entropy"], workers=workers)
+    assert statuses(summary) == [
+        ("mass", 0, "failed"),
+        ("mass", 1, "failed"),
+        ("gauss3", 0, "trained"),
+        ("gauss3", 1, "trained"),
+        ("entropy", 0, "failed"),
+        ("entropy", 1, "failed"),
+    ]
+    assert summary.results[0].reason == "no features of mass"
+    assert "mass failed: no features of mass" in caplog.text
+    with pytest.raises(ConfigError, match="no features of mass"):
+        train_cases(workspace, chosen, ["mass", "entropy"], workers=workers)
+
+
+def test_a_case_whose_process_dies_twice_fails(workspace):
+    chosen = recipe(epochs=1)
+    summary = train_cases(workspace, chosen, ["mass", "gauss3"], workers=Loses("mass", 2))
+    assert statuses(summary) == [("mass", 0, "failed"), ("gauss3", 0, "trained")]
+    assert "SIGKILL" in summary.failures[0].reason
+    with pytest.raises(WorkerLostError):
+        train_cases(workspace, chosen, ["mass"], workers=Loses("mass", 2))
+
+
+def test_a_worker_with_another_backend_says_so(workspace):
+    here = load_keras().backend.backend()
+    use_backend(here)
+    use_backend("")
+    with pytest.raises(TrainingError, match=f"backend other.* has loaded {here}"):
+        use_backend("other")
