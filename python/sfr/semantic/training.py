@@ -263,7 +263,7 @@ def train_encoder(
     shapes = [tuple(v.shape) for v in trained.weights]
     trained.set_weights(initial_weights(shapes, training.seed, 0.0))
     batches = (_components if training.encoder == FAST else _images)(training, network, on_progress)
-    if training.encoder != FAST and training.loss != "mae":
+    if training.encoder != FAST:
         some = np.arange(min(_SCALED_BY, training.images))
         scale_to_images(trained, batches(some, np.random.default_rng([training.seed, 7]))[0])
     model = _compiled(training, trained)
