@@ -210,7 +210,8 @@ class _Checkpoint:
     def write(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Keep a state."""
         with self._workspace.replacing(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, key=np.array(self._key), **state)
+            arrays: dict[str, Any] = {"key": np.array(self._key), **state}
+            np.savez(file, **arrays)
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:
