@@ -30,6 +30,9 @@ Floats = NDArray[np.floating[Any]]
 _DAMPING = 1e-6
 #: Damping before the first factor, where a step was undone; the factor up and down.
 _FIRST_DAMPING, _MORE_DAMPING = 1e-2, 10.0
+#: Largest change of a logarithm, or of the centre in units of A, that the last step is not
+#: checked for.
+_SURE_STEP = 0.1
 
 
 def gauss_newton(
@@ -96,9 +99,8 @@ def _steps(
     here = tried = start
     damping = np.full(len(data), _DAMPING)
     lowest = np.full(len(data), np.inf)
-    for place in range(steps + 1):
-        names = free if place < steps else ()
-        linear = linearise(tried, frame, names, np.float32, upper_half=upper_half)
+    for place in range(steps):
+        linear = linearise(tried, frame, free, np.float32, upper_half=upper_half)
         residual = data - linear.model
         # near the best fit the squares change by less than float32 can add up
         squares = np.einsum("nm,nm->n", residual, residual, dtype=np.float64)
@@ -106,8 +108,6 @@ def _steps(
         is_better = (squares < lowest) | (place == 0)
         here = np.where(is_better[:, np.newaxis], tried, here)
         lowest = np.where(is_better, squares, lowest)
-        if place == steps:
-            break
         new = _normal_equations(linear.columns, residual)
         if place == 0:
             normal, right = new
@@ -115,8 +115,19 @@ def _steps(
             normal[is_better], right[is_better] = new[0][is_better], new[1][is_better]
             raised = np.maximum(damping, _FIRST_DAMPING) * _MORE_DAMPING
             damping = np.where(is_better, np.maximum(damping / _MORE_DAMPING, _DAMPING), raised)
-        tried = moved(here, _solve(normal, right, damping), free)
-    return here
+        step = _solve(normal, right, damping)
+        tried = moved(here, step, free)
+    if steps == 0:
+        return start
+    # the last one: only where it went so far that the model may not be linear
+    unit = np.stack([here[:, 0] if n in ("x", "y") else np.ones(len(here)) for n in free], axis=1)
+    far = np.flatnonzero((np.abs(step) > _SURE_STEP * unit).any(axis=1))
+    if far.size > 0:
+        model = linearise(tried[far], frame, (), np.float32, upper_half=upper_half).model
+        squares = np.einsum("nm,nm->n", data[far] - model, data[far] - model, dtype=np.float64)
+        undone = far[~(squares < lowest[far])]
+        tried[undone] = here[undone]
+    return tried
 
 
 def _upper_half(images: NDArray[np.float32]) -> NDArray[np.float32]:
