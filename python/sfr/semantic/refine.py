@@ -46,7 +46,7 @@ def gauss_newton(
     """Improve estimates by Gauss-Newton steps of the least-squares problem, in local coordinates.
 
     A step that does not lower the squares of the residual is undone, and the next one is damped
-    (Levenberg-Marquardt): more steps never fit worse.
+    (Levenberg-Marquardt); the last one is checked only where it went far.
 
     Parameters
     ----------
