@@ -267,3 +267,16 @@ def test_draws_fill_the_ranges_and_mix_the_noise():
     found = add_noise(clean, np.array([0.0, 0.1]), rng)
     assert not found[0].any()
     assert found[1].std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_more_steps_never_fit_worse_even_from_a_bad_start():
+    problem, rng = PROBLEMS["free"], np.random.default_rng(11)
+    truth = problem.draw(200, rng)
+    images = add_noise(problem.images(truth), np.full(200, 0.1), rng)
+    start, last = problem.draw(200, rng), None
+    for steps in (0, 1, 3, 8):
+        fit = gauss_newton(images, start, problem.frame, problem.free, steps=steps)
+        squares = ((images - render(fit, problem.frame)) ** 2).sum(axis=(1, 2))
+        assert last is None or (squares <= last * (1 + 1e-5)).all()
+        last = squares
+    assert np.median(last) < 1.02 * 64**2 * 0.1**2

@@ -9,7 +9,13 @@ import pytest
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, TrainingError
 from sfr.semantic.code import CircleCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
-from sfr.semantic.encoders import PUBLISHED_SIZES, build_cnn, check_encoder, principal_components
+from sfr.semantic.encoders import (
+    PUBLISHED_SIZES,
+    build_cnn,
+    check_encoder,
+    principal_components,
+    scale_to_images,
+)
 from sfr.semantic.evaluate import evaluate, size_rows
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import Frame, render
@@ -192,6 +198,53 @@ def test_every_loss_falls_on_the_published_network(loss):
     # the validation images and their noise are the same in every epoch
     assert history.validation_loss.min() < history.validation_loss[0]
     assert history.epoch == 1 + int(np.argmin(history.validation_loss))
+
+
+def test_a_training_that_was_stopped_or_prolonged_ends_with_the_same_weights(tmp_path, monkeypatch):
+    training = replace(
+        published_training(PAPER, "1/64", 0.05, "noisy"), images=40, validation=20, epochs=4
+    )
+    prolonged, stopped = Workspace(tmp_path / "prolonged"), Workspace(tmp_path / "stopped")
+    obtain_encoder(prolonged, replace(training, epochs=3))
+    obtain_encoder(prolonged, training)
+    monkeypatch.setattr("sfr.semantic.training._CHECKPOINT_SECONDS", 0.0)
+
+    def stop(label, done, total):
+        if label.startswith("training") and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        obtain_encoder(stopped, training, on_progress=stop)
+    told = []
+    obtain_encoder(stopped, training, on_progress=lambda *what: told.append(what))
+    assert min(done for label, done, _ in told if label.startswith("training")) == 3
+    for name in ("encoder.weights.h5", "history.csv", "encoder.json"):
+        files = [w.semantic(training.name, 0) / name for w in (prolonged, stopped)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_scaled_weights_give_every_unit_mean_0_and_scatter_1():
+    network = build_cnn("1/64", 4, activation="linear")
+    images = PAPER.images(PAPER.draw(64, np.random.default_rng(1)))
+    scale_to_images(network, images)
+    code = load_keras().ops.convert_to_numpy(network(images))
+    np.testing.assert_allclose(code.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(code.std(axis=0), 1, rtol=1e-3)
+    assert network.get_layer("dense_1").activation.__name__ == "sigmoid"
+
+
+def test_a_damaged_checkpoint_is_said_and_not_used(tmp_path, caplog):
+    training = replace(
+        published_training(PAPER, "1/64", 0.05, "noisy"), images=20, validation=20, epochs=1
+    )
+    work = Workspace(tmp_path)
+    path = work.semantic(training.name, 0) / "checkpoint.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK no archive")
+    obtain_encoder(work, training)
+    assert "cannot be read" in caplog.text
+    with np.load(path) as state:
+        assert state["losses"].shape == (2, 1)
 
 
 def test_the_published_settings_are_the_papers():

@@ -20,6 +20,7 @@ __all__ = [
     "build_fast",
     "check_encoder",
     "principal_components",
+    "scale_to_images",
 ]
 
 #: Name of the encoder on principal components.
@@ -88,6 +89,33 @@ def build_cnn(size: str, outputs: int = 3, *, activation: str = "sigmoid") -> An
         x = layers.Dense(count, activation="sigmoid", name=f"dense_{place}")(x)
     code = layers.Dense(outputs, activation=activation, name="code")(x)
     return keras.Model(image, code, name="cnn")
+
+
+def scale_to_images(network: Any, images: NDArray[np.float32]) -> None:  # noqa: ANN401
+    """Scale the first weights of a chain of layers by what some images make of them.
+
+    Every unit of every layer gets mean 0 and scatter 1 before its activation. Without it two
+    layers of sigmoids let so little through that a network learns the mean galaxy, and stays there.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Layers one after the other; changed in place.
+    images : ndarray of float32, shape (N, 64, 64)
+        Some hundred noisy images.
+    """
+    keras = load_keras()
+    x: Any = keras.ops.convert_to_tensor(images)
+    for layer in network.layers[1:]:
+        if layer.weights:
+            activation, layer.activation = layer.activation, keras.activations.linear
+            found = keras.ops.convert_to_numpy(layer(x))
+            layer.activation = activation
+            axes = tuple(range(found.ndim - 1))
+            mean, scatter = found.mean(axis=axes), np.maximum(found.std(axis=axes), 1e-6)
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel / scatter, (bias - mean) / scatter])
+        x = layer(x)
 
 
 def principal_components(

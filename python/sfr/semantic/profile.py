@@ -223,7 +223,8 @@ def linearise(
     frame : Frame
         Pixels and PSF.
     free : sequence of str
-        Parameters that vary, in the order of `NAMES`; `SHAPE` are always among them.
+        Parameters that vary, in the order of `NAMES`; `SHAPE` are always among them. Empty: the
+        images alone.
     dtype : dtype
         Of the result and of the arithmetic.
     upper_half : bool
@@ -239,10 +240,11 @@ def linearise(
     geometry = _Geometry(parameters, frame, np.dtype(dtype), rows)
     count = len(parameters)
     columns = np.empty((count, len(free), PIXELS // (1 + upper_half), PIXELS), dtype)
-    for place, values in enumerate(geometry.derivatives(free)):
-        columns[:, place] = geometry.blurred(values)
-    model = geometry.blurred(geometry.intensity)
-    return Linear(model.reshape(count, -1), columns.reshape(count, len(free), -1))
+    if free:
+        for place, values in enumerate(geometry.derivatives(free)):
+            columns[:, place] = geometry.blurred(values)
+    model = geometry.blurred(geometry.intensity).reshape(count, -1)
+    return Linear(model, columns.reshape(count, len(free), model.shape[1]))
 
 
 class _Geometry:

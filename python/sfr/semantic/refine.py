@@ -28,6 +28,11 @@ Floats = NDArray[np.floating[Any]]
 
 #: Damping of a step, relative to the diagonal of the normal equations.
 _DAMPING = 1e-6
+#: Damping before the first factor, where a step was undone; the factor up and down.
+_FIRST_DAMPING, _MORE_DAMPING = 1e-2, 10.0
+#: Largest change of a logarithm, or of the centre in units of A, that the last step is not
+#: checked for.
+_SURE_STEP = 0.1
 
 
 def gauss_newton(
@@ -40,6 +45,9 @@ def gauss_newton(
 ) -> NDArray[np.float64]:
     """Improve estimates by Gauss-Newton steps of the least-squares problem, in local coordinates.
 
+    A step that does not lower the squares of the residual is undone, and the next one is damped
+    (Levenberg-Marquardt); the last one is checked only where it went far.
+
     Parameters
     ----------
     images : ndarray of float32, shape (N, 64, 64)
@@ -51,7 +59,7 @@ def gauss_newton(
     free : sequence of str
         Parameters that move.
     steps : int
-        How many.
+        How many, those that are undone included.
 
     Returns
     -------
@@ -72,12 +80,54 @@ def gauss_newton(
     fold = is_centred and frame.blur is None
     for block in blocks(len(parameters)):
         data = _upper_half(images[block]) if fold else images[block]
-        data = data.reshape(len(data), -1)
-        for _ in range(steps):
-            linear = linearise(parameters[block], frame, free, np.float32, upper_half=fold)
-            step = _solve(linear.columns, data - linear.model)
-            parameters[block] = moved(parameters[block], step, free)
+        parameters[block] = _steps(
+            data.reshape(len(data), -1), parameters[block], frame, free, steps, upper_half=fold
+        )
     return parameters
+
+
+def _steps(
+    data: Floats,
+    start: NDArray[np.float64],
+    frame: Frame,
+    free: Sequence[str],
+    steps: int,
+    *,
+    upper_half: bool,
+) -> NDArray[np.float64]:
+    """Take steps with a block of images; whatever raises the squares of the residual is undone."""
+    here = tried = start
+    damping = np.full(len(data), _DAMPING)
+    lowest = np.full(len(data), np.inf)
+    for place in range(steps):
+        linear = linearise(tried, frame, free, np.float32, upper_half=upper_half)
+        residual = data - linear.model
+        # near the best fit the squares change by less than float32 can add up
+        squares = np.einsum("nm,nm->n", residual, residual, dtype=np.float64)
+        # what is not finite is no better
+        is_better = (squares < lowest) | (place == 0)
+        here = np.where(is_better[:, np.newaxis], tried, here)
+        lowest = np.where(is_better, squares, lowest)
+        new = _normal_equations(linear.columns, residual)
+        if place == 0:
+            normal, right = new
+        else:
+            normal[is_better], right[is_better] = new[0][is_better], new[1][is_better]
+            raised = np.maximum(damping, _FIRST_DAMPING) * _MORE_DAMPING
+            damping = np.where(is_better, np.maximum(damping / _MORE_DAMPING, _DAMPING), raised)
+        step = _solve(normal, right, damping)
+        tried = moved(here, step, free)
+    if steps == 0:
+        return start
+    # the last one: only where it went so far that the model may not be linear
+    unit = np.stack([here[:, 0] if n in ("x", "y") else np.ones(len(here)) for n in free], axis=1)
+    far = np.flatnonzero((np.abs(step) > _SURE_STEP * unit).any(axis=1))
+    if far.size > 0:
+        model = linearise(tried[far], frame, (), np.float32, upper_half=upper_half).model
+        squares = np.einsum("nm,nm->n", data[far] - model, data[far] - model, dtype=np.float64)
+        undone = far[~(squares < lowest[far])]
+        tried[undone] = here[undone]
+    return tried
 
 
 def _upper_half(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,14 +137,21 @@ def _upper_half(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((images[:, half:] + turned) * np.float32(0.5))
 
 
-def _solve(columns: Floats, residual: Floats) -> NDArray[np.float64]:
-    """Solve the normal equations of a block of images."""
+def _normal_equations(columns: Floats, residual: Floats) -> tuple[Floats, Floats]:
+    """Return the normal equations (N, P, P) and (N, P) of a block of images."""
     normal = np.einsum("npm,nqm->npq", columns, columns).astype(np.float64)
-    right = np.einsum("npm,nm->np", columns, residual).astype(np.float64)
+    return normal, np.einsum("npm,nm->np", columns, residual).astype(np.float64)
+
+
+def _solve(
+    normal: Floats, right: Floats, damping: NDArray[np.float64] | float = _DAMPING
+) -> NDArray[np.float64]:
+    """Solve normal equations; the damping is relative to the diagonal."""
     # scaled to ones on the diagonal: the columns differ by orders of magnitude
     size = np.sqrt(np.maximum(np.diagonal(normal, axis1=1, axis2=2), 1e-30))
     scaled = normal / size[:, :, np.newaxis] / size[:, np.newaxis, :]
-    scaled += _DAMPING * np.eye(size.shape[1])
+    diagonal = np.arange(size.shape[1])
+    scaled[:, diagonal, diagonal] += np.broadcast_to(damping, len(size))[:, np.newaxis]
     found = np.linalg.solve(scaled, (right / size)[:, :, np.newaxis])[:, :, 0]
     return np.asarray(found / size, np.float64)
 
@@ -150,7 +207,7 @@ def residuals(
         rms[block] = np.sqrt((left**2).sum(axis=1) / (left.shape[1] - len(free)))
         fisher = linear.columns @ linear.columns.transpose(0, 2, 1)
         error[block] = scatter(fisher, parameters[block], free) * rms[block, np.newaxis]
-        step = _solve(linear.columns, left)
+        step = _solve(*_normal_equations(linear.columns, left))
         # a perfect fit has no noise to measure by
         length = np.sqrt(np.einsum("np,npq,nq->n", step, fisher, step))
         distance[block] = length / np.maximum(rms[block], 1e-12)

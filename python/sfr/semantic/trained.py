@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,9 @@ __all__ = ["Encoder", "load_encoder", "obtain_encoder", "trained_encoders"]
 log = logging.getLogger(__name__)
 
 #: Changed when the same settings give other weights.
-_VERSION: Final = 1
+_VERSION: Final = 2
 _WEIGHTS, _ABOUT, _HISTORY = "encoder.weights.h5", "encoder.json", "history.csv"
+_CHECKPOINT: Final = "checkpoint.npz"
 #: Images a call of the network: what fits a processor's cache. Fewer are not worth compiling for.
 _BATCH: Final = 1024
 _FEW: Final = 256
@@ -165,11 +167,51 @@ def obtain_encoder(
             return load_encoder(folder), False
         log.info("%s, seed %d: training (%s)", training.name, training.seed, state.reason)
         workspace.forget(step)
-        network, history = train_encoder(training, on_progress)
+        checkpoint = _Checkpoint(workspace, training)
+        if force:
+            checkpoint.path.unlink(missing_ok=True)
+        network, history = train_encoder(training, on_progress, checkpoint)
         encoder = Encoder(training, network, _calibration(training, network))
         files = _write(workspace, folder, encoder, history)
         workspace.mark_done(step, fingerprint, files)
+        if not training.can_be_prolonged:
+            checkpoint.path.unlink(missing_ok=True)
     return encoder, True
+
+
+class _Checkpoint:
+    """The state of a training in the folder of its encoder."""
+
+    def __init__(self, workspace: Workspace, training: Training) -> None:
+        self._workspace = workspace
+        self.path = workspace.semantic(training.name, training.seed) / _CHECKPOINT
+        settings = training.settings()
+        if training.can_be_prolonged:
+            del settings["epochs"]
+        self._key = digest([_VERSION, settings])
+
+    def read(self) -> Mapping[str, NDArray[Any]] | None:
+        """Return the state, None where there is none of these settings or it cannot be read."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                state = dict(file)
+            is_ours = str(state.pop("key")) == self._key
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            log.warning("%s cannot be read (%s); training from the start", self.path, error)
+            return None
+        if not is_ours:
+            log.info("%s is of other settings; training from the start", self.path)
+            return None
+        log.info("going on after epoch %d", state["losses"].shape[1])
+        return state
+
+    def write(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a state."""
+        with self._workspace.replacing(self.path) as temporary, temporary.open("wb") as file:
+            arrays: dict[str, Any] = {"key": np.array(self._key), **state}
+            np.savez(file, **arrays)
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:

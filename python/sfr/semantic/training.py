@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from sfr.semantic.encoders import (
     build_fast,
     check_encoder,
     principal_components,
+    scale_to_images,
 )
 from sfr.semantic.fisher import bound
 from sfr.semantic.problem import Problem, add_noise
@@ -27,7 +30,14 @@ from sfr.semantic.profile import SHAPE, blocks
 from sfr.train.head import initial_weights
 from sfr.train.keras_import import load_keras
 
-__all__ = ["History", "Training", "default_training", "published_training", "train_encoder"]
+__all__ = [
+    "Checkpoint",
+    "History",
+    "Training",
+    "default_training",
+    "published_training",
+    "train_encoder",
+]
 
 Floats = NDArray[np.float32]
 #: Inputs, targets and weights of some rows.
@@ -38,6 +48,10 @@ TARGETS: Final = ("noisy", "clean")
 #: Images that the principal components are taken from.
 _PCA_IMAGES: Final = 8000
 _RENDER_BATCH: Final = 2000
+#: Images that the first weights of a convolutional network are scaled by.
+_SCALED_BY: Final = 512
+#: Time between two checkpoints: what a training that is stopped loses at most [s].
+_CHECKPOINT_SECONDS: Final = 30.0
 _COMPONENTS: Final = 64
 #: A free centre needs more of them: the images are no longer symmetric.
 _COMPONENTS_OFF_CENTRE: Final = 192
@@ -123,6 +137,11 @@ class Training:
             parts.append(f"psf{self.problem.frame.psf_fwhm:g}")
         return "-".join(parts)
 
+    @property
+    def can_be_prolonged(self) -> bool:
+        """Whether more epochs go on from fewer: the learning rate is constant."""
+        return self.loss == "mae"
+
     def settings(self) -> dict[str, Any]:
         """Return everything the result depends on, as plain data."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -140,7 +159,7 @@ def default_training(
     """Return the settings that we train an encoder with."""
     if encoder == FAST:
         return Training(problem, FAST, loss, target, 200_000, 2000, 26, 512, 4e-3)
-    return Training(problem, encoder, loss, target, 27_000, 3000, 100, 100, 1e-3)
+    return Training(problem, encoder, loss, target, 27_000, 3000, 100, 50, 2e-3)
 
 
 def published_training(problem: Problem, size: str, noise: float, target: str) -> Training:
@@ -205,8 +224,20 @@ def build_encoder(training: Training) -> tuple[Any, Any]:
     return network, network
 
 
-def train_encoder(training: Training, on_progress: Progress = silent) -> tuple[Any, History]:
-    """Train an encoder from the start; the same settings give the same weights.
+class Checkpoint(Protocol):
+    """Where the state of a training is kept, so that one that was stopped can go on."""
+
+    def read(self) -> Mapping[str, NDArray[Any]] | None:
+        """Return the state that was written last, None where there is none."""
+
+    def write(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a state."""
+
+
+def train_encoder(
+    training: Training, on_progress: Progress = silent, checkpoint: Checkpoint | None = None
+) -> tuple[Any, History]:
+    """Train an encoder; the same settings give the same weights, stopped between or not.
 
     Parameters
     ----------
@@ -214,6 +245,9 @@ def train_encoder(training: Training, on_progress: Progress = silent) -> tuple[A
         How.
     on_progress : callable
         Hears of images made and of batches.
+    checkpoint : Checkpoint or None
+        Where the state is kept after an epoch, at most every 30 s, and after the last one; a
+        training that is found there goes on.
 
     Returns
     -------
@@ -229,24 +263,77 @@ def train_encoder(training: Training, on_progress: Progress = silent) -> tuple[A
     shapes = [tuple(v.shape) for v in trained.weights]
     trained.set_weights(initial_weights(shapes, training.seed, 0.0))
     batches = (_components if training.encoder == FAST else _images)(training, network, on_progress)
+    if training.encoder != FAST:
+        some = np.arange(min(_SCALED_BY, training.images))
+        scale_to_images(trained, batches(some, np.random.default_rng([training.seed, 7]))[0])
     model = _compiled(training, trained)
     rng = np.random.default_rng([training.seed, 2])
     held_back = batches(np.arange(training.images, training.images + training.validation), rng)
-    losses, validation = [], []
-    best, best_weights = 0, trained.get_weights()
-    for epoch in range(training.epochs):
+    run = _Run(trained, model.optimizer, rng)
+    if checkpoint is not None:
+        run.restore(checkpoint.read(), training.epochs)
+    saved = time.monotonic()
+    while len(run.losses) < training.epochs:
+        epoch = len(run.losses)
         order = rng.permutation(training.images)
-        losses.append(_epoch(model, training, batches, order, rng, epoch, on_progress))
-        validation.append(_loss(model, held_back))
-        if not np.isfinite([losses[-1], validation[-1]]).all():
+        loss = _epoch(model, training, batches, order, rng, epoch, on_progress)
+        run.finish_epoch(loss, _loss(model, held_back))
+        if not np.isfinite([loss, run.validation[-1]]).all():
             raise TrainingError(
-                f"{training.name}: the loss became {losses[-1]} in epoch {epoch + 1}; lower the "
+                f"{training.name}: the loss became {loss} in epoch {epoch + 1}; lower the "
                 f"learning rate ({training.learning_rate})"
             )
-        if validation[-1] <= validation[best]:
-            best, best_weights = epoch, trained.get_weights()
-    trained.set_weights(best_weights)
-    return network, History(np.array(losses), np.array(validation), best + 1)
+        is_last = len(run.losses) == training.epochs
+        if checkpoint and (is_last or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
+            checkpoint.write(run.state())
+            saved = time.monotonic()
+    trained.set_weights(run.best_weights)
+    return network, History(np.array(run.losses), np.array(run.validation), run.best + 1)
+
+
+class _Run:
+    """Where a training stands: everything that the next epoch depends on."""
+
+    def __init__(self, trained: Any, optimizer: Any, rng: np.random.Generator) -> None:  # noqa: ANN401
+        self._trained, self._optimizer, self._rng = trained, optimizer, rng
+        self.losses: list[float] = []
+        self.validation: list[float] = []
+        self.best, self.best_weights = 0, trained.get_weights()
+        optimizer.build(trained.trainable_variables)
+
+    def finish_epoch(self, loss: float, validation: float) -> None:
+        """Take down the losses of an epoch, and its weights where they are the best so far."""
+        self.losses.append(loss)
+        self.validation.append(validation)
+        if validation <= self.validation[self.best]:
+            self.best, self.best_weights = len(self.losses) - 1, self._trained.get_weights()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the state as arrays."""
+        to_numpy = load_keras().ops.convert_to_numpy
+        groups = {
+            "weight": self._trained.get_weights(),
+            "best": self.best_weights,
+            "optimizer": [to_numpy(variable) for variable in self._optimizer.variables],
+        }
+        return {
+            "losses": np.array([self.losses, self.validation]),
+            "rng": np.array(json.dumps(self._rng.bit_generator.state)),
+            **{f"{g}_{k}": v for g, values in groups.items() for k, v in enumerate(values)},
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]] | None, epochs: int) -> None:
+        """Go on where a state was left, unless it lies beyond the epochs that are asked for."""
+        if state is None or state["losses"].shape[1] > epochs:
+            return
+        for loss, validation in state["losses"].T.tolist():
+            self.finish_epoch(loss, validation)
+        count = len(self.best_weights)
+        self.best_weights = [state[f"best_{place}"] for place in range(count)]
+        self._trained.set_weights([state[f"weight_{place}"] for place in range(count)])
+        for place, variable in enumerate(self._optimizer.variables):
+            variable.assign(state[f"optimizer_{place}"])
+        self._rng.bit_generator.state = json.loads(str(state["rng"]))
 
 
 def _compiled(training: Training, trained: Any) -> Any:  # noqa: ANN401
