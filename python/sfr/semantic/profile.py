@@ -54,7 +54,7 @@ PIXELS: Final = 64
 PITCH: Final = 2 / 63 * 4 / 64
 
 #: Images a block: what is worked on together should stay in the processor's cache.
-_BLOCK: Final = 16
+_BLOCK: Final = 64
 #: A round galaxy's radius at its own centre, where the profile has a cusp [scale lengths].
 _TINY: Final = 1e-12
 #: Largest change of a logarithm in one step, and the largest stretch ln(A/B).

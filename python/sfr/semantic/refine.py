@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,8 @@ __all__ = ["Residual", "from_moments", "gauss_newton", "least_squares_fit", "res
 
 Floats = NDArray[np.floating[Any]]
 
+#: Threads for blocks of images; more of them only wait for the interpreter.
+_MOST_THREADS = 4
 #: Damping of a step, relative to the diagonal of the normal equations.
 _DAMPING = 1e-6
 #: Damping before the first factor, where a step was undone; the factor up and down.
@@ -78,11 +82,17 @@ def gauss_newton(
     parameters = checked(parameters).copy()
     is_centred = not parameters[:, 3:5].any() and not {"x", "y"} & set(free)
     fold = is_centred and frame.blur is None
-    for block in blocks(len(parameters)):
+
+    def improve(block: slice) -> None:
         data = _upper_half(images[block]) if fold else images[block]
         parameters[block] = _steps(
             data.reshape(len(data), -1), parameters[block], frame, free, steps, upper_half=fold
         )
+
+    # blocks share nothing, and NumPy lets go of the interpreter while it computes
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(improve, blocks(len(parameters))):
+            pass
     return parameters
 
 
