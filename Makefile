@@ -23,7 +23,7 @@ test: $(BIN)/.ready
 # the network's tests on the other Keras backends, where they are installed
 test-backends: $(BIN)/.ready
 	for backend in jax torch; do if $(BIN)/python -c "import $$backend" 2>/dev/null; \
-	then KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/*/test_train_*.py || exit 1; \
+	then KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/*/test_train_*.py tests/unit/test_semantic_*.py || exit 1; \
 	else echo "$$backend is not installed: skipped (pip install tng-sfr[$$backend])"; fi; done
 
 test-all: $(BIN)/.ready
