@@ -42,6 +42,19 @@ def test_without_cells_or_known_memory_less_is_said(clock, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_end_of_a_step_is_told_once(clock, capsys):
+    console = Console()
+    console.progress("figures", 0, 3)
+    for done in (1, 2, 3):
+        clock[0] += 5
+        console.progress("figures", done, 3)
+    assert capsys.readouterr().err.splitlines() == [
+        "figures: 1/3, 0:00:10 left",
+        "figures: 2/3, 0:00:05 left",
+        "figures: 3/3",
+    ]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_900, "1 MB"), (2.7e12, "2.7 TB")],

@@ -134,10 +134,11 @@ class Console:
         if self._terminal:
             self._show_bar(label, done, total, ", ".join(filter(None, parts)))
         else:
-            self._show_line(track, ", ".join(filter(None, [f"{label}: {done}/{total}", *parts])))
+            line = f"{label}: {done}/{total}"
+            if done < total:
+                line = ", ".join(filter(None, [line, *parts]))
+            self._show_line(track, line, is_last=done >= total)
         if done >= total:
-            if not self._terminal and track.shown:
-                typer.echo(f"{label}: {done}/{total}", err=True)
             self._tracks.pop(label)
 
     def _show_bar(self, label: str, done: int, total: int, note: str) -> None:
@@ -161,9 +162,9 @@ class Console:
         if done >= total:
             self._bar.remove_task(self._tasks.pop(label))
 
-    def _show_line(self, track: _Track, line: str) -> None:
+    def _show_line(self, track: _Track, line: str, *, is_last: bool) -> None:
         now = time.monotonic()
-        if now - track.last >= _PLAIN_SECONDS:
+        if now - track.last >= _PLAIN_SECONDS or (is_last and track.shown):
             typer.echo(line, err=True)
             track.last, track.shown = now, True
 
