@@ -184,7 +184,11 @@ def test_other_settings_and_force_are_refused_while_another_process_renders(
 
 def test_who_waits_for_a_shard_finds_it_made_or_makes_it(sim, recipe, whole, tmp_path):
     workspace = Workspace(tmp_path / "w")
-    with workspace.claim("maps-099-part-00001", wait=False) as is_ours:
+    fingerprint = json.loads(whole[".state/maps-099.json"])["fingerprint"]
+    with (
+        workspace.sharing("maps-099", fingerprint, alone=False),
+        workspace.claim("maps-099-part-00001", wait=False) as is_ours,
+    ):
         assert is_ours
         command = start(sim, recipe, workspace.root, "--workers", 1)
         assert "waiting for another sfr process that renders 1 of" in read_until(command, "waiting")
