@@ -493,11 +493,14 @@ class DaskWorkers:
     def __init__(self, address: str, threads: int | None = None) -> None:
         try:
             from distributed import Client
+            from distributed.comm import get_address_host_port
         except ImportError as error:
             raise ConfigError(
                 '--scheduler needs Dask, which is not installed: pip install "tng-sfr[cluster]"'
             ) from error
         try:
+            # a client that was given no port hangs when it is thrown away
+            get_address_host_port(address)
             self._client: Client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(

@@ -267,6 +267,14 @@ def test_a_scheduler_without_dask_says_what_to_install(monkeypatch):
         open_workers(scheduler="tcp://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("address", ["nowhere", "tcp://node1", "ftp://node1:1", ""])
+def test_an_address_that_is_none_is_refused_before_a_client_hangs(monkeypatch, address):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("made a client"))
+    with pytest.raises(ConfigError, match=r"no Dask scheduler .*such as tcp://node1:8786"):
+        open_workers(scheduler=address)
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr("sfr.cluster._PATIENCE_S", 0.5)
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.* no Dask scheduler"):
