@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import anonymous_mb
 
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
@@ -111,9 +112,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.01):
-            lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-            kib = next(line.split()[1] for line in lines if line.startswith("RssAnon"))
-            self.gib = max(self.gib, int(kib) / 2**20)
+            self.gib = max(self.gib, anonymous_mb() / 1024)
 
 
 def memory(count: int, epochs: int) -> str:

@@ -1,4 +1,4 @@
-"""The formats of files that steps share: tables (CSV) and shards of maps (HDF5)."""
+"""The formats of files that steps share: tables (CSV), shards of maps (HDF5), arrays (NPZ)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import h5py
 import numpy as np
@@ -29,9 +30,11 @@ __all__ = [
     "Table",
     "iter_shards",
     "maps_digest",
+    "read_arrays",
     "read_shard",
     "read_table",
     "table_digest",
+    "write_arrays",
     "write_shard",
     "write_table",
 ]
@@ -105,6 +108,32 @@ def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]
 def table_digest(table: Mapping[str, ArrayLike]) -> str:
     """Hash columns by the text that `write_table` gives them; NaN is a value like any other."""
     return digest({name: list(map(str, np.asarray(c).tolist())) for name, c in table.items()})
+
+
+def write_arrays(workspace: Workspace, path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write named arrays whole (``.npz``); the same arrays give the same bytes."""
+    named: dict[str, Any] = dict(arrays)
+    with workspace.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **named)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote.
+
+    Raises
+    ------
+    DataMissingError
+        There is no such file.
+    DataFormatError
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError as error:
+        raise DataMissingError(f"{path} is not there") from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataFormatError(f"{path} cannot be read: {error}") from error
 
 
 def _cell(value: object) -> object:

@@ -250,16 +250,9 @@ class Workspace:
     @contextlib.contextmanager
     def lock(self, step: str) -> Iterator[None]:
         """Hold a step of this folder; wait, and say so, while another process holds it."""
-        lock = filelock.FileLock(self._lock_file(step))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            log.warning("waiting for another sfr process at step %r of %s", step, self.root)
-            lock.acquire()
-        try:
+        path = self._lock_file(step)
+        with _held(path, f"another sfr process at step {step!r} of {self.root}"):
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool) -> Iterator[bool]:
@@ -333,17 +326,8 @@ class Workspace:
         Nobody else may take part in the step at the moment.
         """
         for path in sorted((self.root / ".state").glob(f"{prefix}*.lock")):
-            lock = filelock.FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                log.warning(
-                    "waiting for a worker of a command that was stopped; it still holds %s", path
-                )
-                lock.acquire()
-            with lock:
+            with _held(path, f"a worker of a command that was stopped; it still holds {path}"):
                 path.unlink(missing_ok=True)
-            lock.release()
 
     def remove_locks(self, prefix: str) -> None:
         """Remove the lock files of parts of a step that is done."""
@@ -469,6 +453,21 @@ class Workspace:
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _held(path: Path, who: str) -> Iterator[None]:
+    """Hold a lock; wait, and say for whom, while another process holds it."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.warning("waiting for %s", who)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_alive(pid: int) -> bool:

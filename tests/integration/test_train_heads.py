@@ -16,7 +16,6 @@ from sfr.errors import (
 from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
 from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
-from sfr.train import fit as fit_module
 from sfr.train.backbone import build_backbone
 from sfr.train.evaluate import case_table, metrics
 from sfr.train.features import extract_features
@@ -25,6 +24,8 @@ from sfr.train.head import build_head, build_network, head_shapes, initial_weigh
 from sfr.train.keras_import import load_keras
 from sfr.train.loop import epoch_order
 from sfr.workspace import Workspace, image_name
+
+pytestmark = pytest.mark.usefixtures("small_outputs")
 
 PIXELS = 32
 N = 12
@@ -79,23 +80,6 @@ def write_split(workspace, names, subset=None):
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(autouse=True)
-def _small_outputs(request, monkeypatch):
-    """Leave out the 60 MB of the whole network where a test is not about it."""
-    if "whole_network" not in request.keywords and "whole_network" not in request.fixturenames:
-        monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
-
-
-@pytest.fixture
-def whole_network():
-    """Save the network of seed 0, as users have it."""
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return write_run(tmp_path / "run")
 
 
 # -- the same network, cached or not -----------------------------------------------------------

@@ -19,6 +19,8 @@ from sfr.train.loop import Data, epoch_order, learning_rate, settled, train
 from sfr.train.state import State, read_state, write_state
 from sfr.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("small_outputs")
+
 N, SIDE, CHANNELS = 37, 2, 24
 RNG = np.random.default_rng(7)
 FEATURES = np.maximum(RNG.normal(size=(N, SIDE, SIDE, CHANNELS)), 0).astype(np.float32)
@@ -57,16 +59,6 @@ def trained(chosen, seeds, get=None, start=None):
     start = start or get(len(seeds)).start(seeds, 2.0)
     *_, state = train(get, chosen, DATA, start)
     return settled(get(len(state.seeds)), state)
-
-
-@pytest.fixture(autouse=True)
-def _small_outputs(monkeypatch):
-    monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return write_run(tmp_path / "run")
 
 
 # -- side by side ------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from sfr.train import fit as fit_module
 from sfr.train.fit import train_cases
 from sfr.train.keras_import import load_keras, use_backend
 
+pytestmark = pytest.mark.usefixtures("small_outputs")
+
 
 class Loses:
     """Workers whose process dies at one case, always or the first time."""
@@ -28,16 +30,6 @@ class Loses:
                 yield from Serial().map_shards(
                     work, pickle.loads(pickle.dumps(job)), [task], on_done
                 )
-
-
-@pytest.fixture(autouse=True)
-def _small_outputs(monkeypatch):
-    monkeypatch.setattr(fit_module, "_SHOWN_SEED", None)
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return write_run(tmp_path / "run")
 
 
 def statuses(summary):

@@ -123,6 +123,7 @@ def nearby(
     parts: dict[str, list[NDArray[Any]]] = {name: [empty_field(name)] for name in fields}
     if not radius > 0:
         return {name: arrays[0] for name, arrays in parts.items()}
+    others = [name for name in fields if name != "Coordinates"]
     for stretch in stretches:
         rows = None
         if formed_after is not None:
@@ -140,8 +141,7 @@ def nearby(
         )
         rows = near if rows is None else rows[near]
         if len(rows):
-            others = [name for name in fields if name != "Coordinates"]
-            found = {**stretch.read(others, needed=rows), "Coordinates": coordinates}
+            found = {"Coordinates": coordinates, **stretch.read(others, needed=rows)}
             for name in fields:
                 parts[name].append(found[name][rows])
     return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}

@@ -80,6 +80,8 @@ def gauss_newton(
     if steps < 0:
         raise RangeError(f"steps = {steps}; give 0 or more")
     parameters = checked(parameters).copy()
+    if steps == 0:
+        return parameters
     is_centred = not parameters[:, 3:5].any() and not {"x", "y"} & set(free)
     fold = is_centred and frame.blur is None
 
@@ -105,15 +107,14 @@ def _steps(
     *,
     upper_half: bool,
 ) -> NDArray[np.float64]:
-    """Take steps with a block of images; whatever raises the squares of the residual is undone."""
+    """Take one or more steps with a block of images; what raises the squares is undone."""
     here = tried = start
     damping = np.full(len(data), _DAMPING)
     lowest = np.full(len(data), np.inf)
     for place in range(steps):
         linear = linearise(tried, frame, free, np.float32, upper_half=upper_half)
         residual = data - linear.model
-        # near the best fit the squares change by less than float32 can add up
-        squares = np.einsum("nm,nm->n", residual, residual, dtype=np.float64)
+        squares = _squares(residual)
         # what is not finite is no better
         is_better = (squares < lowest) | (place == 0)
         here = np.where(is_better[:, np.newaxis], tried, here)
@@ -127,15 +128,12 @@ def _steps(
             damping = np.where(is_better, np.maximum(damping / _MORE_DAMPING, _DAMPING), raised)
         step = _solve(normal, right, damping)
         tried = moved(here, step, free)
-    if steps == 0:
-        return start
     # the last one: only where it went so far that the model may not be linear
     unit = np.stack([here[:, 0] if n in ("x", "y") else np.ones(len(here)) for n in free], axis=1)
     far = np.flatnonzero((np.abs(step) > _SURE_STEP * unit).any(axis=1))
     if far.size > 0:
         model = linearise(tried[far], frame, (), np.float32, upper_half=upper_half).model
-        squares = np.einsum("nm,nm->n", data[far] - model, data[far] - model, dtype=np.float64)
-        undone = far[~(squares < lowest[far])]
+        undone = far[~(_squares(data[far] - model) < lowest[far])]
         tried[undone] = here[undone]
     return tried
 
@@ -145,6 +143,11 @@ def _upper_half(images: NDArray[np.float32]) -> NDArray[np.float32]:
     half = PIXELS // 2
     turned = images[:, half - 1 :: -1, ::-1]
     return np.asarray((images[:, half:] + turned) * np.float32(0.5))
+
+
+def _squares(residual: Floats) -> NDArray[np.float64]:
+    """Add up the squares: near the best fit they change by less than float32 can add up."""
+    return np.asarray(np.einsum("nm,nm->n", residual, residual, dtype=np.float64))
 
 
 def _normal_equations(columns: Floats, residual: Floats) -> tuple[Floats, Floats]:

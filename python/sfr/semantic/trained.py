@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
-from sfr.store import write_table
+from sfr.store import read_arrays, write_arrays, write_table
 from sfr.train.keras_import import load_keras
 from sfr.workspace import Workspace, digest
 
@@ -193,15 +192,13 @@ class _Checkpoint:
     def read(self) -> Mapping[str, NDArray[Any]] | None:
         """Return the state, None where there is none of these settings or it cannot be read."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                state = dict(file)
-            is_ours = str(state.pop("key")) == self._key
-        except FileNotFoundError:
+            state = read_arrays(self.path)
+        except DataMissingError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            log.warning("%s cannot be read (%s); training from the start", self.path, error)
+        except DataFormatError as error:
+            log.warning("%s; training from the start", error)
             return None
-        if not is_ours:
+        if str(state.pop("key", "")) != self._key:
             log.info("%s is of other settings; training from the start", self.path)
             return None
         log.info("going on after epoch %d", state["losses"].shape[1])
@@ -209,9 +206,7 @@ class _Checkpoint:
 
     def write(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Keep a state."""
-        with self._workspace.replacing(self.path) as temporary, temporary.open("wb") as file:
-            arrays: dict[str, Any] = {"key": np.array(self._key), **state}
-            np.savez(file, **arrays)
+        write_arrays(self._workspace, self.path, {"key": np.array(self._key), **state})
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:

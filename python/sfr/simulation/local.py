@@ -212,7 +212,7 @@ class LocalSimulation:
                 numbers = chunk_numbers(snapshot_folder(self.output, snap))
                 if not numbers:
                     return self._group_files(snap).header
-                found = self._first_readable(snap, numbers).header
+                found = next(self._readable(snap, numbers)).header
                 if group_folder(self.output, snap).is_dir():
                     self._require_same(found, self._group_files(snap).header, snap)
                 self._headers[snap] = found
@@ -519,8 +519,7 @@ class LocalSimulation:
         holding = [*np.flatnonzero(np.diff(table) > 0).tolist(), table.size - 1]
         present = [n for n in holding if snapshot_chunk(self.output, snap, n).is_file()]
         lacking: DataMissingError | None = None
-        for i in range(len(present)):
-            chunk = self._first_readable(snap, present[i:])
+        for chunk in self._readable(snap, present):
             if not chunk.counts[part_type]:
                 continue
             try:
@@ -532,14 +531,19 @@ class LocalSimulation:
             raise lacking
         return empty_field(field)
 
-    def _first_readable(self, snap: int, numbers: Sequence[int]) -> ParticleFile:
-        """First of some chunks that opens: a damaged one costs only what lies in it."""
-        for number in numbers[:-1]:
+    def _readable(self, snap: int, numbers: Sequence[int]) -> Iterator[ParticleFile]:
+        """Open some chunks in turn: a damaged one costs only what lies in it, unless all are."""
+        has_opened = False
+        for number in numbers:
             try:
-                return self._chunk(snap, number)
+                chunk = self._chunk(snap, number)
             except DataFormatError as error:
+                if number == numbers[-1] and not has_opened:
+                    raise
                 logger.warning("%s", error)
-        return self._chunk(snap, numbers[-1])
+                continue
+            has_opened = True
+            yield chunk
 
     def _chunk(self, snap: int, number: int) -> ParticleFile:
         path = snapshot_chunk(self.output, snap, number)

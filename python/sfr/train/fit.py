@@ -278,14 +278,7 @@ def _train_elsewhere(job: _Job, case: str, on_done: Callable[[int], None]) -> _O
     """Train a case in a worker."""
     done: dict[str, int] = {}
 
-    def hear(
-        label: str,
-        now: int,
-        total: int,
-        /,
-        cells: tuple[int, int] | None = None,
-        note: str = "",
-    ) -> None:
+    def hear(label: str, now: int, /, *_: object, **__: object) -> None:
         done[label] = now
         on_done(sum(done.values()))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.errors import SfrError
+from sfr.store import read_arrays, write_arrays
 from sfr.workspace import Workspace
 
 __all__ = ["State", "read_state", "write_state"]
@@ -135,27 +136,26 @@ def write_state(workspace: Workspace, path: Path, key: str, state: State) -> Non
     for name in _LISTS:
         arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(state, name))}
     arrays |= {f"mark_{epoch}": array for epoch, array in state.marks.items()}
-    with workspace.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), **arrays)
+    write_arrays(workspace, path, {"about": np.array(json.dumps(about)), **arrays})
 
 
 def read_state(path: Path, key: str) -> State | None:
     """Read a state; None if it is not there, is damaged, or belongs to another key."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            if about["key"] != key:
-                return None
-            arrays: dict[str, Any] = {name: file[name] for name in _BY_HEAD}
-            for name in _LISTS:
-                count = about["lengths"][name]
-                arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
-            return State(
-                seeds=tuple(about["seeds"]),
-                iterations=int(about["iterations"]),
-                failed={seed: epoch for seed, epoch in about["failed"]},
-                marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
-                **arrays,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        file = read_arrays(path)
+        about = json.loads(str(file["about"]))
+        if about["key"] != key:
+            return None
+        arrays: dict[str, Any] = {name: file[name] for name in _BY_HEAD}
+        for name in _LISTS:
+            count = about["lengths"][name]
+            arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
+        return State(
+            seeds=tuple(about["seeds"]),
+            iterations=int(about["iterations"]),
+            failed={seed: epoch for seed, epoch in about["failed"]},
+            marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
+            **arrays,
+        )
+    except (SfrError, ValueError, KeyError):
         return None
