@@ -26,13 +26,14 @@ import numpy as np
 from timing import anonymous_mb
 
 from sfr.imaging.png import write_png
-from sfr.recipe import load_recipe
+from sfr.recipe import TrainRecipe, load_recipe
 from sfr.train.backbone import build_backbone
 from sfr.train.features import BackboneInUse, extract_features
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras
 from sfr.train.loop import epoch_order
+from sfr.train.state import State
 from sfr.workspace import Workspace, image_name
 
 IMAGES, CASES, EPOCHS, TRAINING_SHARE = 7881, 10, 1500, 0.9
@@ -53,15 +54,24 @@ def backbone_seconds(precision: str, repeats: int) -> float:
     return min(times) / BATCH
 
 
-def epoch_seconds(count: int, rows: int, repeats: int) -> float:
-    """Seconds of one epoch of so many published heads on the features of so many images."""
+def made_heads(recipe: TrainRecipe, rows: int, counts: tuple[int, ...]) -> Heads:
+    """Published heads of some cases, at their start, without features."""
+    heads = Heads(recipe, (rows, 64, 512), "float16", counts)
+    shapes = head_shapes(recipe, (64, 512))
+    cases = [(f"case {place}", range(count)) for place, count in enumerate(counts)]
+    heads.put(State.joined([State.fresh(shapes, case, seeds, 0.0) for case, seeds in cases]))
+    return heads
+
+
+def epoch_seconds(counts: tuple[int, ...], rows: int, repeats: int) -> float:
+    """Seconds of one epoch of published heads, so many of each case, on so many images."""
     recipe = load_recipe("thesis").train
     rng = np.random.default_rng(0)
     features = np.maximum(rng.standard_normal((rows, 8, 8, 512), np.float32), 0).astype("float16")
     label = features[:, :, :, 0].astype(np.float64).mean((1, 2)) + 3.0
-    heads = Heads(recipe, (rows, 64, 512), "float16", count)
-    heads.load_features(features)
-    heads.put(heads.start(range(count), 0.0))
+    heads = made_heads(recipe, rows, counts)
+    for place in range(len(counts)):
+        heads.load_features(place, features)
     times = []
     for epoch in range(1, repeats + 3):
         start = time.perf_counter()
@@ -127,9 +137,8 @@ def memory(count: int, epochs: int) -> str:
         del file, part
         with Peak() as loading:
             features = np.load(path, mmap_mode="r")
-            heads = Heads(load_recipe("thesis").train, (IMAGES, 64, 512), "float16", count)
-            heads.load_features(features)
-            heads.put(heads.start(range(count), 0.0))
+            heads = made_heads(load_recipe("thesis").train, IMAGES, (count,))
+            heads.load_features(0, features)
         rows = epoch_order(np.arange(int(IMAGES * TRAINING_SHARE)), 1)
         with Peak() as training:
             for _ in range(epochs):
@@ -218,9 +227,13 @@ def main() -> None:
         for precision in ("float32", "bfloat16"):
             images[precision] = backbone_seconds(precision, min(arguments.repeats, 2))
             print(f"backbone, {precision}: {images[precision]:.3f} s an image", flush=True)
-    for count in (1, 8):
-        seconds = epoch_seconds(count, arguments.rows, arguments.repeats)
-        print(f"heads, K = {count}: {seconds:.3f} s an epoch of {arguments.rows}", flush=True)
+    for cases, count in ((1, 1), (1, 8), (CASES, 1)):
+        seconds = epoch_seconds((count,) * cases, arguments.rows, arguments.repeats) / cases
+        print(
+            f"heads, {cases} cases together, K = {count}: {seconds:.3f} s a case and epoch of "
+            f"{arguments.rows}",
+            flush=True,
+        )
         for precision, image in images.items():
             whole = projected(image, seconds * 2000 / arguments.rows)
             print(f"  7881 images x 10 cases x 1500 epochs, {precision}: {whole}")

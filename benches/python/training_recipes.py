@@ -20,9 +20,11 @@ from sfr.recipe import load_recipe
 from sfr.store import TEST, TRAIN, VALIDATION
 from sfr.train.evaluate import DEAD_RANGE, metrics
 from sfr.train.features import extract_features
+from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
 from sfr.train.loop import Data, train
 from sfr.train.rows import read_rows
+from sfr.train.state import State
 from sfr.workspace import Workspace
 
 PUBLISHED = {"optimizer": "adadelta", "batch_size": 100, "output": "relu", "output_bias": "zero"}
@@ -50,7 +52,7 @@ CANDIDATES = {
 
 class Bench:
     def __init__(self, work: Path, case: str) -> None:
-        workspace = Workspace(work)
+        workspace, self.case = Workspace(work), case
         self.recipe = workspace.stored_recipe() or load_recipe("thesis")
         self.rows = read_rows(workspace)
         self.features = extract_features(workspace, self.recipe, case, self.rows.filenames).array
@@ -62,11 +64,12 @@ class Bench:
         chosen = load_recipe("thesis").with_fields("train", **fields).train
         n, height, width, channels = self.features.shape
         shape = (n, height * width, channels)
-        heads = Heads(chosen, shape, str(self.features.dtype), seeds)
-        heads.load_features(self.features)
+        heads = Heads(chosen, shape, str(self.features.dtype), (seeds,))
+        heads.load_features(0, self.features)
         mean = float(self.data.label[self.data.training].mean())
         bias = mean if chosen.output_bias == "mean_label" else 0.0
-        *_, end = train(lambda _: heads, chosen, self.data, heads.start(range(seeds), bias))
+        start = State.fresh(head_shapes(chosen, shape[1:]), self.case, range(seeds), bias)
+        *_, end = train(lambda _: heads, chosen, self.data, start)
         return end, heads.predict(np.arange(n))
 
     def line(self, name: str, end, prediction, target: float | None) -> tuple[str, float]:

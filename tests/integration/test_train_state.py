@@ -13,8 +13,10 @@ from sfr.store import PREDICTIONS, read_table
 from sfr.train import features as features_module
 from sfr.train import fit as fit_module
 from sfr.train.features import extract_features
-from sfr.train.fit import train_case
+from sfr.train.fit import train_case, train_cases
+from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
+from sfr.train.keras_import import load_keras
 from sfr.train.loop import Data, epoch_order, learning_rate, settled, train
 from sfr.train.state import State, read_state, write_state
 from sfr.workspace import Workspace
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("small_outputs")
 N, SIDE, CHANNELS = 37, 2, 24
 RNG = np.random.default_rng(7)
 FEATURES = np.maximum(RNG.normal(size=(N, SIDE, SIDE, CHANNELS)), 0).astype(np.float32)
+FEATURES_OF = {"mass": FEATURES, "gauss3": FEATURES[::-1] ** 2}
 LABEL = FEATURES[..., :3].mean((1, 2, 3)).astype(np.float64) + 2.0
 DATA = Data(LABEL, np.arange(30), np.arange(30, N))
 
@@ -45,20 +48,25 @@ def models(chosen):
     """A model of each number of heads, with the features; compiled once."""
     made = {}
 
-    def get(count):
-        if count not in made:
-            made[count] = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", count)
-            made[count].load_features(FEATURES)
-        return made[count]
+    def get(cases):
+        counts = tuple(cases.count(case) for case in dict.fromkeys(cases))
+        if counts not in made:
+            made[counts] = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", counts)
+            for place, case in enumerate(dict.fromkeys(cases)):
+                made[counts].load_features(place, FEATURES_OF[case])
+        return made[counts]
 
     return get
 
 
+def fresh(chosen, seeds, case="mass"):
+    return State.fresh(head_shapes(chosen, (SIDE * SIDE, CHANNELS)), case, seeds, 2.0)
+
+
 def trained(chosen, seeds, get=None, start=None):
     get = get or models(chosen)
-    start = start or get(len(seeds)).start(seeds, 2.0)
-    *_, state = train(get, chosen, DATA, start)
-    return settled(get(len(state.seeds)), state)
+    *_, state = train(get, chosen, DATA, start or fresh(chosen, seeds))
+    return settled(get(state.cases), state)
 
 
 # -- side by side ------------------------------------------------------------------------------
@@ -83,11 +91,28 @@ def test_each_of_many_heads_trains_as_it_would_alone(optimizer, rate):
         np.testing.assert_array_equal(together.dropout[place], alone.dropout[0])
 
 
+def test_heads_of_several_cases_train_as_those_of_each_alone():
+    chosen = settings(optimizer="adam", learning_rate=1e-2, evaluate_at=(2,))
+    start = State.joined([fresh(chosen, [0, 3]), fresh(chosen, [3], "gauss3")])
+    together = trained(chosen, [], start=start)
+    assert together.cases == ("mass", "mass", "gauss3")
+    assert together.loss[1, -1] != together.loss[2, -1]
+    for case, seeds in [("mass", [0, 3]), ("gauss3", [3])]:
+        alone = trained(chosen, [], start=fresh(chosen, seeds, case))
+        mine = together.of(case)
+        np.testing.assert_allclose(mine.loss, alone.loss, rtol=1e-5)
+        np.testing.assert_allclose(mine.marks[2], alone.marks[2], rtol=1e-4)
+        np.testing.assert_array_equal(mine.dropout, alone.dropout)
+        if load_keras().backend.backend() == "tensorflow":
+            for a, b in zip(mine.weights, alone.weights, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
 def test_a_short_last_batch_is_a_mean_over_its_rows():
     chosen = settings(dropout=0.0, optimizer="sgd", learning_rate=0.01, epochs=1, batch_size=20)
     get = models(chosen)
-    start = get(1).start([0], 2.0)
-    heads = get(1)
+    start = fresh(chosen, [0])
+    heads = get(start.cases)
     heads.put(start)
     order = epoch_order(DATA.training, 1)
     first = heads.predict(order[:20])[:, 0]
@@ -115,12 +140,12 @@ def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
     )
     whole = trained(chosen, [0, 3])
     get = models(chosen)
-    for state in train(get, chosen, DATA, get(2).start([0, 3], 2.0)):
+    for state in train(get, chosen, DATA, fresh(chosen, [0, 3])):
         if state.epoch == stop:
             break
     workspace = Workspace(tmp_path)
     path = tmp_path / "checkpoint.npz"
-    write_state(workspace, path, "key", settled(get(2), state))
+    write_state(workspace, path, "key", settled(get(state.cases), state))
     assert read_state(path, "other key") is None
     resumed = trained(chosen, [0, 3], start=read_state(path, "key"))
     for field in dataclasses.fields(State):
@@ -153,6 +178,34 @@ def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capl
     for seed in (0, 1):
         assert content(first.head("composite", seed)) == content(second.head("composite", seed))
     assert not first.case_checkpoint("composite").exists()
+
+
+def test_cases_trained_together_are_those_of_each_alone_killed_between_or_not(
+    tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "sfr")
+    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    chosen, cases = recipe(seeds=2, epochs=4), ["mass", "composite", "gauss3"]
+    for case in cases:
+        train_case(first, chosen, case)
+
+    def stop(label, done, total, note=""):
+        if label == "training 2 cases seeds 0-1" and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_cases(second, chosen, cases, together=2, on_progress=stop)
+    summary = train_cases(second, chosen, cases, together=2)
+    assert caplog.text.count("going on after epoch 3") == 2
+    assert [(r.case, r.seed) for r in summary.results] == [(c, s) for c in cases for s in (0, 1)]
+    for case in cases:
+        for seed in (0, 1):
+            a, b = content(first.head(case, seed)), content(second.head(case, seed))
+            if load_keras().backend.backend() == "tensorflow":
+                assert a == b
+            assert a.keys() == b.keys()
+        assert not second.case_checkpoint(case).exists()
 
 
 def test_more_epochs_go_on_from_what_was_trained(tmp_path, caplog):
@@ -193,12 +246,11 @@ def test_predictions_are_kept_at_the_epochs_asked_for(workspace):
 
 def test_a_head_whose_loss_is_not_finite_stops_and_the_others_go_on():
     chosen = settings(optimizer="adam", learning_rate=1e-3)
-    get = models(chosen)
-    start = get(3).start([0, 1, 2], 2.0)
+    get, start = models(chosen), fresh(chosen, [0, 1, 2])
     for array in start.weights:
         array[1] *= 1e30
     end = trained(chosen, [0, 1, 2], get, start)
-    assert (end.seeds, end.failed, end.epoch) == ((0, 2), {1: 1}, 4)
+    assert (end.seeds, end.failed, end.epoch) == ((0, 2), {("mass", 1): 1}, 4)
     alone = trained(chosen, [2], get)
     np.testing.assert_allclose(end.loss[1], alone.loss[0], rtol=1e-4)
 
@@ -217,8 +269,8 @@ def test_a_linear_filter_and_output_leave_no_head_dead():
     dead = {}
     for name in ("relu", "linear"):
         chosen = settings(filter=name, optimizer="adam", learning_rate=1e-4, epochs=1)
-        heads = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", 40)
-        heads.load_features(bright)
+        heads = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", (40,))
+        heads.load_features(0, bright)
         end = trained(chosen, list(range(40)), lambda _, heads=heads: heads)
         dead[name] = int(end.dead_at_first.sum())
     assert dead["relu"] > 5

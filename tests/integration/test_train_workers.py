@@ -22,7 +22,7 @@ class Loses:
 
     def map_shards(self, work, job, tasks, on_done):
         for task in tasks:
-            if task == self.case and self.times:
+            if self.case in task and self.times:
                 self.times -= 1
                 yield task, WorkerLostError("its worker process was killed by SIGKILL")
             else:
@@ -59,8 +59,9 @@ def test_workers_train_the_same_heads_and_tell_how_far_they_are(tmp_path):
     assert min(spread.seconds_features, spread.seconds_heads) > 0.0
 
 
+@pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize("workers", [None, Serial()])
-def test_an_error_costs_its_case_only(workspace, monkeypatch, caplog, workers):
+def test_an_error_costs_its_case_only(workspace, monkeypatch, caplog, workers, together):
     def fail(workspace, recipe, case, *args, **options):
         if case != "gauss3":
             raise ConfigError(f"no features of {case}")
@@ -69,7 +70,9 @@ def test_an_error_costs_its_case_only(workspace, monkeypatch, caplog, workers):
     extract = fit_module.extract_features
     monkeypatch.setattr(fit_module, "extract_features", fail)
     chosen = recipe(epochs=1, seeds=2)
-    summary = train_cases(workspace, chosen, ["mass", "gauss3", "entropy"], workers=workers)
+    summary = train_cases(
+        workspace, chosen, ["mass", "gauss3", "entropy"], together=together, workers=workers
+    )
     assert statuses(summary) == [
         ("mass", 0, "failed"),
         ("mass", 1, "failed"),
@@ -91,6 +94,11 @@ def test_a_case_whose_process_dies_twice_fails(workspace):
     assert "SIGKILL" in summary.failures[0].reason
     with pytest.raises(WorkerLostError):
         train_cases(workspace, chosen, ["mass"], workers=Loses("mass", 2))
+
+
+def test_no_case_at_a_time_is_refused(workspace):
+    with pytest.raises(ConfigError, match="0 cases together"):
+        train_cases(workspace, recipe(), ["mass"], together=0)
 
 
 def test_a_worker_with_another_backend_says_so(workspace):

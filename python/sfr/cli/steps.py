@@ -389,7 +389,12 @@ class Run:
         return summaries
 
     def train(
-        self, cases: Sequence[str], *, save_models: bool = False, processes: int | None = None
+        self,
+        cases: Sequence[str],
+        *,
+        save_models: bool = False,
+        together: int = 1,
+        processes: int | None = None,
     ) -> TrainSummary:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
         from sfr.train.fit import train_cases
@@ -407,6 +412,7 @@ class Run:
                 cases,
                 force=self.force,
                 save_models=save_models,
+                together=together,
                 workers=workers,
                 on_progress=self.console.progress,
             )

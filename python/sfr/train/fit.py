@@ -34,18 +34,22 @@ from sfr.train.features import (
     features_of,
     images_digest,
 )
-from sfr.train.head import build_head, build_network
+from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras, stated_backend, use_backend
 from sfr.train.loop import Data, settled, train
 from sfr.train.predict import ABOUT, about_model
 from sfr.train.rows import read_rows
 from sfr.train.state import State, read_state, write_state
-from sfr.workspace import Workspace, digest
+from sfr.workspace import StepState, Workspace, digest
 
 __all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
 
 log = logging.getLogger(__name__)
+
+#: Cases that are trained in one program.
+Group = tuple[str, ...]
+Features = NDArray[np.floating[Any]]
 
 #: The seed whose whole network is always saved.
 _SHOWN_SEED: Final = 0
@@ -133,6 +137,7 @@ def train_cases(
     *,
     force: bool = False,
     save_models: bool = False,
+    together: int = 1,
     workers: Workers | None = None,
     on_progress: Progress = silent,
 ) -> TrainSummary:
@@ -155,8 +160,10 @@ def train_cases(
         Compute features and train even what is current.
     save_models : bool
         Save the whole network of every seed, not only of seed 0.
+    together : int
+        Cases that are trained in one program, which holds the features of all of them in memory.
     workers : Workers or None
-        Who trains, a case each; None: this process, one case after the other.
+        Who trains, a group of so many cases each; None: this process, one group after the other.
     on_progress : callable
         Hears of batches of images and of epochs.
 
@@ -169,7 +176,7 @@ def train_cases(
     Raises
     ------
     ConfigError
-        No case, an unknown one, or settings that do not go together.
+        No case, an unknown one, none at a time, or settings that do not go together.
     DataMissingError
         Split, sample, images or weights are not there.
     DataFormatError
@@ -186,19 +193,23 @@ def train_cases(
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
         case_function(name, recipe.cases)
+    if together < 1:
+        raise ConfigError(f"{together} cases together; at least 1 is needed")
+    groups = [tuple(names[start : start + together]) for start in range(0, len(names), together)]
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
     job = _Job(workspace, decided, force, save_models, stated_backend())
-    outcomes = _outcomes(job, names, workers, on_progress)
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    outcomes = _outcomes(job, groups, workers, on_progress)
+    errors = {case: error for outcome in outcomes for case, error in outcome.errors.items()}
     if len(errors) == len(names):
-        raise errors[0]
+        raise errors[names[0]]
     run = job.run
     results: list[HeadResult] = []
-    for name, outcome in zip(names, outcomes, strict=True):
-        results += outcome.heads
-        if outcome.error is not None:
-            log.error("%s failed: %s", name, outcome.error)
-            results += run.not_trained(name, outcome)
+    for name in names:
+        heads = [head for outcome in outcomes for head in outcome.heads if head.case == name]
+        results += heads
+        if name in errors:
+            log.error("%s failed: %s", name, errors[name])
+            results += run.not_trained(name, {head.seed for head in heads}, errors[name])
     return TrainSummary(
         results=tuple(results),
         fingerprint=digest([run.fingerprint(name) for name in names]),
@@ -229,13 +240,13 @@ def train_case(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of a case: its heads, the time they took [s], and what stopped it."""
+    """What came of a group of cases: heads, the time they took [s], and what stopped a case."""
 
-    heads: tuple[HeadResult, ...] = ()
+    heads: Sequence[HeadResult] = ()
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"features": 0.0, "heads": 0.0}
     )
-    error: SfrError | None = None
+    errors: dict[str, SfrError] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,24 +269,27 @@ class _Job:
 
 
 def _outcomes(
-    job: _Job, cases: list[str], workers: Workers | None, on_progress: Progress
+    job: _Job, groups: list[Group], workers: Workers | None, on_progress: Progress
 ) -> list[_Outcome]:
-    """Train the cases, here or elsewhere; one outcome each, in their order."""
+    """Train the groups of cases, here or elsewhere."""
     if workers is None:
         job.run.on_progress = on_progress
-        return [job.run.outcome(case) for case in cases]
-    tally = _Tally(cases, job.run.rows.label.size + job.recipe.train.epochs, on_progress)
-    found = {}
-    for case, outcome in run_all(workers, _train_elsewhere, job, cases, tally):
-        tally.finish(case)
-        found[case] = _Outcome(error=outcome) if isinstance(outcome, WorkerLostError) else outcome
+        return [job.run.outcome(group) for group in groups]
+    tally = _Tally(groups, job.run.rows.label.size, job.recipe.train.epochs, on_progress)
+    found = []
+    for group, outcome in run_all(workers, _train_elsewhere, job, groups, tally):
+        tally.finish(group)
+        if isinstance(outcome, WorkerLostError):
+            found.append(_Outcome(errors=dict.fromkeys(group, outcome)))
+        else:
+            found.append(outcome)
     # of workers that were killed
     job.workspace.clean_scratch()
-    return [found[case] for case in cases]
+    return found
 
 
-def _train_elsewhere(job: _Job, case: str, on_done: Callable[[int], None]) -> _Outcome:
-    """Train a case in a worker."""
+def _train_elsewhere(job: _Job, group: Group, on_done: Callable[[int], None]) -> _Outcome:
+    """Train a group of cases in a worker."""
     done: dict[str, int] = {}
 
     def hear(label: str, now: int, /, *_: object, **__: object) -> None:
@@ -285,24 +299,26 @@ def _train_elsewhere(job: _Job, case: str, on_done: Callable[[int], None]) -> _O
     with _ONE_AT_A_TIME:
         use_backend(job.backend)
         job.run.on_progress = hear
-        return job.run.outcome(case)
+        return job.run.outcome(group)
 
 
 class _Tally:
-    """Adds up the images and epochs that are done of cases that are trained at the same time."""
+    """Adds up the images and epochs that are done of groups that are trained at the same time."""
 
-    def __init__(self, cases: Sequence[str], each: int, on_progress: Progress) -> None:
-        self._done = dict.fromkeys(cases, 0)
-        self._each = each
+    def __init__(
+        self, groups: Sequence[Group], images: int, epochs: int, on_progress: Progress
+    ) -> None:
+        self._total = {group: images * len(group) + epochs for group in groups}
+        self._done = dict.fromkeys(groups, 0)
         self._on_progress = on_progress
 
-    def __call__(self, case: str, done: int) -> None:
-        self._done[case] = min(done, self._each)
-        label = f"images and epochs of {len(self._done)} cases"
-        self._on_progress(label, sum(self._done.values()), self._each * len(self._done))
+    def __call__(self, group: Group, done: int) -> None:
+        self._done[group] = min(done, self._total[group])
+        label = f"images and epochs of {sum(map(len, self._total))} cases"
+        self._on_progress(label, sum(self._done.values()), sum(self._total.values()))
 
-    def finish(self, case: str) -> None:
-        self(case, self._each)
+    def finish(self, group: Group) -> None:
+        self(group, self._total[group])
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -326,11 +342,14 @@ class _Run:
         self.on_progress: Progress = silent
         self.backbone = BackboneInUse(recipe)
         self.rows = read_rows(workspace)
-        self._array: NDArray[np.floating[Any]] = np.zeros((0, 0, 0, 0), np.float32)
+        #: Features of the cases at work, and of those which the model has.
+        self._arrays: dict[str, Features] = {}
+        self._loaded: dict[int, Features] = {}
         self._model: Heads | None = None
-        self._loaded: NDArray[np.floating[Any]] | None = None
         self._head: Any = None
         self.seconds = {"features": 0.0, "heads": 0.0}
+        #: Why each head is trained.
+        self._reasons: dict[tuple[str, int], str] = {}
         best = recipe.train.predict_from == "best_validation"
         if best and self.rows.indices(VALIDATION).size == 0:
             raise ConfigError(
@@ -380,94 +399,121 @@ class _Run:
         settings = self.settings if ends_count else self._settings("epochs")
         return digest([settings, self.feature_key(case)])
 
-    def outcome(self, case: str) -> _Outcome:
-        """Train what is not current of one case, and keep an error with the heads before it."""
+    def outcome(self, group: Group) -> _Outcome:
+        """Train what is not current of some cases, and keep errors with the heads before them."""
         self.seconds = {"features": 0.0, "heads": 0.0}
+        self._arrays = {}
         heads: list[HeadResult] = []
-        try:
-            # what there is before an error stays in the list
-            heads.extend(self._case(case))
-        except SfrError as error:
-            return _Outcome(tuple(heads), self.seconds, error)
-        return _Outcome(tuple(heads), self.seconds)
+        errors: dict[str, SfrError] = {}
+        starts: list[State] = []
+        for case in group:
+            try:
+                # what there is before an error stays in the list
+                starts += self._prepare(case, heads)
+            except SfrError as error:
+                errors[case] = error
+        for epoch in sorted({start.epoch for start in starts}):
+            start = State.joined([state for state in starts if state.epoch == epoch])
+            try:
+                heads.extend(self._side_by_side(start))
+            except SfrError as error:
+                done = {(head.case, head.seed) for head in heads}
+                missing = [h for h in zip(start.cases, start.seeds, strict=True) if h not in done]
+                errors |= {case: error for case, _ in missing}
+        return _Outcome(heads, self.seconds, errors)
 
-    def not_trained(self, case: str, outcome: _Outcome) -> list[HeadResult]:
+    def not_trained(self, case: str, known: set[int], error: SfrError) -> list[HeadResult]:
         """Return what became of the other heads of a case that was stopped by an error."""
-        fingerprint, known = self.fingerprint(case), {head.seed for head in outcome.heads}
+        fingerprint = self.fingerprint(case)
         return [
-            HeadResult(case, seed, "failed", str(outcome.error), {})
+            HeadResult(case, seed, "failed", str(error), {})
             for seed in range(self.recipe.train.seeds)
             if seed not in known
             and not self.workspace.check(_step(case, seed), fingerprint).current
         ]
 
-    def _case(self, case: str) -> Iterator[HeadResult]:
-        """Train what is not current of one case."""
-        fingerprint = self.fingerprint(case)
-        states = {
-            seed: self.workspace.check(_step(case, seed), fingerprint, force=self.force)
-            for seed in range(self.recipe.train.seeds)
-        }
+    def _prepare(self, case: str, heads: list[HeadResult]) -> list[State]:
+        """List the heads of a case that are current; return where the others start."""
+        states = self._checked(case)
         pending = [seed for seed, state in states.items() if not state.current]
         if pending:
             # what cannot be had, such as weights or a backend, must not cost earlier results
             load_keras()
-            self._array = self._features(case)
-        self._retire(case, fingerprint)
+            self._arrays[case] = self._features(case)
+        self._retire(case, self.fingerprint(case))
         self.workspace.mark_done(SETTINGS_STEP, self.settings, ())
         for seed in sorted(states.keys() - pending):
             log.info("%s, seed %d: there already", case, seed)
             self._complete_model(case, seed)
-            yield HeadResult(case, seed, "current", "", self._read_metrics(case, seed))
+            heads.append(HeadResult(case, seed, "current", "", self._read_metrics(case, seed)))
+        self._reasons |= {(case, seed): states[seed].reason for seed in pending}
         for seed in pending:
             self.workspace.forget(_step(case, seed))
             (self.workspace.head(case, seed) / "metrics.json").unlink(missing_ok=True)
-        for start in self._starts(case, pending):
-            with self._clock("heads"):
-                end = self._train(case, start)
-                prediction = self._predict(end)
-            if self.backbone.precision != "float32" and end.seeds:
-                self._say_effect(case, end, prediction)
-            for seed, epoch in end.failed.items():
-                reason = (
-                    f"the loss is not finite in epoch {epoch}; lower train.learning_rate "
-                    f"({self.recipe.train.learning_rate})"
-                )
-                log.error("%s, seed %d failed: %s", case, seed, reason)
-                yield HeadResult(case, seed, "failed", reason, {})
-            for place, seed in enumerate(end.seeds):
-                head = end.only([place])
-                found = self._finish(case, head, prediction[:, place], fingerprint)
-                yield HeadResult(case, seed, "trained", states[seed].reason, found)
-            self.workspace.case_checkpoint(case).unlink(missing_ok=True)
+        return list(self._starts(case, pending))
+
+    def _checked(self, case: str) -> dict[int, StepState]:
+        """Look which heads of a case are current."""
+        fingerprint = self.fingerprint(case)
+        return {
+            seed: self.workspace.check(_step(case, seed), fingerprint, force=self.force)
+            for seed in range(self.recipe.train.seeds)
+        }
+
+    def _side_by_side(self, start: State) -> Iterator[HeadResult]:
+        """Train heads that stand at the same epoch, of one case or several."""
+        with self._clock("heads"):
+            everything = self._train(start)
+            predictions = self._predict(everything)
+        for case in dict.fromkeys([*start.cases, *(case for case, _ in start.failed)]):
+            end, prediction = everything.of(case), predictions[:, everything.places(case)]
+            yield from self._finish_case(case, end, prediction)
+
+    def _finish_case(
+        self, case: str, end: State, prediction: NDArray[np.float64]
+    ) -> Iterator[HeadResult]:
+        """Write what the heads of a case leave."""
+        if self.backbone.precision != "float32" and end.seeds:
+            self._say_effect(case, end, prediction)
+        for (_, seed), epoch in end.failed.items():
+            reason = (
+                f"the loss is not finite in epoch {epoch}; lower train.learning_rate "
+                f"({self.recipe.train.learning_rate})"
+            )
+            log.error("%s, seed %d failed: %s", case, seed, reason)
+            yield HeadResult(case, seed, "failed", reason, {})
+        for place, seed in enumerate(end.seeds):
+            found = self._finish(case, end.only([place]), prediction[:, place])
+            yield HeadResult(case, seed, "trained", self._reasons[case, seed], found)
+        self.workspace.case_checkpoint(case).unlink(missing_ok=True)
 
     # -- epochs --------------------------------------------------------------------------------
 
-    def _heads(self, count: int) -> Heads:
-        """Return the compiled model of so many heads, with the features of the case at work."""
-        array = self._array
-        if self._model is None or self._model.count != count:
+    def _heads(self, cases: tuple[str, ...]) -> Heads:
+        """Return the compiled model for heads of these cases, with their features."""
+        names = list(dict.fromkeys(cases))
+        counts = tuple(cases.count(name) for name in names)
+        if self._model is None or self._model.counts != counts:
             # only one at a time: each holds the features
-            self._model = None
-            shape = (len(array), array.shape[1] * array.shape[2], array.shape[3])
-            self._model, self._loaded = (
-                Heads(self.recipe.train, shape, str(array.dtype), count),
-                None,
-            )
-        if self._loaded is not array:
-            self._model.load_features(array)
-            self._loaded = array
+            self._model, self._loaded = None, {}
+            array = self._arrays[names[0]]
+            self._model = Heads(self.recipe.train, _rows_of(array), str(array.dtype), counts)
+        for place, name in enumerate(names):
+            if self._loaded.get(place) is not self._arrays[name]:
+                self._model.load_features(place, self._arrays[name])
+                self._loaded[place] = self._arrays[name]
         return self._model
 
     def _starts(self, case: str, pending: list[int]) -> Iterator[State]:
-        """Yield where the heads stand that can be trained side by side."""
+        """Yield where the heads of a case stand, those at the same epoch side by side."""
         key, epochs = self.resume_key(case), self.recipe.train.epochs
         if self.force or not pending:
             fresh, done = pending, {}
         else:
             interrupted = read_state(self.workspace.case_checkpoint(case), key)
             if interrupted is not None and interrupted.epoch <= epochs:
-                same = {*interrupted.seeds, *interrupted.failed} == {*pending}
+                failed = {seed for _, seed in interrupted.failed}
+                same = {*interrupted.seeds} | failed == {*pending}
                 if same:
                     log.info("%s: going on after epoch %d", case, interrupted.epoch)
                     yield interrupted
@@ -482,8 +528,13 @@ class _Run:
         if fresh:
             log.info("%s, %s: training", case, _named(fresh))
             bias = float(self.data.label[self.data.training].mean())
-            heads = self._heads(len(fresh))
-            yield heads.start(fresh, bias if self.recipe.train.output_bias == "mean_label" else 0.0)
+            _, *features = _rows_of(self._arrays[case])
+            yield State.fresh(
+                head_shapes(self.recipe.train, (features[0], features[1])),
+                case,
+                fresh,
+                bias if self.recipe.train.output_bias == "mean_label" else 0.0,
+            )
 
     def _done_before(self, case: str, pending: list[int], key: str) -> dict[int, State]:
         """Return the states of heads that were finished with fewer epochs."""
@@ -494,27 +545,33 @@ class _Run:
                 found[seed] = state
         return found
 
-    def _train(self, case: str, start: State) -> State:
+    def _train(self, start: State) -> State:
         """Train heads side by side to the end, with a checkpoint from time to time."""
-        path, key = self.workspace.case_checkpoint(case), self.resume_key(case)
+        cases = list(dict.fromkeys(start.cases))
         state, saved, looked, remark = start, time.monotonic(), 0.0, ""
         for state in train(self._heads, self.recipe.train, self.data, start):
             now = time.monotonic()
             if now - saved >= _CHECKPOINT_SECONDS:
-                write_state(
-                    self.workspace, path, key, settled(self._heads(len(state.seeds)), state)
-                )
+                self._write_checkpoints(cases, self._settled(state))
                 saved = time.monotonic()
             if state.seeds and now - looked >= _LOOK_SECONDS:
                 remark, looked = self._look(state), time.monotonic()
-            label = f"training {case} {_named(state.seeds)}"
+            label = f"training {_named_heads(state)}"
             self.on_progress(label, state.epoch, self.recipe.train.epochs, note=remark)
-        return settled(self._heads(len(state.seeds)), state) if state.seeds else state
+        return self._settled(state)
+
+    def _settled(self, state: State) -> State:
+        return settled(self._heads(state.cases), state) if state.seeds else state
+
+    def _write_checkpoints(self, cases: Sequence[str], state: State) -> None:
+        for case in cases:
+            path = self.workspace.case_checkpoint(case)
+            write_state(self.workspace, path, self.resume_key(case), state.of(case))
 
     def _look(self, state: State) -> str:
         """Say how the training is going: mean loss, and r on the test subset where it has one."""
         test = self.rows.indices(TEST)
-        found = self._heads(len(state.seeds)).predict(test).T
+        found = self._heads(state.cases).predict(test).T
         scores = [metrics(self.rows.label[test], prediction)["r"] for prediction in found]
         r = [score for score in scores if score is not None]
         shown = f"{np.mean(r):.3f}" if r else "undefined"
@@ -524,7 +581,7 @@ class _Run:
         """Predict all rows with the epoch that the recipe asks for, shape (N, K)."""
         if not end.seeds:
             return np.zeros((self.rows.label.size, 0))
-        heads = self._heads(len(end.seeds))
+        heads = self._heads(end.cases)
         heads.put(dataclasses.replace(end, weights=end.best_weights or end.weights))
         return heads.predict(np.arange(self.rows.label.size))
 
@@ -548,11 +605,12 @@ class _Run:
         features = features_of(
             self.workspace, exact, case, [self.rows.filenames[row] for row in rows]
         )
-        used = np.asarray(self._array[rows], np.float64)
+        array = self._arrays[case]
+        used = np.asarray(array[rows], np.float64)
         change = np.sqrt(
             np.mean((used - features) ** 2) / np.mean(features.astype(np.float64) ** 2)
         )
-        head, difference = self._published_head(_feature_shape(self._array)), []
+        head, difference = self._published_head(_feature_shape(array)), []
         for place in range(len(end.seeds)):
             head.set_weights([array[place] for array in end.best_weights or end.weights])
             found = np.asarray(head.predict_on_batch(features))[:, 0]
@@ -570,15 +628,13 @@ class _Run:
 
     # -- what a head leaves --------------------------------------------------------------------
 
-    def _finish(
-        self, case: str, end: State, prediction: NDArray[np.float64], fingerprint: str
-    ) -> dict[str, Any]:
+    def _finish(self, case: str, end: State, prediction: NDArray[np.float64]) -> dict[str, Any]:
         """Write the files of one trained head, ``metrics.json`` last."""
         (seed,) = end.seeds
         folder = self.workspace.head(case, seed)
         files = self._write_tables(folder, end, prediction)
         files.append(folder / "head.weights.h5")
-        head = self._published_head(_feature_shape(self._array))
+        head = self._published_head(_feature_shape(self._arrays[case]))
         head.set_weights([array[0] for array in end.best_weights or end.weights])
         with self.workspace.replacing(files[-1]) as temporary:
             head.save_weights(temporary)
@@ -588,7 +644,7 @@ class _Run:
         found = self._metrics(case, end, prediction)
         files.append(folder / "metrics.json")
         self.workspace.write_json(files[-1], found)
-        self.workspace.mark_done(_step(case, seed), fingerprint, files)
+        self.workspace.mark_done(_step(case, seed), self.fingerprint(case), files)
         if found["dead"]:
             log.warning("%s, seed %d is dead: its output is the same for all images", case, seed)
         return found
@@ -726,6 +782,19 @@ class _Run:
 def _feature_shape(features: Any) -> tuple[int, int, int]:  # noqa: ANN401
     height, width, channels = features.shape[1:]
     return int(height), int(width), int(channels)
+
+
+def _rows_of(features: Features) -> tuple[int, int, int]:
+    """Return rows, pixels and channels."""
+    rows, height, width, channels = features.shape
+    return rows, height * width, channels
+
+
+def _named_heads(state: State) -> str:
+    """Return ``mass seed 3`` or ``4 cases seeds 0-7``."""
+    cases = list(dict.fromkeys(state.cases))
+    named = cases[0] if len(cases) == 1 else f"{len(cases)} cases"
+    return f"{named} {_named(sorted(set(state.seeds)))}"
 
 
 def _named(seeds: Sequence[int]) -> str:

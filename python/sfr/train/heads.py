@@ -1,4 +1,4 @@
-"""Many heads side by side: one compiled model, one pass over the cached features for all."""
+"""Many heads side by side: one compiled model, one pass over the features of each case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.recipe import TrainRecipe
-from sfr.train.head import head_shapes, initial_weights
+from sfr.train.head import head_shapes
 from sfr.train.keras_import import load_keras
 from sfr.train.state import State
 
@@ -23,34 +23,37 @@ Floats = NDArray[np.float32]
 
 
 class Heads:
-    """K heads of the published form that share features and batches, and nothing else.
+    """K heads of the published form that share batches, those of a case also features.
 
     The weights of a head are one flat variable, so that its optimizer's step is one pass over
-    memory. The 1 x 1 convolutions of all heads are one product of matrices, which reads the
+    memory. The 1 x 1 convolutions of a case's heads are one product of matrices, which reads the
     features once; the dense layers are a product for each head. The loss is the sum of the K mean
     squared errors and the optimizers act on each weight by itself, so each head trains as it would
     alone with the same order of rows.
-    The features lie in a frozen embedding, from which the program gathers its batches.
+    The features of a case lie in a frozen embedding, from which the program gathers its batches.
 
     Parameters
     ----------
     recipe : TrainRecipe
         Layers, optimizer and batch.
     features : tuple of int
-        Rows, pixels (height times width) and channels of the features.
+        Rows, pixels (height times width) and channels of the features of a case.
     dtype : str
         Type that the features are kept in; arithmetic is float32.
-    count : int
-        K.
+    counts : sequence of int
+        Heads of each case, in the order in which they lie side by side; their sum is K.
     """
 
     def __init__(
-        self, recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, count: int
+        self,
+        recipe: TrainRecipe,
+        features: tuple[int, int, int],
+        dtype: str,
+        counts: Sequence[int],
     ) -> None:
-        self.recipe, self.count = recipe, count
-        self._features = features
+        self.recipe, self.counts, self.count = recipe, tuple(counts), sum(counts)
         self._shapes = head_shapes(recipe, features[1:])
-        self._model = _build(recipe, features, dtype, count)
+        self._model = _build(recipe, features, dtype, self.counts)
         keras = load_keras()
         optimizer = keras.optimizers.get(
             {
@@ -69,47 +72,22 @@ class Heads:
         self._model.compile(
             optimizer=optimizer,
             loss=_summed_loss,
-            metrics=[_loss_of_each(count)],
+            metrics=[_loss_of_each(self.count)],
             jit_compile=keras.backend.backend() == "jax",
         )
 
-    def load_features(self, array: NDArray[np.floating[Any]]) -> None:
-        """Take the features (N, height, width, channels) of a case."""
-        self._model.get_layer("features").embeddings.assign(array.reshape(len(array), -1))
-
-    def start(self, seeds: Sequence[int], output_bias: float) -> State:
-        """Return the state from which heads of some seeds start, before the first epoch.
-
-        Parameters
-        ----------
-        seeds : sequence of int
-            K seeds; each decides initial weights and dropout of its head.
-        output_bias : float
-            Bias of the outputs at the start [dex].
-        """
-        drawn = [initial_weights(self._shapes, seed, output_bias) for seed in seeds]
-        count = len(seeds)
-        return State(
-            seeds=tuple(seeds),
-            iterations=0,
-            weights=tuple(np.stack(arrays) for arrays in zip(*drawn, strict=True)),
-            optimizer=self._optimizer_start,
-            dropout=np.array([[seed, 0] for seed in seeds], np.int64),
-            loss=np.zeros((count, 0)),
-            validation_loss=np.zeros((count, 0)),
-            best_epoch=np.zeros(count, np.int64),
-            best_weights=(),
-            dead_at_first=np.zeros(count, bool),
-            marks={},
-            failed={},
-        )
+    def load_features(self, place: int, array: NDArray[np.floating[Any]]) -> None:
+        """Take the features (N, height, width, channels) of one of the cases, counted from 0."""
+        layer = self._model.get_layer(f"features_{place}")
+        layer.embeddings.assign(array.reshape(len(array), -1))
 
     def put(self, state: State) -> None:
         """Give the model the weights, optimizer and dropout sequences of a state."""
+        optimizer = state.optimizer or self._optimizer_start
         for place, (weights, *slots) in enumerate(self._flat):
             weights.assign(_joined(state.weights, place))
             for which, slot in enumerate(slots):
-                slot.assign(_joined(state.optimizer[which :: len(slots)], place))
+                slot.assign(_joined(optimizer[which :: len(slots)], place))
         self._model.optimizer.iterations.assign(state.iterations)
         for generator, sequence in zip(self._generators, state.dropout, strict=False):
             generator.state.assign(sequence)
@@ -198,28 +176,33 @@ class Heads:
         return [layer.seed_generator for layer in self._model.get_layer("side_by_side").dropouts]
 
 
-def _build(recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, count: int) -> Any:  # noqa: ANN401
+def _build(
+    recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, counts: tuple[int, ...]
+) -> Any:  # noqa: ANN401
     keras = load_keras()
     rows, pixels, channels = features
-    place = keras.Input((), dtype="int32", name="row")
-    cached = keras.layers.Embedding(
-        rows,
-        pixels * channels,
-        embeddings_initializer="zeros",
-        trainable=False,
-        dtype=dtype,
-        name="features",
-    )(place)
-    heads = _side_by_side(recipe, features[1:], count)(cached)
-    return keras.Model(place, heads, name="heads")
+    row = keras.Input((), dtype="int32", name="row")
+    cached = [
+        keras.layers.Embedding(
+            rows,
+            pixels * channels,
+            embeddings_initializer="zeros",
+            trainable=False,
+            dtype=dtype,
+            name=f"features_{place}",
+        )(row)
+        for place in range(len(counts))
+    ]
+    return keras.Model(row, _side_by_side(recipe, features[1:], counts)(cached), name="heads")
 
 
-def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], count: int) -> Any:  # noqa: ANN401
-    """Make the layer from features (batch, pixels * channels) to the heads' outputs (batch, K)."""
+def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], counts: tuple[int, ...]) -> Any:  # noqa: ANN401
+    """Make the layer from the cases' features (batch, pixels * channels) to outputs (batch, K)."""
     keras = load_keras()
     ops, activation = keras.ops, keras.activations.get
     pixels, channels = features
     shapes = head_shapes(recipe, features)
+    count = sum(counts)
 
     class SideBySide(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -236,19 +219,26 @@ def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], count: int) ->
             ]
 
         def call(self, cached: Any, training: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
-            heads = [self._weights(head) for head in self.heads]
+            outputs: list[Any] = []
+            for features, heads in zip(cached, counts, strict=True):
+                mine = range(len(outputs), len(outputs) + heads)
+                outputs += self._of_a_case(features, mine, training=training)
+            return ops.concatenate(outputs, axis=1)
+
+        def _of_a_case(self, cached: Any, places: range, *, training: bool) -> list[Any]:  # noqa: ANN401
+            heads = [self._weights(self.heads[place]) for place in places]
             # a 1 x 1 convolution is a dense layer on each pixel
             filters = ops.stack([ops.reshape(kernel, (channels,)) for kernel, *_ in heads])
             maps = ops.einsum("pc,kc->kp", ops.reshape(cached, (-1, channels)), filters)
             outputs = []
             for k, (_, bias, *dense, last, last_bias) in enumerate(heads):
                 x = ops.reshape(activation(recipe.filter)(maps[k] + bias), (-1, pixels))
-                for place in range(0, len(dense), 2):
-                    x = ops.relu(ops.matmul(x, dense[place]) + dense[place + 1])
+                for layer in range(0, len(dense), 2):
+                    x = ops.relu(ops.matmul(x, dense[layer]) + dense[layer + 1])
                 if self.dropouts:
-                    x = self.dropouts[k](x, training=training)
+                    x = self.dropouts[places[k]](x, training=training)
                 outputs.append(activation(recipe.output)(ops.matmul(x, last) + last_bias))
-            return ops.concatenate(outputs, axis=1)
+            return outputs
 
         def _weights(self, head: Any) -> list[Any]:  # noqa: ANN401
             parts = ops.split(head, _ends(shapes))

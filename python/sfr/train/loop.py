@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 #: First part of the seed of every epoch's order of rows, which all heads share.
 _ORDER: Final = 1
 
-#: Returns a model of so many heads, with the features of the case.
-GetHeads = Callable[[int], Heads]
+#: Returns a model for heads of these cases, with their features.
+GetHeads = Callable[[tuple[str, ...]], Heads]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
     Parameters
     ----------
     get_heads : callable
-        Returns a model of so many heads.
+        Returns a model for heads of these cases, with their features.
     recipe : TrainRecipe
         Epochs, schedule, which epoch predicts.
     data : Data
@@ -94,7 +94,9 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
     State
         After each epoch. Weights, optimizer and dropout are those of the last call of `settled`.
     """
-    heads = get_heads(len(state.seeds))
+    if not state.seeds:
+        return
+    heads = get_heads(state.cases)
     heads.put(state)
     while state.epoch < recipe.epochs and state.seeds:
         epoch = state.epoch + 1
@@ -106,7 +108,7 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
         if bad.size:
             state = _without(settled(heads, state), bad, epoch)
             if state.seeds:
-                heads = get_heads(len(state.seeds))
+                heads = get_heads(state.cases)
                 heads.put(state)
         yield state
 
@@ -169,8 +171,8 @@ def _keep_best(heads: Heads, state: State, which: str) -> State:
 
 
 def _without(state: State, bad: NDArray[np.int64], epoch: int) -> State:
-    failed = {state.seeds[place]: epoch for place in bad.tolist()}
-    for seed in failed:
-        log.error("seed %d stops: its loss is not finite in epoch %d", seed, epoch)
+    failed = {(state.cases[place], state.seeds[place]): epoch for place in bad.tolist()}
+    for case, seed in failed:
+        log.error("%s, seed %d stops: its loss is not finite in epoch %d", case, seed, epoch)
     good = np.setdiff1d(np.arange(len(state.seeds)), bad)
     return dataclasses.replace(state.only(good.tolist()), failed={**state.failed, **failed})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import SfrError
 from sfr.store import read_arrays, write_arrays
+from sfr.train.head import initial_weights
 from sfr.workspace import Workspace
 
 __all__ = ["State", "read_state", "write_state"]
@@ -27,6 +28,8 @@ class State:
 
     Attributes
     ----------
+    cases : tuple of str
+        Case of each head; those of a case lie side by side.
     seeds : tuple of int
         Seed of each head.
     iterations : int
@@ -34,7 +37,7 @@ class State:
     weights : tuple of ndarray of float32, shape (K, ...)
         Weights in the published head's order and shapes.
     optimizer : tuple of ndarray of float32, shape (K, ...)
-        The optimizer's variables.
+        The optimizer's variables; empty before the first epoch.
     dropout : ndarray of int64, shape (K, 2)
         Where each head's dropout sequence is.
     loss, validation_loss : ndarray of float64, shape (K, epochs)
@@ -47,10 +50,12 @@ class State:
         Heads whose output was constant after the first epoch.
     marks : dict of int to ndarray of float64, shape (K, N)
         Predictions for all rows at the epochs of ``train.evaluate_at`` passed so far [dex].
-    failed : dict of int to int
-        Seeds of heads that were stopped, and the epoch in which their loss was not finite.
+    failed : dict of (str, int) to int
+        Cases and seeds of heads that were stopped, and the epoch in which their loss was not
+        finite.
     """
 
+    cases: tuple[str, ...]
     seeds: tuple[int, ...]
     iterations: int
     weights: tuple[Floats, ...]
@@ -62,7 +67,7 @@ class State:
     best_weights: tuple[Floats, ...]
     dead_at_first: NDArray[np.bool_]
     marks: dict[int, NDArray[np.float64]]
-    failed: dict[int, int]
+    failed: dict[tuple[str, int], int]
 
     @property
     def epoch(self) -> int:
@@ -75,12 +80,57 @@ class State:
         by_head: dict[str, Any] = {name: getattr(self, name)[rows] for name in _BY_HEAD}
         return dataclasses.replace(
             self,
+            cases=tuple(self.cases[place] for place in rows),
             seeds=tuple(self.seeds[place] for place in rows),
             weights=tuple(array[rows] for array in self.weights),
             optimizer=tuple(array[rows] for array in self.optimizer),
             best_weights=tuple(array[rows] for array in self.best_weights),
             marks={epoch: array[rows] for epoch, array in self.marks.items()},
             **by_head,
+        )
+
+    def places(self, case: str) -> list[int]:
+        """Return where the heads of a case are."""
+        return [place for place, name in enumerate(self.cases) if name == case]
+
+    def of(self, case: str) -> State:
+        """Return the heads of one case, and those of it that were stopped."""
+        failed = {head: epoch for head, epoch in self.failed.items() if head[0] == case}
+        return dataclasses.replace(self.only(self.places(case)), failed=failed)
+
+    @staticmethod
+    def fresh(
+        shapes: list[tuple[int, ...]], case: str, seeds: Sequence[int], output_bias: float
+    ) -> State:
+        """Return the state from which heads of a case start, before the first epoch.
+
+        Parameters
+        ----------
+        shapes : list of tuple of int
+            Of the weights of a head: `sfr.train.head.head_shapes`.
+        case : str
+            The case.
+        seeds : sequence of int
+            Each decides initial weights and dropout of its head.
+        output_bias : float
+            Bias of the outputs at the start [dex].
+        """
+        drawn = [initial_weights(shapes, seed, output_bias) for seed in seeds]
+        count = len(seeds)
+        return State(
+            cases=(case,) * count,
+            seeds=tuple(seeds),
+            iterations=0,
+            weights=tuple(np.stack(arrays) for arrays in zip(*drawn, strict=True)),
+            optimizer=(),
+            dropout=np.array([[seed, 0] for seed in seeds], np.int64),
+            loss=np.zeros((count, 0)),
+            validation_loss=np.zeros((count, 0)),
+            best_epoch=np.zeros(count, np.int64),
+            best_weights=(),
+            dead_at_first=np.zeros(count, bool),
+            marks={},
+            failed={},
         )
 
     @staticmethod
@@ -97,6 +147,8 @@ class State:
         }
         return dataclasses.replace(
             first,
+            cases=tuple(case for state in states for case in state.cases),
+            failed={head: epoch for state in states for head, epoch in state.failed.items()},
             seeds=tuple(seed for state in states for seed in state.seeds),
             weights=stack("weights"),
             optimizer=stack("optimizer"),
@@ -126,9 +178,10 @@ def write_state(workspace: Workspace, path: Path, key: str, state: State) -> Non
     """
     about = {
         "key": key,
+        "cases": state.cases,
         "seeds": state.seeds,
         "iterations": state.iterations,
-        "failed": [list(item) for item in sorted(state.failed.items())],
+        "failed": [[*head, epoch] for head, epoch in sorted(state.failed.items())],
         "lengths": {name: len(getattr(state, name)) for name in _LISTS},
         "marks": sorted(state.marks),
     }
@@ -151,9 +204,10 @@ def read_state(path: Path, key: str) -> State | None:
             count = about["lengths"][name]
             arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
         return State(
+            cases=tuple(about["cases"]),
             seeds=tuple(about["seeds"]),
             iterations=int(about["iterations"]),
-            failed={seed: epoch for seed, epoch in about["failed"]},
+            failed={(case, seed): epoch for case, seed, epoch in about["failed"]},
             marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
             **arrays,
         )
