@@ -359,6 +359,26 @@ def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, mon
     assert picture_width("semantic-fit/fits.png") > 400
 
 
+@pytest.mark.parametrize("name", ["paper-fast", "paper-cnn1_64-mae-noise0.1-clean/seed-0"])
+def test_a_trained_encoder_is_fitted_with_by_name(trained, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.save("good.npy", galaxy(amplitude=1.0))
+    result = run("fit", "good.npy", "--encoder", name, "--work", trained, "--json", "-q")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["fits"]
+    assert row["A_px"] == pytest.approx(0.02 / PITCH, rel=0.05)
+    result = run("fit", "good.npy", "--encoder", "other", "--work", trained)
+    assert result.exit_code == 3
+    assert "no trained encoder other" in result.stderr
+    assert "paper-fast" in result.stderr
+
+
+@pytest.mark.parametrize(("steps", "psf", "flagged"), [(0, 3.0, True), (4, 3.0, False), (0, 0, 0)])
+def test_a_network_alone_says_that_it_does_not_know_the_psf(encoder, steps, psf, flagged):
+    fit = fit_image(encoder, UserImage("a", "", galaxy()), FitOptions(steps=steps, psf_fwhm=psf))
+    assert ("outside_training:psf" in fit.flags) == bool(flagged)
+
+
 def test_the_model_of_a_resampled_image_is_averaged_like_the_image():
     row = np.array([[0.01, 0.3, 20.0, 0.0, 0.0, 1.0, 1.0]])
     frame = Frame(0.0, 128)

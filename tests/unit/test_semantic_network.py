@@ -14,13 +14,25 @@ from sfr.semantic.encoders import (
     build_cnn,
     check_encoder,
     principal_components,
+    run_fast,
     scale_to_images,
 )
 from sfr.semantic.evaluate import evaluate, size_rows
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import Frame, render
-from sfr.semantic.trained import difference, load_encoder, obtain_encoder, trained_encoders
-from sfr.semantic.training import default_training, published_training, train_encoder
+from sfr.semantic.trained import (
+    Encoder,
+    difference,
+    load_encoder,
+    obtain_encoder,
+    trained_encoders,
+)
+from sfr.semantic.training import (
+    build_encoder,
+    default_training,
+    published_training,
+    train_encoder,
+)
 from sfr.train.keras_import import load_keras
 from sfr.workspace import Workspace
 
@@ -170,9 +182,22 @@ def test_an_encoder_is_trained_once_and_found_again(work, encoder):
     assert not is_new
     images = PAPER.images(PAPER.draw(300, np.random.default_rng(1)))
     np.testing.assert_allclose(again.estimate(images), encoder.estimate(images), rtol=1e-5)
-    # few images take another way through Keras than many
-    np.testing.assert_allclose(again.estimate(images[:3]), again.estimate(images)[:3], rtol=1e-4)
     assert trained_encoders(work)[0].name == "seed-0"
+
+
+def test_numpy_runs_the_fast_encoder_as_keras_does(encoder):
+    images = PAPER.images(PAPER.draw(600, np.random.default_rng(1)))
+    images[0] *= 1e4  # far beyond the training: the exponential overflows
+    wanted = load_keras().ops.convert_to_numpy(encoder.network(images, training=False))
+    np.testing.assert_allclose(run_fast(encoder.network, images), wanted, rtol=1e-4, atol=1e-4)
+    assert run_fast(encoder.network, images[:0]).shape == (0, wanted.shape[1])
+
+
+def test_few_images_give_the_published_network_what_many_do():
+    training = small(encoder="1/64", loss="mae")
+    cnn = Encoder(training, build_encoder(training)[0], {})
+    images = PAPER.images(PAPER.draw(300, np.random.default_rng(1)))
+    np.testing.assert_allclose(cnn.estimate(images[:3]), cnn.estimate(images)[:3], rtol=1e-4)
 
 
 def test_a_missing_or_damaged_encoder_is_an_error(work, encoder, tmp_path):

@@ -240,20 +240,12 @@ def evaluate(
 
       sfr semantic evaluate paper-fast --noise 0.05 --images 20000 --no-least-squares
     """
-    from sfr.errors import DataMissingError
-    from sfr.semantic.trained import load_encoder, trained_encoders
+    from sfr.semantic.trained import find_encoders, load_encoder
     from sfr.workspace import Workspace
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     workspace = Workspace(work)
-    folders = trained_encoders(workspace)
-    chosen = [f for f in folders if encoder in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
-    if not chosen:
-        there = ", ".join(sorted({f.parent.name for f in folders})) or "none"
-        raise DataMissingError(
-            f"no trained encoder {encoder or ''} in {work}; there: {there}. Make one with sfr "
-            "semantic train"
-        )
+    chosen = find_encoders(workspace, encoder)
     counts = _step_counts(steps)
     rows: list[dict[str, Any]] = []
     sizes: dict[tuple[str, str], list[Evaluation]] = {}
@@ -394,6 +386,15 @@ def fit(
         ),
     ],
     problem: ProblemName = "centred",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            help="Name of a trained encoder, as train prints it. Default: the fast one of the "
+            "problem, trained where it is not there.",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int, typer.Option("--steps", help="Gauss-Newton steps; 0: the network alone.")
     ] = 4,
@@ -436,21 +437,28 @@ def fit(
 
       sfr semantic fit cutouts/*.npy --sersic --out fits
 
+      sfr semantic train --problem centred --psf 3
+
+      sfr semantic fit cutouts/*.npy --psf 3 --encoder centred-fast-psf3
+
       sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
     """
     from sfr.semantic.files import read_images
     from sfr.semantic.fit import FitOptions, fit_images
     from sfr.semantic.problem import get_problem
-    from sfr.semantic.trained import obtain_encoder
+    from sfr.semantic.trained import find_encoders, load_encoder, obtain_encoder
     from sfr.semantic.training import default_training
     from sfr.workspace import Workspace
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     images = [image for path in files for image in read_images(path, channel=channel)]
-    training = replace(default_training(get_problem(problem)), seed=seed)
-    encoder, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
-    fits = fit_images(encoder, images, options, on_progress=console.progress, total=len(images))
+    if encoder is None:
+        training = replace(default_training(get_problem(problem)), seed=seed)
+        used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
+    else:
+        used = load_encoder(find_encoders(Workspace(work), encoder)[0])
+    fits = fit_images(used, images, options, on_progress=console.progress, total=len(images))
     written = _write_fits(Workspace(out), fits)
     failed = [found for found in fits if not found.has_numbers]
     console.table(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError
-from sfr.semantic.profile import PIXELS
+from sfr.semantic.profile import PIXELS, blocks
 from sfr.train.keras_import import load_keras
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "build_fast",
     "check_encoder",
     "principal_components",
+    "run_fast",
     "scale_to_images",
 ]
 
@@ -38,6 +39,8 @@ PUBLISHED_SIZES: Final[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = 
     }
 )
 _HIDDEN: Final = (256, 256, 256)
+#: Images that `run_fast` works on at a time.
+_BLOCK: Final = 512
 #: Noise at which a component counts half [image].
 _INPUT_NOISE: Final = 0.03
 
@@ -177,3 +180,33 @@ def build_fast(outputs: int, components: int = 64) -> tuple[Any, Any]:
     flat = layers.Reshape((PIXELS * PIXELS,), name="flatten")(image)
     found = layers.Dense(components, trainable=False, name="compression")(flat)
     return keras.Model(image, head(found), name="fast"), head
+
+
+def run_fast(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+    """Run the fast encoder in NumPy, which takes images where they are and compiles nothing.
+
+    Parameters
+    ----------
+    network : keras.Model
+        The encoder of `build_fast`.
+    images : ndarray of float32, shape (N, 64, 64)
+        Images.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, outputs)
+        What the network gives, but for rounding.
+    """
+    kernel, bias = network.get_layer("compression").get_weights()
+    *hidden, last, last_bias = network.get_layer("head").get_weights()
+    code = np.empty((len(images), len(last_bias)), np.float32)
+    for block in blocks(len(images), _BLOCK):
+        x = images[block].reshape(-1, PIXELS**2) @ kernel + bias
+        for place in range(0, len(hidden), 2):
+            x = x @ hidden[place]
+            x += hidden[place + 1]
+            # silu; beyond float32 the exponential is infinite, and the result 0
+            with np.errstate(over="ignore"):
+                x /= 1 + np.exp(-x)
+        code[block] = x @ last + last_bias
+    return code

@@ -62,6 +62,8 @@ _POOR: Final = 1.15
 #: Smallest scatter of a residual that counts, in parts of the amplitude.
 _POOR_PART: Final = 1e-3
 _UNCONVERGED: Final = 0.1
+#: Widths of PSFs that a network cannot tell apart [of 64 pixels].
+_SAME_PSF: Final = 0.2
 #: Brightest pixels of images that may be taken to have an amplitude of 1.
 _LIKE_ONE: Final = (0.3, 3.0)
 #: Least brightness of a centre that images are scaled by, in parts of the brightest pixel.
@@ -347,6 +349,11 @@ class _OneFit:
         ]
         if left.rms[0] > 1.2 * self.encoder.training.problem.noise[1] * found[5]:
             outside.append("noise")
+        trained_psf = self.encoder.training.problem.frame.psf_fwhm
+        # steps have the right one
+        if self.options.steps == 0:
+            psf = self.frame.psf_fwhm / self.zoom
+            outside += ["psf"] if abs(psf - trained_psf) > _SAME_PSF else []
         return outside
 
     def _smoothed(self, scatter: float) -> float:

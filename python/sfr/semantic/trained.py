@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.progress import Progress, silent
+from sfr.semantic.encoders import FAST, run_fast
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
@@ -22,7 +23,7 @@ from sfr.store import read_arrays, write_arrays, write_table
 from sfr.train.keras_import import load_keras
 from sfr.workspace import Workspace, digest
 
-__all__ = ["Encoder", "load_encoder", "obtain_encoder", "trained_encoders"]
+__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder", "trained_encoders"]
 
 log = logging.getLogger(__name__)
 
@@ -73,21 +74,8 @@ class Encoder:
         ndarray of float64, shape (N, 7)
             Columns `sfr.semantic.profile.NAMES`.
         """
-        if len(images) < _FEW:
-            # called as a function: compiling would take longer
-            code = load_keras().ops.convert_to_numpy(self.network(images, training=False))
-            return self.training.code.to_parameters(code)
-        # TensorFlow takes several networks in one process for one that is compiled too often
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        parts = []
-        for block in blocks(len(images), _BATCH):
-            part = images[block]
-            missing = _BATCH - len(part)
-            if missing:
-                # one shape, compiled once
-                part = np.concatenate([part, np.zeros((missing, PIXELS, PIXELS), np.float32)])
-            parts.append(np.asarray(self.network.predict_on_batch(part))[: _BATCH - missing])
-        return self.training.code.to_parameters(np.concatenate(parts))
+        run = run_fast if self.training.encoder == FAST else _run
+        return self.training.code.to_parameters(run(self.network, images))
 
     def fit(self, images: NDArray[np.float32], *, steps: int = 1) -> NDArray[np.float64]:
         """Estimate parameters and improve them by Gauss-Newton steps.
@@ -265,6 +253,56 @@ def load_encoder(folder: Path) -> Encoder:
 def trained_encoders(workspace: Workspace) -> list[Path]:
     """Folders of all encoders trained in a folder, sorted."""
     return sorted(path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
+
+
+def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
+    """Return the folders of the encoders of a name, or of all.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The folder that they were trained in.
+    name : str or None
+        Name of a training, as ``paper-fast``, or of one of its seeds, as ``paper-fast/seed-1``.
+
+    Returns
+    -------
+    list of Path
+        At least one, sorted.
+
+    Raises
+    ------
+    DataMissingError
+        None is there.
+    """
+    folders = trained_encoders(workspace)
+    chosen = [f for f in folders if name in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
+    if not chosen:
+        there = ", ".join(sorted({f.parent.name for f in folders})) or "none"
+        raise DataMissingError(
+            f"no trained encoder {name or ''} in {workspace.root}; there: {there}. Make one with "
+            "sfr semantic train"
+        )
+    return chosen
+
+
+def _run(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+    """Run a network on images."""
+    if len(images) < _FEW:
+        # called as a function: compiling would take longer
+        code = load_keras().ops.convert_to_numpy(network(images, training=False))
+        return np.asarray(code, np.float32)
+    # TensorFlow takes several networks in one process for one that is compiled too often
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    parts = []
+    for block in blocks(len(images), _BATCH):
+        part = images[block]
+        missing = _BATCH - len(part)
+        if missing:
+            # one shape, compiled once
+            part = np.concatenate([part, np.zeros((missing, PIXELS, PIXELS), np.float32)])
+        parts.append(np.asarray(network.predict_on_batch(part))[: _BATCH - missing])
+    return np.concatenate(parts)
 
 
 def _calibration(training: Training, network: Any) -> dict[int, NDArray[np.float64]]:  # noqa: ANN401
