@@ -16,7 +16,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,9 +161,9 @@ class Workspace:
         """Return the file of a part of a case's features, before all of them are there."""
         return self.root / "features" / f"{case}-{key}.part-{index:05d}.npy"
 
-    def case_checkpoint(self, case: str) -> Path:
-        """Where the heads of a case stand that are being trained."""
-        return self.case(case) / "checkpoint.npz"
+    def case_checkpoint(self, case: str, seeds: Sequence[int] = ()) -> Path:
+        """Where the heads of a case stand that are being trained: all together, or some seeds."""
+        return self.case(case) / f"checkpoint{''.join(f'-{seed}' for seed in seeds)}.npz"
 
     def case(self, case: str) -> Path:
         """Folder of one case's heads."""

@@ -22,7 +22,7 @@ class Loses:
 
     def map_shards(self, work, job, tasks, on_done):
         for task in tasks:
-            if self.case in task and self.times:
+            if self.case in task.cases and self.times:
                 self.times -= 1
                 yield task, WorkerLostError("its worker process was killed by SIGKILL")
             else:
@@ -57,6 +57,56 @@ def test_workers_train_the_same_heads_and_tell_how_far_they_are(tmp_path):
     assert [args[1] for args in heard] == sorted(args[1] for args in heard)
     assert heard[-1][1:3] == (30, 30)
     assert min(spread.seconds_features, spread.seconds_heads) > 0.0
+
+
+@pytest.mark.parametrize("workers", [None, Loses("gauss3", 1)])
+def test_seeds_apart_are_the_heads_of_each_seed_alone(tmp_path, monkeypatch, caplog, workers):
+    caplog.set_level("INFO", "sfr")
+    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    first, second = (write_run(tmp_path / name) for name in "ab")
+    cases = ["composite", "gauss3"]
+    train_cases(first, recipe(seeds=1), cases)
+    summary = train_cases(
+        second, recipe(seeds=2), cases, seeds_apart=True, workers=workers, force=True
+    )
+    assert statuses(summary) == [(c, s, "trained") for c in cases for s in (0, 1)]
+    for case in cases:
+        ours = content(second.head(case, 0))
+        assert ours == content(first.head(case, 0))
+        assert ours != content(second.head(case, 1))
+    # once in each folder, though each seed was told to do it again
+    assert caplog.text.count("features of gauss3: 12 images") == 2
+    again = train_cases(second, recipe(seeds=2), cases, seeds_apart=True, workers=workers)
+    assert {result.status for result in again.results} == {"current"}
+
+
+def test_a_seed_apart_goes_on_from_its_checkpoint(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "sfr")
+    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    first, second = (write_run(tmp_path / name) for name in "ab")
+
+    def stop(label, done, total, note=""):
+        if label == "training composite seed 1" and done == 2:
+            raise KeyboardInterrupt
+
+    chosen = recipe(seeds=2)
+    train_cases(first, chosen, ["composite"], seeds_apart=True)
+    with pytest.raises(KeyboardInterrupt):
+        train_cases(second, chosen, ["composite"], seeds_apart=True, on_progress=stop)
+    left = second.case_checkpoint("composite", [1])
+    assert left.name == "checkpoint-1.npz"
+    assert left.exists()
+    copy = left.read_bytes()
+    train_cases(second, chosen, ["composite"], seeds_apart=True)
+    assert "seed 0: there already" in caplog.text
+    assert "going on after epoch 2" in caplog.text
+    for seed in (0, 1):
+        assert content(first.head("composite", seed)) == content(second.head("composite", seed))
+    assert not left.exists()
+    # heads that train side by side have no use for it
+    left.write_bytes(copy)
+    train_cases(second, chosen, ["composite"], force=True)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("together", [1, 3])

@@ -394,6 +394,7 @@ class Run:
         *,
         save_models: bool = False,
         together: int = 1,
+        seeds_apart: bool = False,
         processes: int | None = None,
     ) -> TrainSummary:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
@@ -413,6 +414,7 @@ class Run:
                 force=self.force,
                 save_models=save_models,
                 together=together,
+                seeds_apart=seeds_apart,
                 workers=workers,
                 on_progress=self.console.progress,
             )

@@ -77,6 +77,14 @@ def register(app: typer.Typer) -> None:
                 "memory: 0.5 GB a case for 7881 images.",
             ),
         ] = 1,
+        seeds_apart: Annotated[
+            bool,
+            typer.Option(
+                "--seeds-apart",
+                help="Every seed is a task of its own, for more workers than cases. Else the seeds "
+                "of a case train side by side.",
+            ),
+        ] = False,
         workers: Annotated[
             int | None,
             typer.Option(
@@ -111,6 +119,8 @@ def register(app: typer.Typer) -> None:
 
           sfr train --all-cases --scheduler tcp://node1:8786
 
+          sfr train --all-cases --seeds 8 --seeds-apart --scheduler tcp://node1:8786
+
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
         from sfr.imaging.cases import get_case
@@ -143,6 +153,7 @@ def register(app: typer.Typer) -> None:
                 run.recipe.cases.names if all_cases else cases,
                 save_models=save_models,
                 together=together,
+                seeds_apart=seeds_apart,
                 processes=workers,
             )
             print_cases(run, console)

@@ -10,7 +10,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +47,6 @@ __all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
 
 log = logging.getLogger(__name__)
 
-#: Cases that are trained in one program.
-Group = tuple[str, ...]
 Features = NDArray[np.floating[Any]]
 
 #: The seed whose whole network is always saved.
@@ -138,6 +136,7 @@ def train_cases(
     force: bool = False,
     save_models: bool = False,
     together: int = 1,
+    seeds_apart: bool = False,
     workers: Workers | None = None,
     on_progress: Progress = silent,
 ) -> TrainSummary:
@@ -162,6 +161,9 @@ def train_cases(
         Save the whole network of every seed, not only of seed 0.
     together : int
         Cases that are trained in one program, which holds the features of all of them in memory.
+    seeds_apart : bool
+        Every seed is trained by itself, after the features of all cases are there: for more
+        workers than cases.
     workers : Workers or None
         Who trains, a group of so many cases each; None: this process, one group after the other.
     on_progress : callable
@@ -195,12 +197,23 @@ def train_cases(
         case_function(name, recipe.cases)
     if together < 1:
         raise ConfigError(f"{together} cases together; at least 1 is needed")
-    groups = [tuple(names[start : start + together]) for start in range(0, len(names), together)]
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
     job = _Job(workspace, decided, force, save_models, stated_backend())
-    outcomes = _outcomes(job, groups, workers, on_progress)
+    outcomes = []
+    if seeds_apart:
+        tasks = [_Task((name,), (), "features") for name in names]
+        outcomes = _outcomes(job, tasks, workers, on_progress)
+    there = [name for name in names if not any(name in outcome.errors for outcome in outcomes)]
+    seeds = tuple(range(decided.train.seeds))
+    tasks = [
+        _Task(tuple(there[start : start + together]), part, "heads" if seeds_apart else "all")
+        for start in range(0, len(there), together)
+        for part in ([(seed,) for seed in seeds] if seeds_apart else [seeds])
+    ]
+    outcomes += _outcomes(job, tasks, workers, on_progress)
     errors = {case: error for outcome in outcomes for case, error in outcome.errors.items()}
-    if len(errors) == len(names):
+    some = any(head.status == "trained" for outcome in outcomes for head in outcome.heads)
+    if len(errors) == len(names) and not some:
         raise errors[names[0]]
     run = job.run
     results: list[HeadResult] = []
@@ -239,8 +252,23 @@ def train_case(
 
 
 @dataclass(frozen=True)
+class _Task:
+    """What is done in one go: features of cases, heads of these seeds, or all of it."""
+
+    cases: tuple[str, ...]
+    seeds: tuple[int, ...]
+    step: Literal["features", "heads", "all"]
+
+    def size(self, images: int, epochs: int) -> int:
+        """Images and epochs that it takes."""
+        return (self.step != "heads") * images * len(self.cases) + (
+            self.step != "features"
+        ) * epochs
+
+
+@dataclass(frozen=True)
 class _Outcome:
-    """What came of a group of cases: heads, the time they took [s], and what stopped a case."""
+    """What came of a task: heads, the time they took [s], and what stopped a case."""
 
     heads: Sequence[HeadResult] = ()
     seconds: dict[str, float] = dataclasses.field(
@@ -269,18 +297,18 @@ class _Job:
 
 
 def _outcomes(
-    job: _Job, groups: list[Group], workers: Workers | None, on_progress: Progress
+    job: _Job, tasks: list[_Task], workers: Workers | None, on_progress: Progress
 ) -> list[_Outcome]:
-    """Train the groups of cases, here or elsewhere."""
+    """Do the tasks, here or elsewhere."""
     if workers is None:
         job.run.on_progress = on_progress
-        return [job.run.outcome(group) for group in groups]
-    tally = _Tally(groups, job.run.rows.label.size, job.recipe.train.epochs, on_progress)
+        return [job.run.outcome(task) for task in tasks]
+    tally = _Tally(tasks, job.run.rows.label.size, job.recipe.train.epochs, on_progress)
     found = []
-    for group, outcome in run_all(workers, _train_elsewhere, job, groups, tally):
-        tally.finish(group)
+    for task, outcome in run_all(workers, _train_elsewhere, job, tasks, tally):
+        tally.finish(task)
         if isinstance(outcome, WorkerLostError):
-            found.append(_Outcome(errors=dict.fromkeys(group, outcome)))
+            found.append(_Outcome(errors=dict.fromkeys(task.cases, outcome)))
         else:
             found.append(outcome)
     # of workers that were killed
@@ -288,8 +316,8 @@ def _outcomes(
     return found
 
 
-def _train_elsewhere(job: _Job, group: Group, on_done: Callable[[int], None]) -> _Outcome:
-    """Train a group of cases in a worker."""
+def _train_elsewhere(job: _Job, task: _Task, on_done: Callable[[int], None]) -> _Outcome:
+    """Do a task in a worker."""
     done: dict[str, int] = {}
 
     def hear(label: str, now: int, /, *_: object, **__: object) -> None:
@@ -299,26 +327,28 @@ def _train_elsewhere(job: _Job, group: Group, on_done: Callable[[int], None]) ->
     with _ONE_AT_A_TIME:
         use_backend(job.backend)
         job.run.on_progress = hear
-        return job.run.outcome(group)
+        return job.run.outcome(task)
 
 
 class _Tally:
-    """Adds up the images and epochs that are done of groups that are trained at the same time."""
+    """Adds up the images and epochs that are done of tasks that are done at the same time."""
 
     def __init__(
-        self, groups: Sequence[Group], images: int, epochs: int, on_progress: Progress
+        self, tasks: Sequence[_Task], images: int, epochs: int, on_progress: Progress
     ) -> None:
-        self._total = {group: images * len(group) + epochs for group in groups}
-        self._done = dict.fromkeys(groups, 0)
+        self._total = {task: task.size(images, epochs) for task in tasks}
+        self._done = dict.fromkeys(tasks, 0)
         self._on_progress = on_progress
+        what = {"features": "images", "heads": "epochs", "all": "images and epochs"}
+        cases = {case for task in tasks for case in task.cases}
+        self._label = f"{what[tasks[0].step]} of {len(cases)} cases" if tasks else ""
 
-    def __call__(self, group: Group, done: int) -> None:
-        self._done[group] = min(done, self._total[group])
-        label = f"images and epochs of {sum(map(len, self._total))} cases"
-        self._on_progress(label, sum(self._done.values()), sum(self._total.values()))
+    def __call__(self, task: _Task, done: int) -> None:
+        self._done[task] = min(done, self._total[task])
+        self._on_progress(self._label, sum(self._done.values()), sum(self._total.values()))
 
-    def finish(self, group: Group) -> None:
-        self(group, self._total[group])
+    def finish(self, task: _Task) -> None:
+        self(task, self._total[task])
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -340,6 +370,8 @@ class _Run:
         self.force = force
         self.save_models = save_models
         self.on_progress: Progress = silent
+        #: What is done at the moment.
+        self.task = _Task((), (), "all")
         self.backbone = BackboneInUse(recipe)
         self.rows = read_rows(workspace)
         #: Features of the cases at work, and of those which the model has.
@@ -399,17 +431,20 @@ class _Run:
         settings = self.settings if ends_count else self._settings("epochs")
         return digest([settings, self.feature_key(case)])
 
-    def outcome(self, group: Group) -> _Outcome:
-        """Train what is not current of some cases, and keep errors with the heads before them."""
+    def outcome(self, task: _Task) -> _Outcome:
+        """Do what is not current of a task, and keep errors with the heads before them."""
+        self.task, self._arrays = task, {}
         self.seconds = {"features": 0.0, "heads": 0.0}
-        self._arrays = {}
         heads: list[HeadResult] = []
         errors: dict[str, SfrError] = {}
         starts: list[State] = []
-        for case in group:
+        for case in task.cases:
             try:
-                # what there is before an error stays in the list
-                starts += self._prepare(case, heads)
+                if task.step == "features":
+                    self._extract(case)
+                else:
+                    # what there is before an error stays in the list
+                    starts += self._prepare(case, heads)
             except SfrError as error:
                 errors[case] = error
         for epoch in sorted({start.epoch for start in starts}):
@@ -432,6 +467,12 @@ class _Run:
             and not self.workspace.check(_step(case, seed), fingerprint).current
         ]
 
+    def _extract(self, case: str) -> None:
+        """Make the features of a case, where a head needs them."""
+        if not all(state.current for state in self._checked(case).values()):
+            load_keras()
+            self._features(case)
+
     def _prepare(self, case: str, heads: list[HeadResult]) -> list[State]:
         """List the heads of a case that are current; return where the others start."""
         states = self._checked(case)
@@ -453,11 +494,11 @@ class _Run:
         return list(self._starts(case, pending))
 
     def _checked(self, case: str) -> dict[int, StepState]:
-        """Look which heads of a case are current."""
+        """Look which heads of a case are current, of the task's seeds or of all."""
         fingerprint = self.fingerprint(case)
         return {
             seed: self.workspace.check(_step(case, seed), fingerprint, force=self.force)
-            for seed in range(self.recipe.train.seeds)
+            for seed in self.task.seeds or range(self.recipe.train.seeds)
         }
 
     def _side_by_side(self, start: State) -> Iterator[HeadResult]:
@@ -485,7 +526,16 @@ class _Run:
         for place, seed in enumerate(end.seeds):
             found = self._finish(case, end.only([place]), prediction[:, place])
             yield HeadResult(case, seed, "trained", self._reasons[case, seed], found)
-        self.workspace.case_checkpoint(case).unlink(missing_ok=True)
+        self._checkpoint(case).unlink(missing_ok=True)
+        if self.task.step == "all":
+            # of seeds that were trained apart and stopped
+            for stale in self.workspace.case(case).glob("checkpoint-*.npz"):
+                stale.unlink()
+
+    def _checkpoint(self, case: str) -> Path:
+        return self.workspace.case_checkpoint(
+            case, self.task.seeds if self.task.step == "heads" else ()
+        )
 
     # -- epochs --------------------------------------------------------------------------------
 
@@ -510,7 +560,7 @@ class _Run:
         if self.force or not pending:
             fresh, done = pending, {}
         else:
-            interrupted = read_state(self.workspace.case_checkpoint(case), key)
+            interrupted = read_state(self._checkpoint(case), key)
             if interrupted is not None and interrupted.epoch <= epochs:
                 failed = {seed for _, seed in interrupted.failed}
                 same = {*interrupted.seeds} | failed == {*pending}
@@ -565,8 +615,8 @@ class _Run:
 
     def _write_checkpoints(self, cases: Sequence[str], state: State) -> None:
         for case in cases:
-            path = self.workspace.case_checkpoint(case)
-            write_state(self.workspace, path, self.resume_key(case), state.of(case))
+            key = self.resume_key(case)
+            write_state(self.workspace, self._checkpoint(case), key, state.of(case))
 
     def _look(self, state: State) -> str:
         """Say how the training is going: mean loss, and r on the test subset where it has one."""
@@ -594,7 +644,7 @@ class _Run:
                 self.rows.filenames,
                 backbone=self.backbone,
                 key=self.feature_key(case),
-                force=self.force,
+                force=self.force and self.task.step != "heads",
                 on_progress=self.on_progress,
             ).array
 
@@ -643,8 +693,9 @@ class _Run:
         self._complete_model(case, seed)
         found = self._metrics(case, end, prediction)
         files.append(folder / "metrics.json")
-        self.workspace.write_json(files[-1], found)
-        self.workspace.mark_done(_step(case, seed), self.fingerprint(case), files)
+        with self._claim(case):
+            self.workspace.write_json(files[-1], found)
+            self.workspace.mark_done(_step(case, seed), self.fingerprint(case), files)
         if found["dead"]:
             log.warning("%s, seed %d is dead: its output is the same for all images", case, seed)
         return found
@@ -719,11 +770,15 @@ class _Run:
 
     def _retire(self, case: str, fingerprint: str) -> None:
         """Take heads of other settings out of the tables; their files stay until replaced."""
-        for name, seed in self.workspace.trained():
-            step = _step(case, seed)
-            if name != case or self.workspace.check(step, fingerprint).current:
-                continue
-            (self.workspace.head(case, seed) / "metrics.json").unlink(missing_ok=True)
+        with self._claim(case):
+            others = [
+                seed
+                for name, seed in self.workspace.trained()
+                if name == case and not self.workspace.check(_step(case, seed), fingerprint).current
+            ]
+            for seed in others:
+                (self.workspace.head(case, seed) / "metrics.json").unlink(missing_ok=True)
+        for seed in others:
             if seed >= self.recipe.train.seeds:
                 log.warning(
                     "%s, seed %d has other settings or inputs and no longer counts; train it again "
@@ -732,6 +787,10 @@ class _Run:
                     seed,
                     seed + 1,
                 )
+
+    def _claim(self, case: str) -> AbstractContextManager[bool]:
+        """Keep a head that another worker finishes from being taken for one of other settings."""
+        return self.workspace.claim(f"heads-{case}", wait=True)
 
     # -- the whole network ---------------------------------------------------------------------
 
