@@ -29,6 +29,9 @@ from sfr.semantic.trained import difference, load_encoder
 from sfr.semantic.training import published_training, train_encoder
 from sfr.workspace import Workspace
 
+#: Steps of the published training that are timed; their median counts.
+STEPS = 60
+
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
     call()
@@ -98,15 +101,16 @@ def cnn(size: str, data: np.ndarray, repeats: int) -> None:
     network = build_cnn(size)
     taken = seconds(lambda: network.predict_on_batch(data), repeats) / len(data)
     training = published_training(PROBLEMS["paper"], size, 0.05, "clean")
-    training = replace(training, images=400, validation=20, epochs=1)
+    training = replace(training, images=STEPS * training.batch, validation=20, epochs=1)
+    ends: list[float] = []
 
-    def epochs(count: int) -> float:
-        start = time.perf_counter()
-        train_encoder(replace(training, epochs=count))
-        return time.perf_counter() - start
+    def hear(label: str, *_: object, **__: object) -> None:
+        if label.startswith("training"):
+            ends.append(time.perf_counter())
 
-    # the difference of two trainings: compiling and rendering drop out
-    epoch = (epochs(3) - epochs(1)) / 2 * 27_000 / training.images
+    train_encoder(training, hear)
+    # the first steps compile
+    epoch = statistics.median(np.diff(ends[5:])) * 27_000 / training.batch
     print(
         f"published network {size} ({network.count_params()} weights): {1 / taken:.0f} images/s, "
         f"{epoch:.0f} s an epoch of 27 000 images"
