@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ __all__ = [
     "build_cnn",
     "build_fast",
     "check_encoder",
+    "fast_weights",
     "principal_components",
     "run_fast",
     "scale_to_images",
@@ -182,13 +183,21 @@ def build_fast(outputs: int, components: int = 64) -> tuple[Any, Any]:
     return keras.Model(image, head(found), name="fast"), head
 
 
-def run_fast(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+def fast_weights(network: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401
+    """Return kernels and biases of an encoder of `build_fast`, from the image to the code."""
+    layers = [network.get_layer(name) for name in ("compression", "head")]
+    return [array for layer in layers for array in layer.get_weights()]
+
+
+def run_fast(
+    weights: Sequence[NDArray[np.float32]], images: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Run the fast encoder in NumPy, which takes images where they are and compiles nothing.
 
     Parameters
     ----------
-    network : keras.Model
-        The encoder of `build_fast`.
+    weights : sequence of ndarray of float32
+        Result of `fast_weights`.
     images : ndarray of float32, shape (N, 64, 64)
         Images.
 
@@ -197,8 +206,7 @@ def run_fast(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]: 
     ndarray of float32, shape (N, outputs)
         What the network gives, but for rounding.
     """
-    kernel, bias = network.get_layer("compression").get_weights()
-    *hidden, last, last_bias = network.get_layer("head").get_weights()
+    kernel, bias, *hidden, last, last_bias = weights
     code = np.empty((len(images), len(last_bias)), np.float32)
     for block in blocks(len(images), _BLOCK):
         x = images[block].reshape(-1, PIXELS**2) @ kernel + bias

@@ -349,11 +349,10 @@ class _OneFit:
         ]
         if left.rms[0] > 1.2 * self.encoder.training.problem.noise[1] * found[5]:
             outside.append("noise")
-        trained_psf = self.encoder.training.problem.frame.psf_fwhm
-        # steps have the right one
-        if self.options.steps == 0:
-            psf = self.frame.psf_fwhm / self.zoom
-            outside += ["psf"] if abs(psf - trained_psf) > _SAME_PSF else []
+        wrong = self.frame.psf_fwhm / self.zoom - self.encoder.training.problem.frame.psf_fwhm
+        # steps have the right PSF in any case
+        if self.options.steps == 0 and abs(wrong) > _SAME_PSF:
+            outside.append("psf")
         return outside
 
     def _smoothed(self, scatter: float) -> float:

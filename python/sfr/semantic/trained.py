@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.progress import Progress, silent
-from sfr.semantic.encoders import FAST, run_fast
+from sfr.semantic.encoders import FAST, fast_weights, run_fast
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
@@ -74,8 +75,16 @@ class Encoder:
         ndarray of float64, shape (N, 7)
             Columns `sfr.semantic.profile.NAMES`.
         """
-        run = run_fast if self.training.encoder == FAST else _run
-        return self.training.code.to_parameters(run(self.network, images))
+        if self.training.encoder == FAST:
+            code = run_fast(self._weights, images)
+        else:
+            code = _run(self.network, images)
+        return self.training.code.to_parameters(code)
+
+    @cached_property
+    def _weights(self) -> list[NDArray[np.float32]]:
+        """Weights of a fast encoder; taking them out of Keras costs more than one image."""
+        return fast_weights(self.network)
 
     def fit(self, images: NDArray[np.float32], *, steps: int = 1) -> NDArray[np.float64]:
         """Estimate parameters and improve them by Gauss-Newton steps.

@@ -204,11 +204,11 @@ def train_cases(
         tasks = [_Task((name,), (), "features") for name in names]
         outcomes = _outcomes(job, tasks, workers, on_progress)
     there = [name for name in names if not any(name in outcome.errors for outcome in outcomes)]
-    seeds = tuple(range(decided.train.seeds))
+    parts = [(seed,) for seed in range(decided.train.seeds)] if seeds_apart else [()]
     tasks = [
         _Task(tuple(there[start : start + together]), part, "heads" if seeds_apart else "all")
         for start in range(0, len(there), together)
-        for part in ([(seed,) for seed in seeds] if seeds_apart else [seeds])
+        for part in parts
     ]
     outcomes += _outcomes(job, tasks, workers, on_progress)
     errors = {case: error for outcome in outcomes for case, error in outcome.errors.items()}
@@ -253,7 +253,7 @@ def train_case(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is done in one go: features of cases, heads of these seeds, or all of it."""
+    """What is done in one go for some cases and some seeds (none named: all)."""
 
     cases: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -527,15 +527,13 @@ class _Run:
             found = self._finish(case, end.only([place]), prediction[:, place])
             yield HeadResult(case, seed, "trained", self._reasons[case, seed], found)
         self._checkpoint(case).unlink(missing_ok=True)
-        if self.task.step == "all":
+        if not self.task.seeds:
             # of seeds that were trained apart and stopped
             for stale in self.workspace.case(case).glob("checkpoint-*.npz"):
                 stale.unlink()
 
     def _checkpoint(self, case: str) -> Path:
-        return self.workspace.case_checkpoint(
-            case, self.task.seeds if self.task.step == "heads" else ()
-        )
+        return self.workspace.case_checkpoint(case, self.task.seeds)
 
     # -- epochs --------------------------------------------------------------------------------
 
