@@ -371,6 +371,9 @@ def test_a_trained_encoder_is_fitted_with_by_name(trained, tmp_path, monkeypatch
     assert result.exit_code == 3
     assert "no trained encoder other" in result.stderr
     assert "paper-fast" in result.stderr
+    result = run("fit", "good.npy", "--encoder", "paper-fast", "--seed", "7", "--work", trained)
+    assert result.exit_code == 3
+    assert "no trained encoder paper-fast/seed-7" in result.stderr
 
 
 @pytest.mark.parametrize(("steps", "psf", "flagged"), [(0, 3.0, True), (4, 3.0, False), (0, 0, 0)])

@@ -390,8 +390,8 @@ def fit(
         str | None,
         typer.Option(
             "--encoder",
-            help="Name of a trained encoder, as train prints it. Default: the fast one of the "
-            "problem, trained where it is not there.",
+            help="Name of a trained encoder, as train prints it, in place of --problem. Default: "
+            "the fast one of the problem, trained where it is not there.",
             show_default=False,
         ),
     ] = None,
@@ -457,7 +457,8 @@ def fit(
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
     else:
-        used = load_encoder(find_encoders(Workspace(work), encoder)[0])
+        name = encoder if "/" in encoder else f"{encoder}/seed-{seed}"
+        used = load_encoder(find_encoders(Workspace(work), name)[0])
     fits = fit_images(used, images, options, on_progress=console.progress, total=len(images))
     written = _write_fits(Workspace(out), fits)
     failed = [found for found in fits if not found.has_numbers]
