@@ -157,13 +157,27 @@ def test_a_small_training_comes_near_the_bound_and_a_step_reaches_it(encoder):
 
 
 def test_clean_images_have_no_bound_and_the_papers_values_stand_beside(encoder):
-    found = evaluate(encoder, 0.0, images=10, steps=(), with_least_squares=True)
+    found = evaluate(encoder, 0.0, images=40, steps=(), with_least_squares=True)
     rows = {(r["parameter"], r["method"]): r for r in found.rows()}
     assert rows["A", "network"]["rms/bound"] is None
     assert rows["A", "network"]["paper dispersion"] == 0.00049
     assert abs(rows["A", "least squares"]["rms"]) < 1e-6
     sizes = size_rows({("1/64", "clean"): [found]})
     assert sizes[0]["A"] == pytest.approx(np.abs(found.off("network")[:, 0]).mean())
+
+
+def test_clean_angles_are_counted_as_the_paper_counts_them(encoder):
+    # its 1.13 deg is of angles in 10 to 170 deg; it stood beside the dispersion of all angles
+    found = evaluate(encoder, 0.0, images=200, steps=(), with_least_squares=False)
+    rows = {r["parameter"]: r for r in found.rows()}
+    assert rows["theta"]["paper dispersion"] is None
+    inside = (found.truth[:, 2] >= 10) & (found.truth[:, 2] <= 170)
+    off = found.off("network")[inside, 2]
+    row = rows["theta 10-170"]
+    assert (row["N"], row["paper offset"], row["paper dispersion"]) == (off.size, 0.20, 1.13)
+    assert 0.8 * 200 < off.size < 200
+    assert row["dispersion"] == pytest.approx(off.std())
+    assert row["median"] == pytest.approx(np.median(off))
 
 
 def test_the_same_settings_give_the_same_files(tmp_path):

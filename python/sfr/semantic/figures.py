@@ -50,7 +50,7 @@ def examples_figure(
     figure = Figure(figsize=(6.6, 1.75 * rows + 0.4))
     panels = figure.subplots(rows, 3, squeeze=False)
     for axes, image, fitted, title in zip(panels, data, model, titles, strict=True):
-        low, high = (float(f([np.min(image), np.min(fitted)])) for f in (min, max))
+        low = float(min(np.min(image), np.min(fitted)))
         high = float(max(np.max(image), np.max(fitted)))
         residual = image - fitted
         reach = 4 * float(np.std(residual)) or 1.0
