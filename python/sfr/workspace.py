@@ -79,7 +79,7 @@ class Workspace:
         self.root = Path(root).expanduser().absolute()
         for folder in (self.root, *self.root.parents):
             if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"--work {self.root}: {folder} is a file; give a folder")
+                raise ConfigError(f"{self.root}: {folder} is a file; give a folder")
 
     # -- paths ---------------------------------------------------------------------------------
 

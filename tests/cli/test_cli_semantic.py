@@ -15,7 +15,7 @@ from sfr.semantic.files import UserImage, read_images
 from sfr.semantic.fit import FATAL_FLAGS, FLAGS, FitOptions, fit_image, fit_images
 from sfr.semantic.problem import PROBLEMS
 from sfr.semantic.profile import NAMES, PITCH, Frame, render
-from sfr.semantic.trained import obtain_encoder
+from sfr.semantic.trained import load_encoder, obtain_encoder
 from sfr.semantic.training import default_training
 from sfr.store import Shard, read_table, write_shard
 from sfr.workspace import Workspace
@@ -50,6 +50,13 @@ def trained(tmp_path_factory):
     result = run("train", "--encoder", "1/64,1/48", *few, "--work", work, "-q")
     assert result.exit_code == 0, result.output
     return work
+
+
+@pytest.fixture(scope="module")
+def trained_free(tmp_path_factory):
+    """A hardly trained encoder that has all parameters free."""
+    training = replace(default_training(PROBLEMS["free"]), images=500, epochs=2, batch=64)
+    return obtain_encoder(Workspace(tmp_path_factory.mktemp("free")), training)[0]
 
 
 def galaxy(size=64, noise=0.03, seed=1, **values):
@@ -122,6 +129,12 @@ def test_several_sizes_make_the_figure_of_sizes(trained):
         (["fit", "there-is-none.npy"], 3, "not there"),
         (["fit", "notes.txt"], 2, ".fits"),
         (["fit", "a.npy", "--steps", "-1"], 2, "steps"),
+        (["train", "--encoder", ","], 2, "--encoder"),
+        (["train", "--encoder", "1/64", "--target", ","], 2, "--target"),
+        (["train", "--images", "50"], 2, "principal components"),
+        (["train", "--seed", "-1"], 2, "--seed"),
+        (["evaluate", "--noise", ","], 2, "--noise"),
+        (["evaluate", "--steps", ","], 2, "--steps"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(sfr, arguments, code, text):
@@ -211,6 +224,62 @@ def test_a_known_centre_is_not_fitted(encoder):
     assert (found.values["x"], found.values["y"], found.errors["x"]) == (31.5, 31.5, 0.0)
 
 
+def test_a_known_centre_is_the_middle_whatever_the_network_says(trained_free):
+    """It was frozen where a network with a free centre put it."""
+    for steps in (0, 8):
+        found = fitted(trained_free, galaxy(x=PITCH), fixed_centre=True, steps=steps)
+        assert (found.values["x"], found.values["y"], found.errors["x"]) == (31.5, 31.5, 0.0)
+
+
+def test_errors_of_a_fit_that_converged_do_not_depend_on_the_network(encoder, trained):
+    """A half-trained network made errors of the same best fit fifty times larger."""
+    poor = load_encoder(Workspace(trained).semantic("paper-cnn1_64-mae-noise0.1-clean", 0))
+    image = galaxy(amplitude=1.0)
+    fits = [fitted(e, image, steps=20) for e in (encoder, poor)]
+    for name in NAMES:
+        assert fits[0].values[name] == pytest.approx(fits[1].values[name], rel=1e-3), name
+        assert fits[0].errors[name] == pytest.approx(fits[1].errors[name], rel=1e-2), name
+
+
+def test_a_network_of_amplitude_one_says_that_the_image_has_another(trained):
+    known = load_encoder(Workspace(trained).semantic("paper-fast", 0))
+    for amplitude in (0.5, 2.0, 1e4):
+        found = fitted(known, galaxy(amplitude=amplitude), steps=0)
+        assert "outside_training:amplitude" in found.flags, amplitude
+
+
+def test_what_a_network_alone_does_not_measure_is_refused(encoder, trained_free):
+    """The Sersic index was 1 without a word."""
+    with pytest.raises(ConfigError, match="Sersic"):
+        fitted(encoder, galaxy(), steps=0, sersic=True)
+    assert fitted(trained_free, galaxy(), steps=0, sersic=True).errors["n"] > 0
+
+
+def test_a_psf_too_wide_for_one_image_does_not_stop_the_others(encoder):
+    images = [UserImage(f"{n}", "", galaxy(n)) for n in (20, 100)]
+    small, large = fit_images(encoder, images, FitOptions(psf_fwhm=6.0))
+    assert small.flags == ("psf_too_wide",)
+    assert large.has_numbers
+
+
+@pytest.mark.parametrize("mean", [0.005, 0.05, 0.2])
+def test_sparse_counts_are_no_galaxy(encoder, mean):
+    """Their median is 0, which was taken for an image without noise."""
+    for seed in range(5):
+        image = np.random.default_rng(seed).poisson(mean, (64, 64))
+        assert "no_galaxy" in fitted(encoder, image).flags
+
+
+@pytest.mark.parametrize("noise", [0.4, 0.7, 0.8, 1.2])
+def test_counts_with_noise_of_about_one_are_no_poor_fit(encoder, noise):
+    for seed in range(5):
+        image = np.round(galaxy(amplitude=200.0, noise=noise / 200, seed=seed)).astype(np.int16)
+        found = fitted(encoder, image)
+        assert found.flags == ()
+        # rounding adds its own
+        assert found.noise == pytest.approx(np.hypot(noise, 12**-0.5), rel=0.08)
+
+
 def test_the_network_alone_gives_numbers_with_larger_errors(encoder):
     alone, refined = fitted(encoder, galaxy(), steps=0), fitted(encoder, galaxy())
     assert alone.has_numbers
@@ -222,6 +291,30 @@ def test_a_background_is_taken_off_when_asked_for(encoder):
     assert abs(fitted(encoder, image).values["A"] - 0.01 / PITCH) > 1
     found = fitted(encoder, image, subtract_background=True)
     assert found.values["A"] == pytest.approx(0.01 / PITCH, rel=0.03)
+    assert found.background == pytest.approx(5.0, abs=0.002)
+
+
+@pytest.mark.parametrize("size", [64, 100])
+def test_light_at_the_border_is_not_taken_for_background(encoder, size):
+    """The median of the border held light: A was off by ten of its errors, without a flag."""
+    pulls = []
+    for seed in range(20):
+        image = galaxy(size, A=0.022, x=0.004, seed=seed, amplitude=40.0) + 7.0
+        found = fitted(encoder, image, subtract_background=True)
+        assert set(found.flags) <= {"resampled"}
+        pitch = PITCH * 64 / size
+        pulls.append((found.values["A"] - 0.022 / pitch) / found.errors["A"])
+    assert abs(np.mean(pulls)) < 0.9
+    assert np.std(pulls) == pytest.approx(1, abs=0.45)
+
+
+def test_a_background_that_nobody_took_off_is_flagged(encoder):
+    """A constant of a hundredth of the galaxy put A off by eight of its errors, silently."""
+    kinds = [galaxy(A=0.016, seed=seed) for seed in range(20)]
+    assert [fitted(encoder, image).flags for image in kinds] == [()] * 20
+    for image in kinds:
+        assert "background" in fitted(encoder, image + 0.01).flags
+        assert "background" not in fitted(encoder, image + 0.01, subtract_background=True).flags
 
 
 def bad(kind):
@@ -319,6 +412,23 @@ def test_files_of_every_kind_hold_the_same_galaxy(tmp_path):
         list(read_images(tmp_path / "part-00000.hdf5"))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_are_kept_in_either_byte_order(tmp_path, order):
+    """Big-endian TIFF, which cameras write, was cut at 255."""
+    image = np.arange(64 * 64, dtype=f"{order}u2").reshape(64, 64)
+    mode = "I;16" if order == "<" else "I;16B"
+    Image.frombytes(mode, (64, 64), image[::-1].tobytes()).save(tmp_path / "a.tif")
+    (found,) = read_images(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.array, image)
+
+
+def test_a_file_without_images_is_an_empty_one(encoder, tmp_path):
+    """The table of no fits was a traceback."""
+    np.save(tmp_path / "none.npy", np.zeros((0, 64, 64)))
+    (fit,) = fit_images(encoder, read_images(tmp_path / "none.npy"))
+    assert fit.flags == ("empty",)
+
+
 def test_damaged_files_are_rows_and_unknown_kinds_errors(encoder, tmp_path):
     for name in ("bad.png", "bad.npy", "bad.fits", "bad.hdf5"):
         (tmp_path / name).write_bytes(b"SIMPLE no")
@@ -357,6 +467,13 @@ def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, mon
     assert len(table) == 3
     assert table[0].startswith("file,image,A_px,A_px_error,e,e_error,theta_deg")
     assert picture_width("semantic-fit/fits.png") > 400
+    # the picture of earlier images does not stay beside a table of others
+    assert run("fit", "zero.npy", "--work", work, "-q").exit_code == 4
+    assert not (tmp_path / "semantic-fit" / "fits.png").exists()
+    result = run("fit", "good.npy", "--work", work, "--out", "good.npy")
+    assert result.exit_code == 2
+    assert "good.npy is a file" in result.stderr
+    assert "--work" not in result.stderr
 
 
 @pytest.mark.parametrize("name", ["paper-fast", "paper-cnn1_64-mae-noise0.1-clean/seed-0"])

@@ -171,6 +171,33 @@ def test_images_of_other_sizes_become_64_pixels_as_the_model_does(size):
     assert np.abs(model - render(row(A=0.03, e=0.2), native, np.float64)[0]).max() < 0.02
 
 
+def test_a_free_level_is_that_of_a_fit_with_one_parameter_more():
+    from scipy.optimize import least_squares
+
+    problem, rng = PROBLEMS["centred"], np.random.default_rng(3)
+    truth = problem.draw(3, rng)
+    data = add_noise(problem.images(truth), np.full(3, 0.03), rng) + np.float32(0.2)
+    columns = problem.columns
+    found = gauss_newton(data, truth, problem.frame, problem.free, steps=8, level=True)
+    left = residuals(data, found, problem.frame, problem.free, level=True)
+    for place, image in enumerate(data):
+
+        def off(point, image=image):
+            full = truth[:1].copy()
+            full[0, columns] = point[:-1]
+            return (render(full, problem.frame, np.float64)[0] + point[-1] - image).ravel()
+
+        start = np.append(truth[place, columns], 0.2)
+        best = least_squares(off, start, x_scale=np.append(np.abs(start[:-1]) + 1e-3, 0.1))
+        scatter = np.sqrt(2 * best.cost / (image.size - len(start)))
+        errors = scatter * np.sqrt(np.diag(np.linalg.inv(best.jac.T @ best.jac)))
+        distance = np.abs(np.append(found[place, columns], left.level[place]) - best.x)
+        assert (distance < 0.02 * errors).all()
+        np.testing.assert_allclose(left.rms[place], scatter, rtol=1e-3)
+        np.testing.assert_allclose(left.error[place], errors[:-1], rtol=0.02)
+        np.testing.assert_allclose(left.level_error[place], errors[-1], rtol=0.02)
+
+
 def test_gauss_newton_and_scipy_find_the_same_best_fit():
     problem, rng = PROBLEMS["free"], np.random.default_rng(3)
     truth = problem.draw(12, rng)

@@ -19,6 +19,7 @@ from sfr.semantic.encoders import (
     scale_to_images,
 )
 from sfr.semantic.evaluate import evaluate, size_rows
+from sfr.semantic.figures import _line_label, size_figure
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import Frame, render
 from sfr.semantic.trained import (
@@ -162,7 +163,7 @@ def test_clean_images_have_no_bound_and_the_papers_values_stand_beside(encoder):
     assert rows["A", "network"]["rms/bound"] is None
     assert rows["A", "network"]["paper dispersion"] == 0.00049
     assert abs(rows["A", "least squares"]["rms"]) < 1e-6
-    sizes = size_rows({("1/64", "clean"): [found]})
+    sizes = size_rows([(encoder.training, found)])
     assert sizes[0]["A"] == pytest.approx(np.abs(found.off("network")[:, 0]).mean())
 
 
@@ -310,6 +311,8 @@ def test_a_loss_that_runs_away_stops_the_training():
         ({"encoder": "1/64", "loss": "mae", "problem": PROBLEMS["free"]}, "free"),
         ({"problem": PAPER.with_noise(0, 0)}, "noise"),
         ({"epochs": 0}, "epochs"),
+        ({"images": 64}, "64 principal components"),
+        ({"images": 192, "problem": PROBLEMS["free"]}, "192 principal components"),
         ({"learning_rate": -1.0}, "learning rate"),
     ],
 )
@@ -326,7 +329,35 @@ def test_an_evaluation_needs_images(encoder):
 
 
 def test_noise_is_white_and_of_the_level_of_each_image():
-    found = add_noise(
-        np.zeros((2, 64, 64), np.float32), np.array([0.1, 1.0]), np.random.default_rng()
-    )
-    assert found[1].std() / found[0].std() == pytest.approx(10, rel=0.1)
+    levels = np.array([0.1, 1.0])
+    found = add_noise(np.zeros((2, 64, 64), np.float32), levels, np.random.default_rng(1))
+    np.testing.assert_allclose(found.std(axis=(1, 2)), levels, rtol=0.05)
+    unit = found / levels[:, np.newaxis, np.newaxis]
+    # neighbours along each axis, and the two images, know nothing of each other
+    for other in (np.roll(unit, 1, axis=1), np.roll(unit, 1, axis=2), unit[::-1]):
+        assert abs((unit * other).mean()) < 4 / np.sqrt(unit.size / 2)
+
+
+def test_the_name_of_a_fast_encoder_holds_noise_that_is_not_the_problems():
+    """Two levels of noise were one name, so that the second network replaced the first."""
+    assert small().name == "paper-fast"
+    assert small(problem=PAPER.with_noise(0.05, 0.05)).name == "paper-fast-noise0.05"
+    assert small(problem=PAPER.with_noise(0.05, 0.1)).name == "paper-fast-noise0.05_0.1"
+
+
+def test_the_figure_of_sizes_tells_trainings_apart(encoder):
+    """Networks of other problems and noises were points of one line; the last one was drawn."""
+    found = evaluate(encoder, 0.1, images=20, steps=(), with_least_squares=False)
+    kinds = [
+        published_training(problem, size, noise, "clean")
+        for size in ("1/64", "1/48")
+        for problem, noise in ((PAPER, 0.1), (PAPER, 0.0), (PROBLEMS["notebook"], 0.1))
+    ]
+    rows = size_rows([(training, found) for training in kinds])
+    labels = {_line_label(row) for row in rows}
+    assert labels == {
+        "noise 0.1, clean target",
+        "noise 0.1, clean target, trained at 0",
+        "noise 0.1, clean target, notebook",
+    }
+    assert size_figure(rows).startswith(b"\x89PNG")

@@ -35,7 +35,7 @@ ProblemName = Annotated[
         "galaxies; free: centre and Sersic index, too.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 PsfTraining = Annotated[float, typer.Option("--psf", help="FWHM of a Gaussian PSF in pixels.")]
 
 
@@ -145,32 +145,35 @@ def _trainings(
     from sfr.semantic.problem import get_problem
     from sfr.semantic.training import default_training, published_training
 
-    names = list(PUBLISHED_SIZES) if encoder == "all" else _parts(encoder)
+    names = list(PUBLISHED_SIZES) if encoder == "all" else _parts("--encoder", encoder)
     family = get_problem(problem).with_psf(psf)
+    targets = _parts("--target", target)
     found: list[Training] = []
     for name in names:
         kind = loss or ("bound" if name == FAST else "mae")
         if kind == "mae":
-            levels = [_level(part) for part in _parts(noise or "0,0.05,0.1")]
             # a clean image is its own target
             found += [
                 published_training(family, name, level, which)
-                for level in levels
-                for which in (_parts(target) if level > 0 else ["clean"])
+                for level in map(_level, _parts("--noise", noise or "0,0.05,0.1"))
+                for which in (targets if level > 0 else ["clean"])
             ]
             continue
-        mixes = [family.noise] if noise is None else [_mix(part) for part in _parts(noise)]
-        targets = ["noisy"] if kind == "bound" else _parts(target)
+        levels = [] if noise is None else _parts("--noise", noise)
+        mixes = [_mix(part) for part in levels] or [family.noise]
         found += [
             default_training(family.with_noise(*mix), name, loss=kind, target=which)
             for mix in mixes
-            for which in targets
+            for which in (["noisy"] if kind == "bound" else targets)
         ]
     return found
 
 
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _parts(option: str, text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ConfigError(f"{option} {text!r} names nothing")
+    return parts
 
 
 def _level(text: str) -> float:
@@ -246,21 +249,21 @@ def evaluate(
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     workspace = Workspace(work)
-    chosen = find_encoders(workspace, encoder)
     counts = _step_counts(steps)
+    levels = [] if noise is None else [_level(part) for part in _parts("--noise", noise)]
+    chosen = find_encoders(workspace, encoder)
     rows: list[dict[str, Any]] = []
-    sizes: dict[tuple[str, str], list[Evaluation]] = {}
+    published: list[tuple[Training, Evaluation]] = []
     for folder in chosen:
         found = load_encoder(folder)
-        evaluations = _evaluations(found, noise, images, counts, least_squares, seed, console)
+        evaluations = _evaluations(found, levels, images, counts, least_squares, seed, console)
         _write_evaluation(workspace, folder, evaluations)
-        rows += [
-            {"encoder": f"{folder.parent.name}", **row} for e in evaluations for row in e.rows()
-        ]
-        if found.training.loss == "mae":
-            key = found.training.encoder, found.training.target
-            sizes.setdefault(key, []).extend(evaluations)
-    files = _write_sizes(workspace, sizes)
+        training = found.training
+        name = {"encoder": training.name, "seed": training.seed}
+        rows += [{**name, **row} for e in evaluations for row in e.rows()]
+        if training.loss == "mae":
+            published += [(training, evaluation) for evaluation in evaluations]
+    files = _write_sizes(workspace, published)
     title = f"{images} images a noise level; figures in {work / 'semantic'}"
     console.table(title, rows if as_json else [_for_people(row) for row in rows], key="errors")
     if not as_json:
@@ -270,7 +273,7 @@ def evaluate(
 
 def _step_counts(text: str) -> list[int]:
     try:
-        counts = [int(part) for part in _parts(text)]
+        counts = [int(part) for part in _parts("--steps", text)]
     except ValueError:
         raise ConfigError(f"--steps {text!r} is not a list of numbers such as 1,2") from None
     if any(not 0 <= count <= 100 for count in counts):
@@ -280,7 +283,7 @@ def _step_counts(text: str) -> list[int]:
 
 def _evaluations(
     encoder: Encoder,
-    noise: str | None,
+    levels: Sequence[float],
     images: int,
     steps: Sequence[int],
     least_squares: bool,
@@ -290,18 +293,18 @@ def _evaluations(
     from sfr.semantic.evaluate import evaluate as evaluate_encoder
 
     low, high = encoder.training.problem.noise
-    default = f"{low}" if low == high else "0.025,0.05,0.1"
+    default = [low] if low == high else [0.025, 0.05, 0.1]
     return [
         evaluate_encoder(
             encoder,
-            _level(level),
+            level,
             images=images,
             steps=steps,
             with_least_squares=least_squares,
             seed=seed,
             on_progress=console.progress,
         )
-        for level in _parts(noise or default)
+        for level in levels or default
     ]
 
 
@@ -344,14 +347,14 @@ def _examples(evaluation: Evaluation) -> bytes:
 
 
 def _write_sizes(
-    workspace: Workspace, sizes: dict[tuple[str, str], list[Evaluation]]
+    workspace: Workspace, published: Sequence[tuple[Training, Evaluation]]
 ) -> list[Path]:
     """Write table and figure of the study of sizes, where there is more than one size."""
     from sfr.semantic.evaluate import size_rows
     from sfr.semantic.figures import size_figure
     from sfr.store import write_table
 
-    rows = size_rows(sizes)
+    rows = size_rows(published)
     if len({row["size"] for row in rows}) < 2:
         return []
     table, figure = workspace.semantic_sizes(".csv"), workspace.semantic_sizes(".png")
@@ -365,6 +368,7 @@ def _for_people(row: dict[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; evaluation.csv has all of them."""
     return {
         "encoder": row["encoder"],
+        "seed": row["seed"],
         "noise": f"{row['noise']:g}",
         "parameter": row["parameter"],
         "method": row["method"],
@@ -399,7 +403,7 @@ def fit(
     ] = None,
     steps: Annotated[
         int, typer.Option("--steps", help="Gauss-Newton steps; 0: the network alone.")
-    ] = 4,
+    ] = 8,
     fixed_centre: Annotated[
         bool, typer.Option("--fixed-centre", help="The centre is the middle of the image.")
     ] = False,
@@ -411,7 +415,10 @@ def fit(
     ] = 0.0,
     subtract_background: Annotated[
         bool,
-        typer.Option("--subtract-background", help="Take off the median of the outermost pixels."),
+        typer.Option(
+            "--subtract-background",
+            help="Take off the median of the outermost pixels; the steps fit what is left.",
+        ),
     ] = False,
     channel: Annotated[
         str | None,
@@ -420,7 +427,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", help="Folder for fits.csv and fits.png.")] = Path(
         "semantic-fit"
     ),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the encoder.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the encoder.")] = 0,
     work: opt.Work = opt.DEFAULT_WORK,
     as_json: opt.Json = False,
     verbose: opt.Verbose = False,
@@ -454,6 +461,7 @@ def fit(
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
+    results = Workspace(out)
     images = [image for path in files for image in read_images(path, channel=channel)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
@@ -462,7 +470,7 @@ def fit(
         name = encoder if "/" in encoder else f"{encoder}/seed-{seed}"
         used = load_encoder(find_encoders(Workspace(work), name)[0])
     fits = fit_images(used, images, options, on_progress=console.progress, total=len(images))
-    written = _write_fits(Workspace(out), fits)
+    written = _write_fits(results, fits)
     failed = [found for found in fits if not found.has_numbers]
     console.table(
         f"{len(fits)} images, {len(failed)} without numbers",
@@ -485,9 +493,11 @@ def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
     table = workspace.root / "fits.csv"
     write_table(workspace, table, {name: [row[name] for row in rows] for name in rows[0]})
     shown = [f for f in fits if f.data is not None and f.model is not None][:_SHOWN_FITS]
-    if not shown:
-        return [table]
     figure = workspace.root / "fits.png"
+    if not shown:
+        # not that of other images
+        figure.unlink(missing_ok=True)
+        return [table]
     content = examples_figure(
         [f.data for f in shown if f.data is not None],
         [f.model for f in shown if f.model is not None],

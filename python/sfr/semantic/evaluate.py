@@ -17,6 +17,7 @@ from sfr.semantic.problem import Problem, add_noise
 from sfr.semantic.profile import NAMES, Frame, render
 from sfr.semantic.refine import from_moments, gauss_newton, least_squares_fit
 from sfr.semantic.trained import Encoder, difference
+from sfr.semantic.training import Training
 
 __all__ = ["PUBLISHED", "Evaluation", "evaluate", "size_rows"]
 
@@ -196,25 +197,33 @@ def evaluate(
     )
 
 
-def size_rows(
-    evaluations: Mapping[tuple[str, str], Sequence[Evaluation]],
-) -> list[dict[str, Any]]:
+def size_rows(found: Sequence[tuple[Training, Evaluation]]) -> list[dict[str, Any]]:
     """Return mean absolute errors of the network alone, for the study of sizes.
 
     Parameters
     ----------
-    evaluations : mapping of (str, str) to sequence of Evaluation
-        By size of the published network and target.
+    found : sequence of (Training, Evaluation)
+        Evaluations of published networks.
 
     Returns
     -------
     list of dict
-        Size, target, noise, and for A, e, theta the mean absolute error.
+        What tells the trainings apart (problem, PSF, noise that it was trained with, target, seed),
+        size, noise, and for A, e, theta the mean absolute error.
     """
     rows = []
-    for (size, target), found in evaluations.items():
-        for evaluation in found:
-            mean = np.abs(evaluation.off("network")).mean(axis=0)
-            by_name = dict(zip(evaluation.free, mean.tolist(), strict=True))
-            rows.append({"size": size, "target": target, "noise": evaluation.noise, **by_name})
+    for training, evaluation in found:
+        mean = np.abs(evaluation.off("network")).mean(axis=0)
+        rows.append(
+            {
+                "problem": training.problem.name,
+                "psf": training.problem.frame.psf_fwhm,
+                "trained_noise": training.problem.noise[1],
+                "target": training.target,
+                "size": training.encoder,
+                "seed": training.seed,
+                "noise": evaluation.noise,
+                **dict(zip(evaluation.free, mean.tolist(), strict=True)),
+            }
+        )
     return rows

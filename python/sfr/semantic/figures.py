@@ -147,22 +147,22 @@ def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     figure, panels = grid(3, columns=3, size=(3.1, 2.9), sharex=True)
     # in the order of size, largest last; the sizes are evenly spaced, as labels
     sizes = sorted({row["size"] for row in rows}, key=_size_value)
-    colours = (BLUE, GREEN, ORANGE, PURPLE, GREY, INK)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=_line_order):
+        lines.setdefault(_line_label(row), []).append(row)
     noises = sorted({row["noise"] for row in rows})
+    colours = (BLUE, GREEN, ORANGE, PURPLE, GREY, INK)
     for axes, name in zip(panels, NAMES[:3], strict=True):
-        for noise, target in sorted({(row["noise"], row["target"]) for row in rows}):
-            line = {
-                row["size"]: row[name]
-                for row in rows
-                if (row["noise"], row["target"]) == (noise, target)
-            }
-            places = [k for k, size in enumerate(sizes) if size in line]
+        for label, line in lines.items():
+            # seeds of a size count as one
+            by_size = {size: [row[name] for row in line if row["size"] == size] for size in sizes}
+            places = [k for k, size in enumerate(sizes) if by_size[size]]
             axes.plot(
                 places,
-                [line[sizes[k]] for k in places],
-                "o-" if target == "clean" else "s--",
-                color=colours[noises.index(noise) % len(colours)],
-                label=f"noise {noise:g}, {target} target",
+                [np.mean(by_size[sizes[k]]) for k in places],
+                "o-" if line[0]["target"] == "clean" else "s--",
+                color=colours[noises.index(line[0]["noise"]) % len(colours)],
+                label=label,
             )
         axes.set_xticks(range(len(sizes)), sizes)
         axes.set_ylim(0, 1.1 * max(row[name] for row in rows))
@@ -172,6 +172,22 @@ def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     figure.supxlabel("size of the network", fontsize=11)
     figure.supylabel("mean absolute error", fontsize=11)
     return figure
+
+
+def _line_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["problem"], row["psf"], row["noise"], row["trained_noise"], row["target"]
+
+
+def _line_label(row: dict[str, Any]) -> str:
+    """Name a line of the figure of sizes by what is not as in the paper's study."""
+    parts = [f"noise {row['noise']:g}", f"{row['target']} target"]
+    if row["trained_noise"] != row["noise"]:
+        parts.append(f"trained at {row['trained_noise']:g}")
+    if row["problem"] != "paper":
+        parts.append(row["problem"])
+    if row["psf"] > 0:
+        parts.append(f"PSF {row['psf']:g}")
+    return ", ".join(parts)
 
 
 def _size_value(size: str) -> float:

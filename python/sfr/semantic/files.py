@@ -87,7 +87,8 @@ def read_images(path: Path, *, channel: str | None = None) -> Iterator[UserImage
     except (SfrError, OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
         yield UserImage(path.name, "", None, f"cannot be read: {error}")
         return
-    for label, array in arrays:
+    # a file without images is one that is empty
+    for label, array in arrays or [("", np.empty((0, 0)))]:
         yield UserImage(path.name, label, array)
 
 
@@ -102,7 +103,8 @@ def _read_picture(path: Path) -> NDArray[np.float64]:
 
     with Image.open(path) as image:
         # more than 8 bits a pixel are kept
-        array = np.asarray(image if image.mode in ("I;16", "I", "F") else image.convert("RGB"))
+        deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+        array = np.asarray(image if deep else image.convert("RGB"))
     grey = array.astype(np.float64)
     return np.asarray((grey if grey.ndim == 2 else grey.mean(axis=2))[::-1])
 

@@ -29,6 +29,7 @@ FATAL_FLAGS: Final = {
     "empty": "no pixels",
     "too_small": "fewer than 16 pixels a side",
     "too_large": "more than 4096 pixels a side",
+    "psf_too_wide": "the PSF is wider than a quarter of the image",
     "nan_pixels": "a pixel is NaN or infinite",
     "all_zero": "every pixel is 0",
     "constant": "every pixel has the same value",
@@ -42,7 +43,10 @@ FLAGS: Final = {
     "several_sources": "a second source stands out of the residual",
     "off_centre": "the galaxy lies more than 4 of 64 pixels from the centre",
     "poor_fit": "the residual is more than noise",
-    "not_converged": "another step would move the fit by more than a tenth of its errors",
+    "background": "a constant stands out of the residual: --subtract-background fits it, too (or "
+    "the profile is another one)",
+    "not_converged": "another step would move the fit by more than a tenth of its errors: give "
+    "more --steps",
     "at_bound": "a parameter ended at the edge of what can be fitted",
     "round": "e is 0 within two of its errors, so the angle means little",
     "outside_training": "outside the ranges that the encoder was trained on",
@@ -62,6 +66,10 @@ _POOR: Final = 1.15
 #: Smallest scatter of a residual that counts, in parts of the amplitude.
 _POOR_PART: Final = 1e-3
 _UNCONVERGED: Final = 0.1
+#: Constant over its error above which there is a background.
+_BACKGROUND: Final = 4.0
+#: Amplitudes that a network that knows only 1 takes for it.
+_SAME_AMPLITUDE: Final = 0.05
 #: Widths of PSFs that a network cannot tell apart [of 64 pixels].
 _SAME_PSF: Final = 0.2
 #: Brightest pixels of images that may be taken to have an amplitude of 1.
@@ -85,10 +93,11 @@ class FitOptions:
     psf_fwhm : float
         Gaussian point spread function [pixel of the image]; 0: none.
     subtract_background : bool
-        Take the median of the outermost pixels off first.
+        Take the median of the outermost pixels off first; the steps then fit what is left of a
+        constant, because that median holds light of the galaxy.
     """
 
-    steps: int = 4
+    steps: int = 8
     fixed_centre: bool = False
     sersic: bool = False
     psf_fwhm: float = 0.0
@@ -115,6 +124,8 @@ class Fit:
         with a fatal flag. An error of 0: not fitted.
     noise : float
         Scatter of the residual, as noise of one pixel of the image [unit of the image].
+    background : float
+        The constant that was taken off [unit of the image]; 0: not asked for.
     flags : tuple of str
         Keys of `FLAGS`; ``outside_training`` and ``at_bound`` name parameters after a colon.
     reason : str
@@ -128,6 +139,7 @@ class Fit:
     values: dict[str, float]
     errors: dict[str, float]
     noise: float
+    background: float
     flags: tuple[str, ...]
     reason: str = ""
     data: Floats | None = None
@@ -144,7 +156,8 @@ class Fit:
         for name in NAMES:
             row[_column(name)] = self.values.get(name, np.nan)
             row[f"{_column(name)}_error"] = self.errors.get(name, np.nan)
-        return {**row, "noise": self.noise, "flags": " ".join(self.flags), "reason": self.reason}
+        rest = {"noise": self.noise, "background": self.background}
+        return {**row, **rest, "flags": " ".join(self.flags), "reason": self.reason}
 
 
 def _column(name: str) -> str:
@@ -188,14 +201,24 @@ def fit_image(encoder: Encoder, image: UserImage, options: FitOptions) -> Fit:
     -------
     Fit
         Numbers, or flags that say why there are none.
+
+    Raises
+    ------
+    ConfigError
+        The options ask for what this encoder alone does not measure.
     """
-    fatal = _fatal_flag(image)
+    if options.sersic and options.steps == 0 and "n" not in encoder.training.problem.free:
+        raise ConfigError(
+            f"the Sersic index is not among what {encoder.training.name} measures alone; give "
+            "steps, or an encoder of problem 'free'"
+        )
+    fatal = _fatal_flag(image, options)
     if fatal:
-        return Fit(image.file, image.label, {}, {}, np.nan, (fatal,), image.problem)
+        return Fit(image.file, image.label, {}, {}, np.nan, np.nan, (fatal,), image.problem)
     return _OneFit(encoder, image, options).fit()
 
 
-def _fatal_flag(image: UserImage) -> str:
+def _fatal_flag(image: UserImage, options: FitOptions) -> str:
     """Return why an image cannot be fitted at all; empty where it can."""
     array = image.array
     if array is None:
@@ -212,7 +235,9 @@ def _fatal_flag(image: UserImage) -> str:
         return "nan_pixels"
     if not array.any():
         return "all_zero"
-    return "constant" if (array == array.flat[0]).all() else ""
+    if (array == array.flat[0]).all():
+        return "constant"
+    return "psf_too_wide" if options.psf_fwhm > min(array.shape) / 4 else ""
 
 
 class _OneFit:
@@ -227,8 +252,8 @@ class _OneFit:
         if native.shape[0] != native.shape[1]:
             native, self.corner = _central_square(native)
             self.flags.append("cropped")
-        if options.subtract_background:
-            native = native - _border_median(native)
+        self.sky = _border_median(native) if options.subtract_background else 0.0
+        native = native - self.sky
         self.size = len(native)
         #: Pixels of the image in one of 64.
         self.zoom = self.size / PIXELS
@@ -236,7 +261,7 @@ class _OneFit:
         if self.size != PIXELS:
             self.flags.append("resampled")
         # images brighter than float32 can square must not overflow
-        self.unit = float(np.abs(native).max())
+        self.unit = float(np.abs(native).max()) or 1.0
         self.data = self.frame.averaged(native / self.unit)
         share = self.frame.noise_share
         self.scatter = _pixel_noise(native / self.unit) * share
@@ -250,6 +275,7 @@ class _OneFit:
         if options.fixed_centre:
             free -= {"x", "y"}
         self.free = tuple(name for name in NAMES if name in free)
+        self.level = options.subtract_background and options.steps > 0
 
     def fit(self) -> Fit:
         peak = self._peak()
@@ -259,20 +285,31 @@ class _OneFit:
         data = (self.data / brightness).astype(np.float32)[np.newaxis]
         found = start[np.newaxis]
         if self.options.steps > 0:
-            found = gauss_newton(data, found, self.frame, self.free, steps=self.options.steps)
+            found = gauss_newton(
+                data, found, self.frame, self.free, steps=self.options.steps, level=self.level
+            )
         if not np.isfinite(found).all():
             return self._without("failed")
-        left = residuals(data, found, self.frame, self.free)
+        left = residuals(data, found, self.frame, self.free, level=self.level)
         distance = float(np.hypot(*(found[0, 3:5] / PITCH)))
         if distance > PIXELS / 2 or not np.isfinite(left.error[0, [0, 1]]).all():
             return self._without("failed")
         model = np.asarray(render(found, self.frame, np.float64)[0])
+        if self.level:
+            model += left.level[0]
         self._look_at(found[0], left, data[0] - model, self.scatter / brightness)
         return self._in_units(found[0], left, model, brightness)
 
     def _without(self, flag: str) -> Fit:
         return Fit(
-            self.image.file, self.image.label, {}, {}, np.nan, (flag, *self.flags), data=self.data
+            self.image.file,
+            self.image.label,
+            {},
+            {},
+            np.nan,
+            np.nan,
+            (flag, *self.flags),
+            data=self.data * self.unit,
         )
 
     def _peak(self) -> NDArray[np.int64] | None:
@@ -314,9 +351,10 @@ class _OneFit:
                 brightness *= float(np.clip(found[5], 0.2, 5.0))
                 scaled = (data / brightness).astype(np.float32)[np.newaxis]
                 found = network.estimate(scaled)[0]
-        if "x" not in problem.free and not self.options.fixed_centre:
-            found[3:5] = shift[::-1] * PITCH
-        elif not self.options.fixed_centre:
+        if self.options.fixed_centre:
+            found[3:5] = 0
+        else:
+            # 0 where the network does not know the centre
             found[3:5] += shift[::-1] * PITCH
         return found, brightness
 
@@ -330,16 +368,20 @@ class _OneFit:
         if self._is_poor(found, left, residual, scatter):
             self.flags.append("poor_fit")
         # without noise there is nothing to measure a step by but the rounding of float32
-        step = left.next_step[0] * left.rms[0] / max(left.rms[0], _POOR_PART * found[5])
-        if self.options.steps > 0 and step > _UNCONVERGED:
+        noisy = left.rms[0] / max(left.rms[0], _POOR_PART * found[5])
+        if self.options.steps > 0 and left.next_step[0] * noisy > _UNCONVERGED:
             self.flags.append("not_converged")
+        certain = left.level_error[0] * self.correlation
+        if not self.level and abs(left.level[0]) * noisy > _BACKGROUND * certain:
+            self.flags.append("background")
         if found[1] >= LARGEST_E - 1e-3:
             self.flags.append("at_bound:e")
         if found[1] < 2 * error["e"]:
             self.flags.append("round")
-        self.flags += [f"outside_training:{name}" for name in self._outside(found, left)]
+        outside = self._outside(found, left, residual)
+        self.flags += [f"outside_training:{name}" for name in outside]
 
-    def _outside(self, found: Floats, left: Residual) -> list[str]:
+    def _outside(self, found: Floats, left: Residual, residual: Floats) -> list[str]:
         ranges = dict(self.encoder.training.problem.ranges)
         outside = [
             name
@@ -349,10 +391,17 @@ class _OneFit:
         ]
         if left.rms[0] > 1.2 * self.encoder.training.problem.noise[1] * found[5]:
             outside.append("noise")
+        # steps have the right PSF and fit the amplitude in any case
+        if self.options.steps > 0:
+            return outside
         wrong = self.frame.psf_fwhm / self.zoom - self.encoder.training.problem.frame.psf_fwhm
-        # steps have the right PSF in any case
-        if self.options.steps == 0 and abs(wrong) > _SAME_PSF:
+        if abs(wrong) > _SAME_PSF:
             outside.append("psf")
+        model = render(found[np.newaxis], self.frame, np.float64)[0]
+        if "amplitude" not in ranges and abs((residual * model).sum()) > _SAME_AMPLITUDE * (
+            (model**2).sum()
+        ):
+            outside.append("amplitude")
         return outside
 
     def _smoothed(self, scatter: float) -> float:
@@ -401,13 +450,19 @@ class _OneFit:
             values,
             errors,
             float(left.rms[0]) * light / self.frame.noise_share,
+            self.sky + float(left.level[0]) * light * self.level,
             tuple(self.flags),
             data=self.data * self.unit,
             model=model * light,
         )
 
     def _calibration(self) -> dict[str, float]:
-        """Return the encoder's calibration, which holds for its own free parameters."""
+        """Return what errors of the encoder's own free parameters are multiplied by.
+
+        A fit that converged is that of least squares, whatever the network was it came from.
+        """
+        if self.options.steps > 0 and "not_converged" not in self.flags:
+            return {}
         factors = self.encoder.calibration[min(self.options.steps, 2)]
         return dict(zip(self.encoder.training.problem.free, factors.tolist(), strict=True))
 
@@ -434,6 +489,14 @@ def _smooth(image: Floats) -> Floats:
 
 
 def _pixel_noise(data: Floats) -> float:
-    """Noise from second differences of pixels: what is smooth drops out."""
+    """Noise from second differences of pixels: what is smooth drops out.
+
+    Counts are spread over their steps first: the median of a few values says little, and is 0 for
+    most that are sparse. Noise below that of the rounding cannot be told.
+    """
+    step = float(np.diff(np.unique(data)).min(initial=1.0))
+    data = data + np.random.default_rng(0).uniform(-step / 2, step / 2, data.shape)
     second = data[:-2, :-2] - 2 * data[1:-1, 1:-1] + data[2:, 2:]
-    return float(1.4826 * np.median(np.abs(second - np.median(second))) / np.sqrt(6))
+    scatter = 1.4826 * np.median(np.abs(second - np.median(second))) / np.sqrt(6)
+    rounding = step**2 / 12
+    return float(np.sqrt(max(scatter**2 - rounding, rounding)))

@@ -46,6 +46,7 @@ def gauss_newton(
     free: Sequence[str],
     *,
     steps: int = 1,
+    level: bool = False,
 ) -> NDArray[np.float64]:
     """Improve estimates by Gauss-Newton steps of the least-squares problem, in local coordinates.
 
@@ -64,6 +65,8 @@ def gauss_newton(
         Parameters that move.
     steps : int
         How many, those that are undone included.
+    level : bool
+        A constant over the image is fitted, too: the model only has to follow what is not one.
 
     Returns
     -------
@@ -88,7 +91,13 @@ def gauss_newton(
     def improve(block: slice) -> None:
         data = _upper_half(images[block]) if fold else images[block]
         parameters[block] = _steps(
-            data.reshape(len(data), -1), parameters[block], frame, free, steps, upper_half=fold
+            data.reshape(len(data), -1),
+            parameters[block],
+            frame,
+            free,
+            steps,
+            upper_half=fold,
+            level=level,
         )
 
     # blocks share nothing, and NumPy lets go of the interpreter while it computes
@@ -106,6 +115,7 @@ def _steps(
     steps: int,
     *,
     upper_half: bool,
+    level: bool,
 ) -> NDArray[np.float64]:
     """Take one or more steps with a block of images; what raises the squares is undone."""
     here = tried = start
@@ -113,13 +123,14 @@ def _steps(
     lowest = np.full(len(data), np.inf)
     for place in range(steps):
         linear = linearise(tried, frame, free, np.float32, upper_half=upper_half)
-        residual = data - linear.model
+        residual = _counted(data - linear.model, level=level)
+        columns = _counted(linear.columns, level=level)
         squares = _squares(residual)
         # what is not finite is no better
         is_better = (squares < lowest) | (place == 0)
         here = np.where(is_better[:, np.newaxis], tried, here)
         lowest = np.where(is_better, squares, lowest)
-        new = _normal_equations(linear.columns, residual)
+        new = _normal_equations(columns, residual)
         if place == 0:
             normal, right = new
         else:
@@ -133,7 +144,7 @@ def _steps(
     far = np.flatnonzero((np.abs(step) > _SURE_STEP * unit).any(axis=1))
     if far.size > 0:
         model = linearise(tried[far], frame, (), np.float32, upper_half=upper_half).model
-        undone = far[~(_squares(data[far] - model) < lowest[far])]
+        undone = far[~(_squares(_counted(data[far] - model, level=level)) < lowest[far])]
         tried[undone] = here[undone]
     return tried
 
@@ -143,6 +154,18 @@ def _upper_half(images: NDArray[np.float32]) -> NDArray[np.float32]:
     half = PIXELS // 2
     turned = images[:, half - 1 :: -1, ::-1]
     return np.asarray((images[:, half:] + turned) * np.float32(0.5))
+
+
+def _counted(values: Floats, *, level: bool) -> Floats:
+    """Return what counts of pixels (the last axis): where a level is fitted, all but a constant."""
+    return values - values.mean(axis=-1, keepdims=True) if level else values
+
+
+def _constant_alone(columns: Floats) -> Floats:
+    """Return what the derivatives (N, P, M) cannot follow of a constant (N, M)."""
+    one = np.ones((len(columns), columns.shape[2]))
+    followed = _solve(*_normal_equations(columns, one))
+    return np.asarray(one - np.einsum("np,npm->nm", followed, columns))
 
 
 def _squares(residual: Floats) -> NDArray[np.float64]:
@@ -181,11 +204,17 @@ class Residual:
         Cramer-Rao bound at the estimate for that noise, in the unit of each parameter.
     next_step : ndarray of float64, shape (N,)
         How far another Gauss-Newton step would go, in standard deviations of the fit.
+    level : ndarray of float64, shape (N,)
+        The constant over the image that a fit of it, too, would find [image].
+    level_error : ndarray of float64, shape (N,)
+        Its standard deviation [image].
     """
 
     rms: NDArray[np.float64]
     error: NDArray[np.float64]
     next_step: NDArray[np.float64]
+    level: NDArray[np.float64]
+    level_error: NDArray[np.float64]
 
 
 def residuals(
@@ -193,6 +222,8 @@ def residuals(
     parameters: NDArray[np.float64],
     frame: Frame,
     free: Sequence[str],
+    *,
+    level: bool = False,
 ) -> Residual:
     """Measure the residuals of fits and the errors that follow.
 
@@ -202,7 +233,7 @@ def residuals(
         Noisy images.
     parameters : ndarray of float64, shape (N, 7)
         Fits.
-    frame, free
+    frame, free, level
         As for `gauss_newton`.
 
     Returns
@@ -212,19 +243,24 @@ def residuals(
     """
     parameters = checked(parameters)
     data = images.reshape(len(images), -1)
-    rms, distance = np.empty(len(images)), np.empty(len(images))
+    rms, distance, constant, certain = np.empty((4, len(images)))
     error = np.empty((len(images), len(free)))
     for block in blocks(len(parameters)):
         linear = linearise(parameters[block], frame, free, np.float64)
-        left = data[block] - linear.model
-        rms[block] = np.sqrt((left**2).sum(axis=1) / (left.shape[1] - len(free)))
-        fisher = linear.columns @ linear.columns.transpose(0, 2, 1)
+        residual = data[block] - linear.model
+        alone = _constant_alone(linear.columns)
+        weight = (alone**2).sum(axis=1)
+        constant[block] = (alone * residual).sum(axis=1) / weight
+        left, columns = (_counted(v, level=level) for v in (residual, linear.columns))
+        rms[block] = np.sqrt((left**2).sum(axis=1) / (left.shape[1] - len(free) - level))
+        certain[block] = rms[block] / np.sqrt(weight)
+        fisher = columns @ columns.transpose(0, 2, 1)
         error[block] = scatter(fisher, parameters[block], free) * rms[block, np.newaxis]
-        step = _solve(*_normal_equations(linear.columns, left))
+        step = _solve(*_normal_equations(columns, left))
         # a perfect fit has no noise to measure by
         length = np.sqrt(np.einsum("np,npq,nq->n", step, fisher, step))
         distance[block] = length / np.maximum(rms[block], 1e-12)
-    return Residual(rms, error, distance)
+    return Residual(rms, error, distance, constant, certain)
 
 
 def from_moments(image: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ _CHECKPOINT: Final = "checkpoint.npz"
 _BATCH: Final = 1024
 _FEW: Final = 256
 _CALIBRATION_IMAGES: Final = 4000
-#: Gauss-Newton steps that errors are calibrated for; more steps change nothing.
+#: Gauss-Newton steps that errors are calibrated for; more steps take the last factors.
 _STEPS: Final = (0, 1, 2)
 #: Part of a normal distribution within one standard deviation.
 _ONE_SIGMA: Final = 0.6826894921370859

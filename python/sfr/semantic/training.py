@@ -25,7 +25,7 @@ from sfr.semantic.encoders import (
     scale_to_images,
 )
 from sfr.semantic.fisher import bound
-from sfr.semantic.problem import Problem, add_noise
+from sfr.semantic.problem import PROBLEMS, Problem, add_noise
 from sfr.semantic.profile import SHAPE, blocks
 from sfr.train.head import initial_weights
 from sfr.train.keras_import import load_keras
@@ -105,6 +105,11 @@ class Training:
             )
         if self.encoder == FAST and self.loss != "bound":
             raise ConfigError(f"loss {self.loss!r}: the fast encoder learns by loss 'bound' only")
+        if self.encoder == FAST and self.images <= self.components:
+            raise ConfigError(
+                f"images = {self.images}; the fast encoder takes {self.components} principal "
+                "components, of more images than that"
+            )
         if self.loss == "mae" and self.problem.free != SHAPE:
             raise ConfigError(
                 f"loss 'mae' has the published bottleneck, (A, e, theta); problem "
@@ -124,18 +129,25 @@ class Training:
     @property
     def name(self) -> str:
         """Name of its folder; what it leaves out is in the fingerprint."""
+        low, high = self.problem.noise
+        noise = f"noise{low:g}" if low == high else f"noise{low:g}_{high:g}"
         parts = [self.problem.name]
         if self.encoder == FAST:
             parts.append(FAST)
+            if self.problem.noise != PROBLEMS.get(self.problem.name, self.problem).noise:
+                parts.append(noise)
         else:
-            low, high = self.problem.noise
-            noise = f"{low:g}" if low == high else f"{low:g}_{high:g}"
-            parts += [f"cnn{self.encoder.replace('/', '_')}", self.loss, f"noise{noise}"]
+            parts += [f"cnn{self.encoder.replace('/', '_')}", self.loss, noise]
             if self.loss != "bound":
                 parts.append(self.target)
         if self.problem.frame.psf_fwhm > 0:
             parts.append(f"psf{self.problem.frame.psf_fwhm:g}")
         return "-".join(parts)
+
+    @property
+    def components(self) -> int:
+        """Principal components that the fast encoder takes."""
+        return _COMPONENTS_OFF_CENTRE if "x" in self.problem.free else _COMPONENTS
 
     @property
     def can_be_prolonged(self) -> bool:
@@ -216,9 +228,7 @@ def build_encoder(training: Training) -> tuple[Any, Any]:
         Images (N, 64, 64) to code, and the part that is trained (the same for the CNN).
     """
     if training.encoder == FAST:
-        off_centre = "x" in training.problem.free
-        count = _COMPONENTS_OFF_CENTRE if off_centre else _COMPONENTS
-        return build_fast(training.code.size, count)
+        return build_fast(training.code.size, training.components)
     activation = "sigmoid" if training.loss == "mae" else "linear"
     network = build_cnn(training.encoder, training.code.size, activation=activation)
     return network, network
