@@ -1,6 +1,7 @@
 """Training from tables and images to predictions, in small folders of synthetic galaxies."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -129,9 +130,13 @@ def test_head_on_cache_and_full_frozen_network_have_the_same_losses(workspace, s
     assert summary.results[0].metrics["epochs"] == len(history) == 3
 
 
-def test_features_do_not_depend_on_the_other_images(workspace):
+def test_features_do_not_depend_on_the_other_images(workspace, caplog):
     names = [path.name for path in workspace.images.glob("*.png")]
-    everything = extract_features(workspace, recipe(), "gauss3", names)
+    with caplog.at_level(logging.INFO, "sfr"):
+        everything = extract_features(workspace, recipe(), "gauss3", names)
+    assert [path.name for path in everything.path.parent.iterdir()] == [everything.path.name]
+    # the parts of these very features were called those of other inputs
+    assert "other inputs" not in caplog.text
     array = np.array(everything.array)
     few = extract_features(workspace, recipe(), "gauss3", everything.filenames[5:8])
     np.testing.assert_array_equal(few.array, array[5:8])

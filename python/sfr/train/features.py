@@ -353,7 +353,10 @@ def _join(parts: Sequence[Path], path: Path, count: int) -> None:
 
 
 def _remove_others(path: Path, case: str) -> None:
+    """Remove features of other inputs, and the parts that this file was joined from."""
     for other in path.parent.glob(f"{case}-*.npy"):
-        if other != path:
+        if other == path:
+            continue
+        if not other.name.startswith(f"{path.stem}.part-"):
             log.info("features of %s with other inputs are removed: %s", case, other.name)
-            other.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
