@@ -193,7 +193,12 @@ def _column(
             raise DataFormatError(
                 f"{path}, line {line}: {name} = {text!r} is not {kind.__name__}"
             ) from error
-    return np.array(values, _KINDS[kind])
+    try:
+        return np.array(values, _KINDS[kind])
+    except OverflowError as error:
+        raise DataFormatError(
+            f"{path}: {name} holds a number that is too large: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,8 @@ def read_shard(
             return Shard(maps, found, failures, dict(file.attrs))
     except (OSError, KeyError) as error:
         raise DataFormatError(
-            f"{path} is not a shard of maps: {error}; delete it and render again"
+            f"{path} is not a shard of maps: {error}; if it is one of a run, sfr render --force "
+            "makes it again"
         ) from error
 
 

@@ -207,6 +207,8 @@ class Workspace:
         The content is flushed to disk before the rename, so ``path`` is the old file, the new
         one, or absent; never a part.
         """
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; give a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(str(path).encode()).hexdigest()[:8] + "-" + path.name

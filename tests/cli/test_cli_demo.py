@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -223,3 +224,43 @@ def test_predict_says_what_is_wrong(demo, sfr, tmp_path):
     result = sfr("predict", model, "no.png")
     assert result.exit_code == 3
     assert result.stdout == ""
+    result = sfr("predict", model, image, "--out", "empty")
+    assert result.exit_code == 2
+    assert "is a folder" in result.stderr
+
+
+def changed_maps(source, path, **attributes):
+    shutil.copy(source, path)
+    with h5py.File(path, "r+") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+    return path
+
+
+def test_predict_refuses_maps_of_another_scale_or_unit(demo, sfr, tmp_path):
+    """Only the names of the channels were compared."""
+    work, _, _ = demo
+    model, shard = work / "train/mass/seed-0", next((work / "maps/snap_099").glob("*.hdf5"))
+    for name, changes in {
+        "units": {"channel_units": ["keV cm^2", "Msun/kpc^2", "log10(K)"]},
+        "pixels": {"pixel_scale_ckpc_h": 1.5},
+    }.items():
+        result = sfr("predict", model, changed_maps(shard, tmp_path / f"{name}.hdf5", **changes))
+        assert result.exit_code == 3, result.stderr
+        assert f"has {name}" in result.stderr
+
+
+def test_predict_takes_maps_that_name_no_galaxy(demo, sfr, tmp_path):
+    """Those of sfr map were a traceback."""
+    work, _, _ = demo
+    shard = next((work / "maps/snap_099").glob("*.hdf5"))
+    nameless = changed_maps(shard, tmp_path / "maps.hdf5")
+    with h5py.File(nameless, "r+") as file:
+        del file.attrs["snapshot"]
+        del file["subhalo_id"]
+    tables = []
+    for path in (shard, nameless):
+        assert sfr("predict", work / "train/mass/seed-0", path, "--out", "t.csv").exit_code == 0
+        tables.append(np.genfromtxt(tmp_path / "t.csv", delimiter=",", names=True, dtype=None))
+    np.testing.assert_array_equal(tables[0]["prediction"], tables[1]["prediction"])
+    assert tables[1]["image"][0] == "maps.hdf5[0]"

@@ -357,6 +357,45 @@ def test_fields_of_different_length(sim):
         read_all(sim)
 
 
+@pytest.mark.parametrize("field", ["Masses", "Velocities"])
+def test_a_field_of_another_shape_names_its_file(sim, field):
+    """Masses (N, 1) and velocities (N,) were tracebacks in the middle of a render."""
+    change = (lambda v: v[:, np.newaxis]) if field == "Masses" else (lambda v: v[:, 0].copy())
+    replace(sim / CHUNK.format(0), f"PartType0/{field}", change)
+    with (
+        open_simulation(sim) as simulation,
+        pytest.raises(DataFormatError, match=rf"snap_099\.0.*PartType0/{field} has shape"),
+    ):
+        simulation.particles(99, "group", 0, 0, [field])
+
+
+def test_a_header_of_arrays_of_one_number_is_read(sim):
+    """Writers that know no scalar attributes ended in a traceback."""
+
+    def arrays(file):
+        for name, value in dict(file["Header"].attrs).items():
+            if np.ndim(value) == 0 and not isinstance(value, str | bytes):
+                file["Header"].attrs[name] = np.array([value])
+
+    before = read_all(sim)
+    for path in (sim / "output").glob("*_099/*.hdf5"):
+        edit(path, arrays)
+    for a, b in zip(before, read_all(sim), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["HubbleParam", "Time", "OmegaLambda", "BoxSize"])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_a_header_that_is_no_universe_is_a_clear_error(sim, name, value):
+    """Each was a division by zero somewhere later."""
+    for path in (sim / CHUNK.format(0), sim / GROUPS.format(0)):
+        edit(path, lambda file: file["Header"].attrs.__setitem__(name, value))
+    with pytest.raises(DataFormatError, match="Header cannot be used"):
+        open_particle_file(sim / CHUNK.format(0))
+    with pytest.raises(DataFormatError, match="Header cannot be used"):
+        read_all(sim)
+
+
 @pytest.mark.parametrize("kind", ["group", "subhalo"])
 @pytest.mark.parametrize("number", [-1, 10**6])
 def test_object_that_does_not_exist(sim, kind, number):
@@ -482,6 +521,11 @@ def test_a_cutout_header_may_lack_masses_totals_and_redshift(tmp_path):
 def test_particle_file_that_is_not_there(tmp_path):
     with pytest.raises(DataMissingError, match="is not there"):
         open_particle_file(tmp_path / "x.hdf5")
+
+
+def test_a_folder_is_no_particle_file(tmp_path):
+    with pytest.raises(DataMissingError, match="is a folder"):
+        open_particle_file(tmp_path)
 
 
 def test_particle_file_range(sim):

@@ -209,3 +209,14 @@ def test_png_files_that_are_not_right_are_clear_errors(tmp_path):
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     with pytest.raises(DataFormatError, match=r"b\.png"):
         read_png(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("name", ["deep.png", "a.jpg"])
+def test_other_pictures_than_8_bit_png_are_refused(tmp_path, name):
+    """Pillow turns 16 bits into black and white, and a JPEG is not the image that was made."""
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(deep if name == "deep.png" else (deep >> 8).astype(np.uint8)).save(
+        tmp_path / name
+    )
+    with pytest.raises(DataFormatError, match=r"8 bits|as PNG"):
+        read_png(tmp_path / name)

@@ -124,6 +124,25 @@ def test_the_label_of_thesis_is_over_total_code_mass_and_of_corrected_over_stell
         assert sample["is_central"][0] == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ((1, 0, 1.0, 0.0, 2.0), "mass"),
+        ((1, 0, 1.0, -1.0, 2.0), "mass"),
+        ((1, 0, 1.0, 50.0, -2.0), "SubhaloSFR"),
+        ((1, 0, 1.0, 50.0, np.inf), "SubhaloSFR"),
+        ((1, 0, 1.0, 50.0, np.nan), "SubhaloSFR"),
+    ],
+)
+def test_galaxies_without_a_label_are_left_out_with_a_reason(tmp_path, caplog, row, fault):
+    """A total mass of 0 gave an infinite sSFR that only the training refused."""
+    simulation = Catalogues([*ROWS, row], [300.0, 500.0])
+    summary = select(simulation, Workspace(tmp_path), load_recipe("thesis"), [99])
+    assert summary.sample["subhalo_id"].tolist() == [0, 6]
+    assert np.isfinite(summary.sample["ssfr_per_yr"]).all()
+    assert f"1 galaxies whose {fault}" in caplog.text
+
+
 def test_the_sample_is_the_union_of_snapshots_and_the_second_time_nothing_is_done(tmp_path):
     simulation = Catalogues(ROWS, [300.0, 500.0], leaves=range(100, 108))
     workspace, recipe = Workspace(tmp_path), load_recipe("thesis")

@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
           sfr predict sfr-work/train/mass/seed-0 other-run/maps/snap_080 --out predictions.csv
         """
         from sfr.train.predict import predict_images, table_text
+        from sfr.workspace import Workspace
 
         console = Console(verbose=verbose, quiet=quiet)
         found = predict_images(model, images, on_progress=console.progress)
@@ -58,7 +59,7 @@ def register(app: typer.Typer) -> None:
         if out is None:
             sys.stdout.write(text)
         else:
-            out.write_text(text, "utf-8", newline="\n")
+            Workspace(out.parent).write_text(out, text)
         console.say(
             f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
             f"{found.weights}"

@@ -266,6 +266,8 @@ def _write(
             bin_scale=maps.bin_scale,
         )
     if len(names) not in (1, 3):
+        # not that of other channels
+        rgb.unlink(missing_ok=True)
         return hdf5, figure
     write_png(workspace, rgb, lupton_rgb(_by_own_maxima(made.maps), recipe.image))
     return hdf5, figure, rgb

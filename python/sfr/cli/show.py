@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option("--subset", help="train, validation or test only.", show_default=False),
         ] = None,
-        seed: Annotated[int, typer.Option("--seed", help="Seed of --order random.")] = 0,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --order random.")] = 0,
         snap: opt.Snap = None,
         out: Annotated[
             Path | None,

@@ -53,9 +53,14 @@ def read_png(path: Path) -> NDArray[np.uint8]:
         The file cannot be read as an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                raise DataFormatError(f"image {path} has more than 8 bits a colour; give 8 bits")
             return np.asarray(image.convert("RGB")).copy()
     except FileNotFoundError as error:
         raise DataMissingError(f"image {path} is not there; run sfr render") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataFormatError(f"image {path} cannot be read: {error}; render it again") from error
+        raise DataFormatError(
+            f"image {path} cannot be read as PNG: {error}; one of a run is "
+            "rendered again by sfr render"
+        ) from error

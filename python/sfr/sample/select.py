@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,7 @@ def _snapshot_rows(
     stellar = units.mass_msun(taken["SubhaloMassType"][:, _STARS], h)
     sfr = taken["SubhaloSFR"].astype(np.float64)
     if recipe.ssfr_mass == "total_code":
-        denominator = taken["SubhaloMass"].astype(np.float64) * units.UNIT_MASS_MSUN
+        denominator = _label_mass(taken, recipe) * units.UNIT_MASS_MSUN
     else:
         denominator = stellar
     n = len(ids)
@@ -185,6 +185,13 @@ def _snapshot_rows(
         "n_gas_group": groups["GroupLenType"][:, _GAS].astype(np.int64),
         "n_stars": taken["SubhaloLenType"][:, _STARS].astype(np.int64),
     }
+
+
+def _label_mass(subhalos: Mapping[str, NDArray[Any]], recipe: SampleRecipe) -> NDArray[np.float64]:
+    """Mass that the SFR is divided by [1e10 Msun/h]."""
+    if recipe.ssfr_mass == "total_code":
+        return np.asarray(subhalos["SubhaloMass"], np.float64)
+    return np.asarray(subhalos["SubhaloMassType"][:, _STARS], np.float64)
 
 
 def select(
@@ -357,15 +364,18 @@ def _select_one(
         allow_partial=allow_partial,
     )
     keep, counts = apply_cuts(catalogue, recipe.sample)
-    unlabelled = keep & ~(np.asarray(catalogue.subhalos["SubhaloSFR"]) >= 0)
-    if unlabelled.any():
-        log.warning(
-            "snapshot %d: %d galaxies whose SubhaloSFR is NaN or negative are left out",
-            snapshot,
-            unlabelled.sum(),
-        )
-        keep &= ~unlabelled
-        counts["n_group_mass"] -= int(unlabelled.sum())
+    sfr = np.asarray(catalogue.subhalos["SubhaloSFR"])
+    mass = _label_mass(catalogue.subhalos, recipe.sample)
+    for fault, is_label in (
+        ("SubhaloSFR is NaN, infinite or negative", (sfr >= 0) & (sfr < np.inf)),
+        ("mass, by which the SFR is divided, is not above 0", (mass > 0) & (mass < np.inf)),
+    ):
+        unlabelled = keep & ~is_label
+        if unlabelled.any():
+            left_out = int(unlabelled.sum())
+            log.warning("snapshot %d: %d galaxies whose %s are left out", snapshot, left_out, fault)
+            keep &= is_label
+            counts["n_group_mass"] -= left_out
     cuts = SnapshotCuts(
         snapshot=snapshot,
         n_total=catalogue.n_subhalos_total,

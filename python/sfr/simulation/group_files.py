@@ -213,6 +213,8 @@ class GroupFiles:
                 num_files=self.n_files,
                 mass_table=None,
             )
+        except (TypeError, ValueError) as error:
+            raise DataFormatError(f"{path}: Header cannot be used: {error}") from error
         except KeyError as error:
             raise DataFormatError(
                 f"{path}: Header has no {error.args[0]}; it is not a group catalogue of TNG"

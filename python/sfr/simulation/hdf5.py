@@ -43,6 +43,8 @@ def open_hdf5(path: Path) -> h5py.File:
     DataFormatError
         It is not HDF5, or cut short.
     """
+    if path.is_dir():
+        raise DataMissingError(f"{path} is a folder; give a file")
     if not path.is_file():
         raise DataMissingError(f"{path} is not there")
     try:
@@ -80,7 +82,12 @@ def attributes(file: h5py.File, path: Path) -> dict[str, Any]:
             "Files of IllustrisTNG all have one"
         )
     with reading(path, "Header"):
-        return dict(file["Header"].attrs.items())
+        return {name: _single(value) for name, value in file["Header"].attrs.items()}
+
+
+def _single(value: Any) -> Any:  # noqa: ANN401
+    """Return the number of an array that holds one: some writers know no scalars."""
+    return value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
 
 
 def simulation_name(file: h5py.File, header: dict[str, Any]) -> str:

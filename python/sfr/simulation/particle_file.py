@@ -262,10 +262,15 @@ class ParticleFile:
                 self._snapshot_kind(),
             )
         dataset = group[field]
-        if dataset.shape[0] != self.counts[part_type]:
+        if dataset.shape[:1] != (self.counts[part_type],):
             raise DataFormatError(
-                f"{self.path}: PartType{part_type}/{field} has {dataset.shape[0]} rows, "
+                f"{self.path}: PartType{part_type}/{field} has {len(dataset)} rows, "
                 f"other fields of the type have {self.counts[part_type]}"
+            )
+        if dataset.shape[1:] != empty_field(field).shape[1:]:
+            raise DataFormatError(
+                f"{self.path}: PartType{part_type}/{field} has shape {dataset.shape}; of TNG it is "
+                f"{(*dataset.shape[:1], *empty_field(field).shape[1:])}"
             )
         return dataset
 
@@ -317,7 +322,7 @@ class ParticleFile:
                 simulation_name=simulation_name(self._file, found),
                 snapshot=number,
                 scale_factor=float(found["Time"]),
-                redshift=float(found.get("Redshift", 1.0 / found["Time"] - 1.0)),
+                redshift=float(found.get("Redshift", 1.0 / float(found["Time"]) - 1.0)),
                 hubble_param=float(found["HubbleParam"]),
                 omega0=float(found["Omega0"]),
                 omega_lambda=float(found["OmegaLambda"]),
@@ -330,6 +335,8 @@ class ParticleFile:
                     else None
                 ),
             )
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise DataFormatError(f"{self.path}: Header cannot be used: {error}") from error
         except KeyError as error:
             raise DataFormatError(
                 f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "

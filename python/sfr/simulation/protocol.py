@@ -62,6 +62,11 @@ class Header:
     #: Mass of every particle of a type [1e10 Msun/h], 0 where they differ; None as above.
     mass_table: tuple[float, ...] | None
 
+    def __post_init__(self) -> None:
+        for name in ("scale_factor", "hubble_param", "omega0", "omega_lambda", "box_size"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: more than 0")
+
 
 @dataclass(frozen=True)
 class Catalogue:

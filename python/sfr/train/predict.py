@@ -21,7 +21,7 @@ from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe
-from sfr.store import LABEL_SCALE_YR, read_shard
+from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -72,10 +72,12 @@ def about_model(
     dict
         Plain data.
     """
+    maps = recipe.maps
     return {
         "case": case,
-        "pixels": recipe.maps.pixels,
-        "channels": [channel.name for channel in recipe.maps.channels],
+        "pixels": maps.pixels,
+        "channels": [channel.name for channel in maps.channels],
+        "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
@@ -207,12 +209,35 @@ def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB
     maxima = tuple(channel["maximum"] for channel in document["channels"].values())
     normalisation = Normalisation(maxima, document)
     shard = read_shard(path)
-    channels = [str(name) for name in np.asarray(shard.attributes["channel_names"]).astype(str)]
-    if channels != about["channels"]:
-        raise DataFormatError(f"{path} has maps {channels}, the model takes {about['channels']}")
+    _check_maps(path, shard, about)
+    for name, maps in zip(_names(path, shard), shard.maps, strict=True):
+        yield name, _stretched(maps, normalisation, about)
+
+
+def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
+    """Check that maps show what the model was trained on, on pixels of the same size."""
+    found, channels = shard.attributes, about["normalisation"]["channels"]
+    for what, attribute, wanted in (
+        ("maps", "channel_names", about["channels"]),
+        ("units", "channel_units", [channels[name]["unit"] for name in about["channels"]]),
+    ):
+        held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
+        if held != wanted:
+            raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+    scale = float(np.asarray(found.get("pixel_scale_ckpc_h", np.nan)))
+    if not np.isclose(scale, about["pixel_scale_ckpc_h"], rtol=1e-6):
+        raise DataFormatError(
+            f"{path} has pixels of {scale:g} ckpc/h, the model takes "
+            f"{about['pixel_scale_ckpc_h']:g} ckpc/h"
+        )
+
+
+def _names(path: Path, shard: Shard) -> list[str]:
+    """Name the galaxies of a file like their images; sfr map knows no galaxy."""
+    if "snapshot" not in shard.attributes:
+        return [f"{path.name}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
-    for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
-        yield image_name(snapshot, int(subhalo_id)), _stretched(maps, normalisation, about)
+    return [image_name(snapshot, int(k)) for k in shard.columns["subhalo_id"]]
 
 
 def _stretched(
