@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import zipfile
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from sfr.cli import app
 from sfr.imaging.cases import NAMES
+from sfr.train.predict import ABOUT
 
 SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
 
@@ -248,6 +250,27 @@ def test_predict_refuses_maps_of_another_scale_or_unit(demo, sfr, tmp_path):
         result = sfr("predict", model, changed_maps(shard, tmp_path / f"{name}.hdf5", **changes))
         assert result.exit_code == 3, result.stderr
         assert f"has {name}" in result.stderr
+
+
+def test_predict_on_maps_needs_a_model_that_knows_its_pixels(demo, sfr, tmp_path):
+    work, _, _ = demo
+    shard = next((work / "maps/snap_099").glob("*.hdf5"))
+    older = tmp_path / "older.keras"
+    with (
+        zipfile.ZipFile(work / "train/mass/seed-0/model.keras") as model,
+        zipfile.ZipFile(older, "w") as copy,
+    ):
+        for name in model.namelist():
+            content = model.read(name)
+            if name == ABOUT:
+                about = json.loads(content)
+                del about["pixel_scale_ckpc_h"]
+                content = json.dumps(about).encode()
+            copy.writestr(name, content)
+    result = sfr("predict", older, shard)
+    assert result.exit_code == 3, result.stderr
+    assert "size of its pixels" in result.stderr
+    assert sfr("predict", older, work / "images").exit_code == 0
 
 
 def test_predict_takes_maps_that_name_no_galaxy(demo, sfr, tmp_path):

@@ -224,6 +224,11 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
         held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
         if held != wanted:
             raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+    if "pixel_scale_ckpc_h" not in about:
+        raise DataMissingError(
+            f"{path}: this model was saved without the size of its pixels; use PNG, or delete the "
+            "model and run sfr train, which saves it again"
+        )
     scale = float(np.asarray(found.get("pixel_scale_ckpc_h", np.nan)))
     if not np.isclose(scale, about["pixel_scale_ckpc_h"], rtol=1e-6):
         raise DataFormatError(
