@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sfr.errors import ConfigError
+from sfr.paths import plain
 
 __all__ = [
     "BUILT_IN",
@@ -408,10 +409,11 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
             + (f"; did you mean {hint[0]!r}?" if hint else "")
         )
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        # editors of Windows put a mark before the text
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
-    data.setdefault("name", path.stem)
+    data.setdefault("name", plain(path.stem))
     if isinstance(data.get("simulation"), str):
         # relative to the file that says so, wherever it is used from
         data["simulation"] = str((path.parent / Path(data["simulation"]).expanduser()).absolute())
@@ -482,4 +484,9 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401
         raise ConfigError(f"recipe: {where} = {value!r} is not of type {hint.__name__}")
     if hint is float and value != value:
         raise ConfigError(f"recipe: {where} is not a number")
+    if isinstance(value, str) and plain(value) != value:
+        raise ConfigError(
+            f"recipe: {where} = {plain(value)!r} holds bytes that are not UTF-8, which a recipe "
+            "cannot keep; rename the file or folder, or give a link to it"
+        )
     return value

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
+from sfr.paths import plain
 from sfr.workspace import Workspace, digest
 
 __all__ = [
@@ -234,12 +235,12 @@ def write_shard(workspace: Workspace, path: Path, shard: Shard) -> None:
         for name, column in shard.failures.items():
             _write_column(group, name, column)
         for name, value in shard.attributes.items():
-            file.attrs[name] = value
+            file.attrs[name] = plain(value) if isinstance(value, str) else value
 
 
 def _write_column(group: h5py.Group, name: str, column: NDArray[np.generic]) -> None:
     if column.dtype.kind == "U":
-        encoded = [str(value).encode() for value in column]
+        encoded = [plain(str(value)).encode() for value in column]
         width = max(1, *map(len, encoded)) if encoded else 1
         kind = h5py.string_dtype("utf-8", width)
         group.create_dataset(name, data=np.array(encoded, kind))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
         console.close()
         text = table_text(found.table)
         if out is None:
-            sys.stdout.write(text)
+            echo(text, end="")
         else:
             Workspace(out.parent).write_text(out, text)
         console.say(

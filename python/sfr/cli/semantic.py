@@ -12,6 +12,7 @@ import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
+from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def evaluate(
     console.table(title, rows if as_json else [_for_people(row) for row in rows], key="errors")
     if not as_json:
         for path in files:
-            typer.echo(str(path))
+            echo(str(path))
 
 
 def _step_counts(text: str) -> list[int]:
@@ -480,7 +481,7 @@ def fit(
     )
     if not as_json:
         for path in written:
-            typer.echo(str(path))
+            echo(str(path))
     if failed:
         raise typer.Exit(FINISHED_WITH_FAILURES)
 

@@ -10,6 +10,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -68,4 +69,4 @@ def register(app: typer.Typer) -> None:
                 seed=seed,
                 snapshots=opt.parse_snapshots(snap) or None,
             )
-        typer.echo(str(path))
+        echo(str(path))

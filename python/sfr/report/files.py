@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from sfr.workspace import Workspace
@@ -22,14 +21,5 @@ def save(workspace: Workspace, path: Path, data: bytes) -> None:
     data : bytes
         Its content.
     """
-    path = Path(path).absolute()
-    if path.is_relative_to(workspace.root):
-        with workspace.replacing(path) as temporary:
-            temporary.write_bytes(data)
-        return
-    # another folder may be another file system, onto which the run's scratch cannot be renamed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sfr-") as folder:
-        temporary = Path(folder) / path.name
+    with workspace.replacing(Path(path).absolute()) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
