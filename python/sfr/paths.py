@@ -5,18 +5,31 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from sfr.errors import DataMissingError
 
-__all__ = ["Marks", "changed_files", "input_files", "mark_files", "plain"]
+__all__ = [
+    "OTHER_SIZE",
+    "OTHER_TIME",
+    "Marks",
+    "changed_files",
+    "input_files",
+    "mark_files",
+    "numbered",
+    "plain",
+    "require_folder",
+    "warn_of_changed_files",
+]
 
 log = logging.getLogger(__name__)
 
 #: File name -> size [bytes] and time of the last change [ns].
 Marks = dict[str, tuple[int, int]]
 
+#: How a file differs from what it was.
+OTHER_SIZE, OTHER_TIME = "of another size", "of another time"
 #: File systems round times to up to two seconds, and copies are rounded again.
 _SAME_TIME_NS = 2_000_000_000
 #: Files that systems leave in folders of pictures.
@@ -139,16 +152,60 @@ def changed_files(before: Marks, now: Marks) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Name -> ``of another size`` or ``of another time``.
+        Name -> `OTHER_SIZE` or `OTHER_TIME`.
     """
     changes = {}
     for name in before.keys() & now.keys():
         (old_size, old_time), (size, time) = before[name], now[name]
         if size != old_size:
-            changes[name] = "of another size"
+            changes[name] = OTHER_SIZE
         elif abs(time - old_time) > _SAME_TIME_NS:
-            changes[name] = "of another time"
+            changes[name] = OTHER_TIME
     return dict(sorted(changes.items()))
+
+
+def warn_of_changed_files(
+    what: str, before: Marks, find: Callable[[str], Path], command: str
+) -> None:
+    """Say which files a result was made from are not what they were, and what to do.
+
+    Parameters
+    ----------
+    what : str
+        The result.
+    before : dict
+        What `mark_files` gave then.
+    find : callable
+        Gives the path of a file by its name.
+    command : str
+        What makes the result again.
+    """
+    changes = changed_files(before, mark_files({name: find(name) for name in before}))
+    resized = [name for name, change in changes.items() if change == OTHER_SIZE]
+    touched = [name for name, change in changes.items() if change != OTHER_SIZE]
+    if resized:
+        log.warning(
+            "%s: made from other files than those that are there now: %s of another size; "
+            "%s makes it again",
+            what,
+            _first_of(resized),
+            command,
+        )
+    if touched:
+        log.warning(
+            "%s: %s written at another time than when it was made; if copied only, nothing is "
+            "wrong, if replaced, %s makes it again",
+            what,
+            _first_of(touched),
+            command,
+        )
+
+
+def _first_of(names: list[str]) -> str:
+    """Name the first of some files, and how many more there are."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{names[0]} and {len(names) - 1} more are"
 
 
 def require_folder(folder: Path) -> None:
@@ -175,9 +232,3 @@ def require_folder(folder: Path) -> None:
                     f"{part} is a file where a folder is needed; move it away"
                 ) from error
         raise
-
-
-def first_of(names: Iterable[str]) -> str:
-    """Name the first of some names and how many more there are."""
-    listed = list(names)
-    return listed[0] + (f" and {len(listed) - 1} more" if len(listed) > 1 else "")

@@ -26,7 +26,7 @@ from typing import Any
 import filelock
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.paths import numbered, plain, require_folder
+from sfr.paths import Marks, numbered, plain, require_folder
 from sfr.recipe import Recipe, load_recipe
 
 log = logging.getLogger(__name__)
@@ -385,7 +385,8 @@ class Workspace:
         """Copy the sample, and how it was made, into another folder: for trying something out."""
         copy = Workspace(folder)
         steps = [*self.steps("select"), *self.steps("simulation")]
-        files = [self.sample_csv, self.by_snapshot_csv, *map(self._state_file, steps)]
+        files = [self.sample_csv, self.by_snapshot_csv]
+        files += [file(step) for step in steps for file in (self._state_file, self._sources_file)]
         for path in files:
             if path.is_file():
                 target = folder / path.relative_to(self.root)
@@ -477,6 +478,29 @@ class Workspace:
         """Record that a step has finished, with the files that it answers for."""
         sizes = {self.relative(path): path.stat().st_size for path in sorted(files)}
         self.write_json(self._state_file(step), {"fingerprint": fingerprint, "files": sizes})
+
+    def _sources_file(self, step: str) -> Path:
+        return self.root / ".state" / f"{step}.sources"
+
+    def sources(self, step: str, fingerprint: str) -> Marks:
+        """Return what is kept of the files that a step's results were made from.
+
+        Size and time only, beside the fingerprint and no part of it: files that are copied, moved
+        or fetched later leave the results as they are. Empty where nothing is known.
+        """
+        try:
+            found = json.loads(self._sources_file(step).read_text("utf-8"))
+            if found["fingerprint"] != fingerprint:
+                return {}
+            return {name: (int(size), int(time)) for name, (size, time) in found["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def keep_sources(self, step: str, fingerprint: str, files: Marks) -> None:
+        """Keep size and time of the files that a step's results are made from."""
+        listed = {name: list(files[name]) for name in sorted(files)}
+        text = json.dumps({"fingerprint": fingerprint, "files": listed}) + "\n"
+        self.write_text(self._sources_file(step), text)
 
     def forget(self, step: str) -> None:
         """Drop the record of a step, before its files are made anew."""

@@ -186,8 +186,10 @@ class GroupFiles:
             )
 
     def _read_header(self) -> None:
-        number = chunk_numbers(group_folder(self.output, self.snap))[0]
-        path = group_chunk(self.output, self.snap, number)
+        numbers = chunk_numbers(group_folder(self.output, self.snap))
+        paths = [group_chunk(self.output, self.snap, number) for number in numbers]
+        # other files of the folder may end in the same way
+        path = next(filter(Path.is_file, paths), paths[0])
         if not path.is_file():
             raise DataFormatError(
                 f"{group_folder(self.output, self.snap)} holds files under other names than "

@@ -180,6 +180,25 @@ class Simulation(Protocol):
         """Chunks of the group catalogue that are not there."""
         ...
 
+    def catalogue_sources(self, snap: int) -> dict[str, Path]:
+        """Files that are there of which a sample is made, by names that last."""
+        ...
+
+    def particle_sources(
+        self,
+        snap: int,
+        kind: ObjectKind,
+        part_type: int,
+        object_ids: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> dict[str, Path]:
+        """Files that are there of which particles of some objects are read."""
+        ...
+
+    def source_path(self, name: str) -> Path:
+        """Path of a file by the name that lasts, there or not."""
+        ...
+
     def require(
         self, snap: int, fields: Mapping[int, Sequence[str]], *, allow_partial: bool = False
     ) -> None:
