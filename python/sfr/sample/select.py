@@ -399,8 +399,10 @@ def _select_one(
         **counts,
     )
     if cuts.n_selected == 0:
+        absent = f" ({cuts.missing_chunks} of {catalogue.n_files} chunks are missing)"
         raise EmptySelectionError(
-            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes, "
+            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes"
+            f"{absent if cuts.missing_chunks else ''}, "
             f"{cuts.n_flag} with SubhaloFlag, {cuts.n_stellar_mass} in the range of stellar mass, "
             f"{cuts.n_total_mass} below the total mass, {cuts.n_group_mass} below the group mass; "
             "adapt [sample] in a recipe file"

@@ -183,9 +183,16 @@ class LocalSimulation:
             }
 
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
-        """Chunks of the group catalogue that are not there, in order."""
+        """Chunks of the group catalogue whose objects are not to be had, in order.
+
+        They are not there, or the ids of their objects are not known without the offsets file.
+        """
         with self._lock:
-            return self._group_files(snap).missing
+            groups = self._group_files(snap)
+            missing = groups.missing
+            if missing and not offsets_file(self.output, snap).is_file():
+                return tuple(sorted({*missing, *groups.unplaced}, key=groups.paths.index))
+            return missing
 
     def snapshots(self) -> list[int]:
         """Snapshots with at least one chunk of a group catalogue, ascending."""

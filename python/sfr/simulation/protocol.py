@@ -177,7 +177,7 @@ class Simulation(Protocol):
         ...
 
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
-        """Chunks of the group catalogue that are not there."""
+        """Chunks of the group catalogue whose objects are not to be had."""
         ...
 
     def catalogue_sources(self, snap: int) -> dict[str, Path]:
