@@ -59,6 +59,9 @@ class Catalogues:
     def catalogue_sources(self, snap):
         return {}
 
+    def source_path(self, name):
+        raise AssertionError(name)
+
     def missing_catalogue_files(self, snap):
         return ()
 
