@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from sfr.errors import DataMissingError
@@ -15,6 +15,7 @@ __all__ = [
     "OTHER_TIME",
     "Marks",
     "changed_files",
+    "chosen_files",
     "input_files",
     "mark_files",
     "numbered",
@@ -46,6 +47,49 @@ def plain(text: str) -> str:
         # half of a pair, which some file systems allow in names
         return text.encode("utf-8", "backslashreplace").decode()
     return data.decode("utf-8", "backslashreplace")
+
+
+def chosen_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
+    """List the files that somebody gave as input, those of folders as `input_files` does.
+
+    Of several files, as ``new/*`` gives them, those with another ending are left out, and said; a
+    single one is for its reader to refuse.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+    suffixes : collection of str
+        Endings in lower case.
+
+    Returns
+    -------
+    list of Path
+        One or more files.
+
+    Raises
+    ------
+    DataMissingError
+        Something is not there, or a folder holds nothing to read.
+    """
+    files: list[Path] = []
+    stray: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += input_files(path, suffixes)
+        elif not path.is_file():
+            what = "is no regular file" if path.exists() else "is not there"
+            raise DataMissingError(f"{path} {what}; give files or folders of them")
+        elif path.name.lower().endswith(tuple(suffixes)):
+            files.append(path)
+        else:
+            stray.append(path)
+    if not files:
+        return stray
+    if stray:
+        said = _counted("with another ending", [path.name for path in stray])
+        log.warning("%d of %d files are left out: %s", len(stray), len(stray) + len(files), said)
+    return files
 
 
 def input_files(folder: Path, suffixes: Collection[str]) -> list[Path]:

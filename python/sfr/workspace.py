@@ -53,8 +53,14 @@ def parse_image_name(name: str) -> tuple[int, int]:
     return int(snapshot), int(subhalo)
 
 
-def bare(text: str) -> str:
-    """Cut the folders from absolute paths in a text: results may be passed on."""
+def bare(text: str, *roots: Path) -> str:
+    """Cut the folders from absolute paths in a text: results may be passed on.
+
+    Paths with spaces or quotes in them end where nobody can tell; ``roots`` are folders that may
+    have such names, with plain ones below.
+    """
+    for root in roots:
+        text = re.sub(rf"{re.escape(str(root))}/(?:[^\s/]+/)*", "", text)
     return re.sub(
         r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
     )

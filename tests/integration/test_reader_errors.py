@@ -177,6 +177,32 @@ def test_first_chunk_missing(sim):
     assert part.subhalo_ids.min() > 0
 
 
+def test_what_else_lies_in_the_folders_of_a_simulation_is_not_read(sim):
+    fields = {"subhalo_fields": ["SubhaloMass"], "group_fields": ["GroupMass"]}
+    with open_simulation(sim) as simulation:
+        whole = simulation.catalogue(99, **fields)
+        header, snapshots = simulation.header(99), simulation.snapshots()
+    output = sim / "output"
+    for folder, name in (("groups_099", "fof_subhalo_tab_099"), ("snapdir_099", "snap_099")):
+        for stray in (f"._{name}.0", f".{name}.0", f"{name}.0 (1)", f"{name} (1).0", "backup.0"):
+            (output / folder / f"{stray}.hdf5").write_bytes(b"no")
+        (output / folder / f"{name}.0.hdf5.part").write_bytes(b"no")
+        (output / folder / f"{name}.77.hdf5").mkdir()
+        (output / folder / "backup.78.hdf5").symlink_to("/nowhere")
+    (output / "groups_097").mkdir()
+    (output / "groups_099 (copy)").mkdir()
+    (output / "groups_099.tar").write_bytes(b"no")
+    (output / "snapdir_099.old").mkdir()
+    with open_simulation(sim) as simulation:
+        found = simulation.catalogue(99, **fields)
+        assert (simulation.header(99), simulation.snapshots()) == (header, snapshots)
+        assert all(status.ok for status in simulation.inventory(99))
+    np.testing.assert_array_equal(found.subhalos["SubhaloMass"], whole.subhalos["SubhaloMass"])
+    (sim / GROUPS.format(0)).unlink()
+    with open_simulation(sim) as simulation:
+        simulation.catalogue(99, **fields, allow_partial=True)
+
+
 def test_catalogue_field_that_does_not_exist(sim):
     with open_simulation(sim) as simulation, pytest.raises(DataMissingError) as caught:
         simulation.catalogue(99, subhalo_fields=["SubhaloColour"], group_fields=[])

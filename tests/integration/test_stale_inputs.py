@@ -112,6 +112,10 @@ def test_a_chunk_that_was_missing_or_damaged_and_is_fetched_later_is_no_news(
     (sim / CHUNK).write_bytes(whole[:5000])
     run = tmp_path / "partial"
     make(sim, run, recipe, allow_partial=True)
+    reasons = Workspace(run).failures_csv(99).read_text("utf-8")
+    # the space in the name of the folder did not end the path
+    assert "snap_099.2.hdf5" in reasons
+    assert "name/" not in reasons
     (sim / CHUNK).unlink()
     make(sim, run, recipe, allow_partial=True)
     (sim / CHUNK).write_bytes(whole)

@@ -389,7 +389,7 @@ def fit(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="FITS, PNG (or another picture), npy, or shards of maps (part-*.hdf5)."
+            help="FITS, PNG (or another picture), npy, shards of maps (part-*.hdf5), or folders."
         ),
     ],
     problem: ProblemName = "centred",
@@ -453,7 +453,8 @@ def fit(
 
       sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
     """
-    from sfr.semantic.files import read_images
+    from sfr.paths import chosen_files
+    from sfr.semantic.files import SUFFIXES, read_images
     from sfr.semantic.fit import FitOptions, fit_images
     from sfr.semantic.problem import get_problem
     from sfr.semantic.trained import find_encoders, load_encoder, obtain_encoder
@@ -463,7 +464,8 @@ def fit(
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     results = Workspace(out)
-    images = [image for path in files for image in read_images(path, channel=channel)]
+    chosen = chosen_files(files, SUFFIXES)
+    images = [image for path in chosen for image in read_images(path, channel=channel)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
@@ -487,6 +489,7 @@ def fit(
 
 
 def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
+    from sfr.paths import plain
     from sfr.semantic.figures import examples_figure
     from sfr.store import write_table
 
@@ -502,7 +505,7 @@ def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
     content = examples_figure(
         [f.data for f in shown if f.data is not None],
         [f.model for f in shown if f.model is not None],
-        [f"{f.file} {f.label}".strip()[-40:] for f in shown],
+        [plain(f"{f.file} {f.label}".strip()[-40:]) for f in shown],
     )
     with workspace.replacing(figure) as temporary:
         temporary.write_bytes(content)

@@ -595,7 +595,8 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
                 where = f"snapshot {job.snapshot} subhalo {subhalo_id}"
                 raise kind(f"{where}: {reason}") from error
             log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, reason)
-            failures.append((subhalo_id, stage, bare(reason)))
+            root = job.simulation.source_path(".")
+            failures.append((subhalo_id, stage, bare(reason, root)))
         on_done(i + 1)
     return _shard(job, results, failures)
 

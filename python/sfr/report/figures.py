@@ -437,7 +437,8 @@ def _maps_png(
         axes.spines[:].set_visible(True)
         if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             axes.set_ylabel("y [ckpc/h]")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    # a name of a file is no formula
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     return figure
 
 
