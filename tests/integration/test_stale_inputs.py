@@ -133,6 +133,19 @@ def test_a_file_that_nothing_was_made_from_may_change(run, sim, recipe, caplog):
     assert not caplog.records
 
 
+def test_images_of_maps_that_were_made_again_are_not_current(run, mock_sim, recipe):
+    workspace = Workspace(run)
+    for step in ("normalisation", "images-099", "images-099-part-00000", "images-098"):
+        workspace.mark_done(step, "f", ())
+    assert make(mock_sim, run, recipe) == (False, False)
+    assert workspace.check("images-099", "f").current
+    # the fingerprint of the maps, and so of what is made of them, stays the same
+    assert make(mock_sim, run, recipe, force=True) == (True, True)
+    for step in ("normalisation", "images-099", "images-099-part-00000"):
+        assert not workspace.check(step, "f").current
+    assert workspace.check("images-098", "f").current
+
+
 def test_what_is_known_of_the_files_is_no_part_of_a_fingerprint_or_a_step(made):
     workspace = Workspace(made)
     step = workspace.fingerprint("maps-099")

@@ -425,6 +425,8 @@ def _state(job: _Job, *, force: bool) -> StepState:
 
 def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
     """Remove shards of other settings, and of ``retry`` those with failures to try again."""
+    if force:
+        _outdate_what_is_made_of(job)
     kept = {job.path(index): index in retry for index in range(len(job.shards))}
     for path in job.workspace.shards(job.snapshot):
         if (
@@ -433,6 +435,19 @@ def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
             or not _is_current(path, job.fingerprint, or_failed=not kept[path])
         ):
             path.unlink(missing_ok=True)
+
+
+def _outdate_what_is_made_of(job: _Job) -> None:
+    """Let nothing that was made of the old maps count as current, should this be interrupted.
+
+    The new ones have the same fingerprint, but may come from files that were replaced.
+    """
+    workspace = job.workspace
+    for step in workspace.steps(f"images-{job.snapshot:03d}-part-"):
+        workspace.forget(step)
+    for step in ("normalisation", f"images-{job.snapshot:03d}"):
+        if workspace.has_run(step):
+            workspace.mark_done(step, "maps were made anew", ())
 
 
 def _say_what_changed(job: _Job) -> None:
