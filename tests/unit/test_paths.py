@@ -14,6 +14,7 @@ import pytest
 from sfr.errors import ConfigError, DataMissingError
 from sfr.paths import changed_files, input_files, mark_files, plain
 from sfr.recipe import load_recipe
+from sfr.report.files import save
 from sfr.store import Shard, read_shard, read_table, write_shard, write_table
 from sfr.workspace import Workspace
 
@@ -113,6 +114,14 @@ def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
     workspace = Workspace(tmp_path)
     with pytest.raises(DataMissingError, match="maps is a file where a folder is needed"):
         workspace.write_text(workspace.shard(99, 0), "x")
+
+
+def test_a_file_outside_of_a_run_needs_nothing_of_it_and_leaves_nothing_beside_it(tmp_path):
+    save(Workspace(tmp_path / "read-only"), tmp_path / "out/sheet.png", b"x")
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == [
+        "out",
+        "out/sheet.png",
+    ]
 
 
 def test_the_longest_names_that_a_file_system_takes_can_be_written(tmp_path):

@@ -60,7 +60,9 @@ def register(app: typer.Typer) -> None:
         if out is None:
             echo(text, end="")
         else:
-            Workspace(out.parent).write_text(out, text)
+            folder = Workspace(out.parent)
+            folder.write_text(out, text)
+            folder.clean_scratch()
         console.say(
             f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
             f"{found.weights}"

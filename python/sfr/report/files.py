@@ -21,5 +21,13 @@ def save(workspace: Workspace, path: Path, data: bytes) -> None:
     data : bytes
         Its content.
     """
-    with workspace.replacing(Path(path).absolute()) as temporary:
+    path = Path(path).absolute()
+    if path.is_relative_to(workspace.root):
+        with workspace.replacing(path) as temporary:
+            temporary.write_bytes(data)
+        return
+    # a run may be read only
+    elsewhere = Workspace(path.parent)
+    with elsewhere.replacing(path) as temporary:
         temporary.write_bytes(data)
+    elsewhere.clean_scratch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,8 +103,9 @@ def open_simulation(path: str | Path, *, mapped: bool = False) -> LocalSimulatio
         what = "is a file, not a folder" if folder.is_file() else "is not there"
         raise DataMissingError(f"simulation folder {folder} {what}. {_LAYOUT}")
     for candidate in (folder / "output", folder):
-        folders = (*candidate.glob("groups_[0-9]*"), *candidate.glob("snapdir_[0-9]*"))
-        if any(map(Path.is_dir, folders)):
+        # a folder that may not be listed is an error of its own, which a glob would swallow
+        entries = candidate.iterdir() if candidate.is_dir() else ()
+        if any(re.match(r"(groups|snapdir)_\d", path.name) and path.is_dir() for path in entries):
             return LocalSimulation(candidate, mapped=mapped)
     found = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "") if found else "nothing"
