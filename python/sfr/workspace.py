@@ -200,10 +200,12 @@ class Workspace:
 
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
+        # not hidden ones, nor copies that somebody made
         cases = sorted((self.root / "train").glob("[!.]*"))
         return [
             (case.name, seed)
             for case in cases
+            if re.fullmatch(r"[\w.-]+", case.name)
             for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
             if (folder / "metrics.json").is_file()
         ]

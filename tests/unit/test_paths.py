@@ -235,6 +235,7 @@ def test_copies_and_hidden_files_are_no_part_of_a_run(tmp_path):
     for path in (
         *(maps / n for n in ("part-00000.hdf5", "part-00000 (1).hdf5", "._part-00001.hdf5")),
         *(train / "mass" / n / "metrics.json" for n in ("seed-0", "seed-0 (copy)", "seed-x")),
+        train / "mass (copy)/seed-0/metrics.json",
         train / "._mass",
         *(
             tmp_path / ".state" / n
