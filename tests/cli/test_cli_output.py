@@ -41,6 +41,13 @@ def test_a_result_that_does_not_fit_on_the_disk_is_an_error_in_words():
     assert b"Traceback" not in done.stderr
 
 
+def test_what_the_machine_refuses_is_no_bug():
+    done = run("recipe", "show", "n" * 300)
+    assert done.returncode == 3
+    assert b"File name too long" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_messages_that_nobody_hears_do_not_end_the_work(mock_sim, tmp_path):
     read, write = os.pipe()
     os.close(read)
