@@ -63,8 +63,8 @@ def test_select_behind_a_gap_gives_the_rows_of_the_whole(sfr, external_data, tmp
         for number in numbers:
             path = external_data / f"groups_099/fof_subhalo_tab_099.{number}.hdf5"
             (folder / path.name).symlink_to(path)
-        options = ("--snap", 99, "--allow-partial", "--recipe", "wide.toml", "--work", f"{name}-run")
-        result = sfr("select", "--sim", name, *options)
+        options = ("--snap", 99, "--allow-partial", "--recipe", "wide.toml")
+        result = sfr("select", "--sim", name, "--work", f"{name}-run", *options)
         assert result.exit_code == 0, result.stderr
         tables.append((tmp_path / f"{name}-run/sample.csv").read_text("utf-8").splitlines())
     whole, part = tables
