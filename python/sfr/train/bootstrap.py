@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FEWEST_GALAXIES", "RESAMPLES", "galaxy_numbers", "percentiles", "resampled_r"]
+__all__ = ["FEWEST_GALAXIES", "RESAMPLES", "percentiles", "resampled_r"]
 
 #: Fewer galaxies give intervals that are far too narrow (docs/training.md), so they give none.
 FEWEST_GALAXIES: Final = 6
@@ -23,32 +23,6 @@ _MOST_UNDEFINED: Final = 0.05
 Floats = NDArray[np.float64]
 
 
-def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
-    """Give the galaxies of some images numbers from 0.
-
-    Parameters
-    ----------
-    galaxy_id : array_like of int, shape (N,)
-        As in ``sample.csv``: negative in no tree, so such an image is a galaxy of its own.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        From 0 to the number of galaxies - 1.
-
-    Examples
-    --------
-    >>> galaxy_numbers([70, 30, 70, -1, -1]).tolist()
-    [1, 0, 1, 2, 3]
-    """
-    ids = np.asarray(galaxy_id, np.int64)
-    numbers = np.empty(ids.size, np.int64)
-    known = ids >= 0
-    found, numbers[known] = np.unique(ids[known], return_inverse=True)
-    numbers[~known] = found.size + np.arange(ids.size - np.count_nonzero(known))
-    return numbers
-
-
 def resampled_r(truth: ArrayLike, predictions: ArrayLike, galaxy: ArrayLike) -> Floats:
     """Draw galaxies with replacement, and correlate what was drawn.
 
@@ -62,7 +36,7 @@ def resampled_r(truth: ArrayLike, predictions: ArrayLike, galaxy: ArrayLike) -> 
     predictions : array_like of float, shape (H, N)
         Of each head.
     galaxy : array_like of int, shape (N,)
-        Result of `galaxy_numbers`.
+        Result of `sfr.store.galaxy_numbers`.
 
     Returns
     -------

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
-from sfr.store import PREDICTIONS, TEST, read_table
-from sfr.train.bootstrap import FEWEST_GALAXIES, galaxy_numbers, percentiles, resampled_r
+from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.workspace import Workspace
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "ScoredHead",
     "case_table",
     "compare",
-    "count_galaxies",
     "metrics",
     "read_heads",
 ]
@@ -178,11 +177,6 @@ class ScoredHead:
 
 
 _COLUMNS: Final = ("filename", "galaxy_id", "truth", "prediction")
-
-
-def count_galaxies(galaxy_id: ArrayLike) -> int:
-    """Count galaxies: those with a negative id are in no tree, and each is one of its own."""
-    return int(galaxy_numbers(galaxy_id).max(initial=-1)) + 1
 
 
 def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHead]]:
