@@ -217,8 +217,8 @@ def _on_galaxies(comparison: Comparison) -> list[str]:
     ]
     if galaxies < _FEW_GALAXIES:
         cautions.append(
-            f"{galaxies} galaxies are few: such intervals hold the truth less often than 95 % of "
-            "the time.".replace(" %", "\u00a0%")
+            f"{galaxies} galaxies are few: an interval of so few holds the truth in about 90 % of "
+            "experiments, not in 95 %.".replace(" %", "\u00a0%")
         )
     return cautions
 
