@@ -285,9 +285,9 @@ class CasesRecipe:
     structure: Literal["wrap", "centred"]
 
     def __post_init__(self) -> None:
-        # folders are called so, and some file systems know no case
-        unique = {name.casefold() for name in self.names}
-        _require(0 < len(self.names) == len(unique), "cases.names", self.names, "unique names")
+        _require(
+            0 < len(self.names) == len(set(self.names)), "cases.names", self.names, "unique names"
+        )
 
 
 @dataclass(frozen=True)
