@@ -9,6 +9,7 @@ import sfr
 
 ROOT = Path(sfr.__path__[0])
 LEAVES = {"errors", "paths", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES |= {"cells", "tables"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -19,13 +20,15 @@ STEPS = {
     "report": {"train", "imaging"},
 }
 LEAF_IMPORTS = {
+    "cells": {"errors"},
     "errors": set(),
     "paths": {"errors"},
     "units": set(),
     "progress": set(),
     "recipe": {"errors", "paths"},
     "workspace": {"errors", "paths", "recipe"},
-    "store": {"errors", "paths", "workspace"},
+    "store": {"cells", "errors", "paths", "workspace"},
+    "tables": {"cells", "errors", "store", "workspace"},
     "tasks": {"errors"},
 }
 
