@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,6 @@ PREDICTIONS: Schema = {
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
 LABEL_SCALE_YR = 1e15
-
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,16 @@ from sfr.workspace import Workspace, image_name, parse_image_name
 
 __all__ = [
     "LABEL",
+    "NO_EDITS",
     "SUBSETS",
     "Key",
     "MergedSample",
     "SampleEdits",
     "SplitEdits",
-    "filenames",
+    "edits_in_words",
     "galaxy_keys",
+    "galaxy_rows",
+    "image_names",
     "is_ours",
     "merge_sample",
     "read_kept",
@@ -53,6 +57,7 @@ _DIGITS = 3
 
 #: Snapshot and subhalo.
 Key = tuple[int, int]
+_K = TypeVar("_K", Key, str)
 
 
 def is_ours(workspace: Workspace, path: Path) -> bool:
@@ -123,7 +128,7 @@ def galaxy_keys(table: Mapping[str, NDArray[np.generic]]) -> list[Key]:
     return list(zip(table["snapshot"].tolist(), table["subhalo_id"].tolist(), strict=True))
 
 
-def filenames(sample: Table) -> list[str]:
+def image_names(sample: Table) -> list[str]:
     """Bare name of the image of each row."""
     return [image_name(*key) for key in galaxy_keys(sample)]
 
@@ -199,8 +204,7 @@ def merge_sample(cells: Cells, base: Table | None, fresh: Table) -> MergedSample
     DataFormatError
         A galaxy is there twice, or in neither selection; or a value differs from both.
     """
-    cells.require(_KEY)
-    rows = _places(cells, lambda row: tuple(cells.value(row, name, int) for name in _KEY))
+    rows = galaxy_rows(cells)
     sources = [(_by_key(table), table) for table in (fresh, base) if table is not None]
     _check_rows(cells, rows, sources)
     before = _by_key(base) if base is not None else {}
@@ -233,9 +237,9 @@ def merge_sample(cells: Cells, base: Table | None, fresh: Table) -> MergedSample
     return MergedSample(table, further, SampleEdits(dict(gone), n_labels, largest), n_cut)
 
 
-def _places(cells: Cells, key_of: Callable[[int], Hashable]) -> dict[Hashable, int]:
+def _places(cells: Cells, key_of: Callable[[int], _K]) -> dict[_K, int]:
     """Place of each row by what it is of; DataFormatError where two rows are of the same."""
-    places: dict[Hashable, int] = {}
+    places: dict[_K, int] = {}
     for row in range(len(cells.lines)):
         key = key_of(row)
         if key in places:
@@ -248,12 +252,19 @@ def _places(cells: Cells, key_of: Callable[[int], Hashable]) -> dict[Hashable, i
     return places
 
 
+def galaxy_rows(cells: Cells) -> dict[Key, int]:
+    """Row of each galaxy; DataFormatError where a number is none, or a galaxy is there twice."""
+    cells.require(_KEY)
+    snapshots, subhalos = (cells.column(name, int).tolist() for name in _KEY)
+    return _places(cells, lambda row: (snapshots[row], subhalos[row]))
+
+
 def _by_key(table: Table) -> dict[Key, int]:
     return {key: row for row, key in enumerate(galaxy_keys(table))}
 
 
 def _check_rows(
-    cells: Cells, rows: Mapping[Hashable, int], sources: Iterable[tuple[dict[Key, int], Table]]
+    cells: Cells, rows: Mapping[Key, int], sources: Iterable[tuple[dict[Key, int], Table]]
 ) -> None:
     """Check that what the catalogue says of each row is as it was selected."""
     columns = [n for n in SAMPLE if n in cells.columns and n not in (*_KEY, LABEL)]
@@ -328,6 +339,9 @@ class SplitEdits:
         return ", ".join(said)
 
 
+NO_EDITS = SplitEdits()
+
+
 def split_cells(workspace: Workspace) -> tuple[Cells, dict[str, int]]:
     """Read ``split.csv`` as a person may have written it.
 
@@ -383,12 +397,21 @@ def read_split(workspace: Workspace) -> Table:
     return {"filename": np.array(names, np.str_), "subset": np.array(subsets, np.str_)}
 
 
+def edits_in_words(workspace: Workspace) -> dict[str, str]:
+    """Say what a person did to the tables of a run, by name of the table."""
+    found: dict[str, SampleEdits | SplitEdits] = {}
+    if workspace.sample_csv.is_file():
+        found[workspace.sample_csv.name] = sample_edits(workspace)
+    found[workspace.split_csv.name] = split_edits(workspace)
+    return {name: str(edits) for name, edits in found.items() if str(edits)}
+
+
 def split_edits(workspace: Workspace) -> SplitEdits:
     """Compare ``split.csv`` with what was drawn; nothing where neither is there."""
     path = workspace.split_csv
     kept = workspace.kept(path)
     if not (kept.is_file() and path.is_file()) or is_ours(workspace, path):
-        return SplitEdits()
+        return NO_EDITS
     drawn = read_table(kept, SPLIT)
     drawn_of = dict(zip(drawn["filename"].tolist(), drawn["subset"].tolist(), strict=True))
     found = read_split(workspace)

@@ -100,6 +100,7 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
     """Write the mock simulation, unless the folder holds the same one."""
     from sfr import __version__
     from sfr.simulation.mock import write_mock
+    from sfr.tables import set_aside
 
     workspace = run.workspace
     settings = digest([galaxies, cells, seed, snapshots, __version__])
@@ -110,6 +111,7 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
     if workspace.has_run(_STEP):
         # another mock of an earlier demo, and the sample that was made of it
         shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)
+        set_aside(workspace, workspace.sample_csv)
         workspace.sample_csv.unlink(missing_ok=True)
         workspace.forget("simulation")
     shutil.rmtree(target, ignore_errors=True)

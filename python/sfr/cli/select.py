@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Select the galaxies and write sample.csv.
 
-        The file is the union of all snapshots selected in the folder.
+        The file is the union of all snapshots selected in the folder. Rows that you remove from it
+        and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
+        without galaxies does not stop the others; the exit code is then 4.
 
         Examples:
 
@@ -67,3 +69,4 @@ def register(app: typer.Typer) -> None:
             key="snapshots",
             extra={"sample": str(run.workspace.sample_csv)},
         )
+        run.finish()

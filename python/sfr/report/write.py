@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -31,7 +31,8 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.store import Table, count_galaxies, read_shard, write_table
+from sfr.tables import edits_in_words, read_sample
 from sfr.train.evaluate import Comparison, compare, read_heads
 from sfr.workspace import Workspace, bare
 
@@ -119,7 +120,7 @@ def write_report(
             "the report again"
         )
     results = read_results(workspace, heads)
-    sample = read_table(workspace.sample_csv, SAMPLE)
+    sample = read_sample(workspace)
     rows, comparison = case_rows(recipe.cases.names, heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
@@ -322,7 +323,7 @@ def _words(
         "version": sfr.__version__,
         "recipe_name": recipe.name,
         "recipe_description": bare(recipe.description).rstrip("."),
-        "facts": _facts(simulation, recipe, rows, sample),
+        "facts": _facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
         "banners": _banners(simulation, recipe, rows),
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
@@ -355,7 +356,11 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
 
 
 def _facts(
-    simulation: str, recipe: Recipe, rows: Sequence[CaseRow], sample: Table
+    simulation: str,
+    recipe: Recipe,
+    rows: Sequence[CaseRow],
+    sample: Table,
+    edits: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     snapshots = sorted(set(sample["snapshot"].tolist()))
     span = ", ".join(map(str, snapshots))
@@ -367,6 +372,7 @@ def _facts(
         ("snapshots", span),
         ("galaxies in the sample", str(count_galaxies(sample["galaxy_id"]))),
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
+        *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),

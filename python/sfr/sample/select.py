@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,24 @@ from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.store import SAMPLE, Table, table_text, write_table
 from sfr.tables import (
-    Key,
     MergedSample,
     SampleEdits,
-    galaxy_keys,
+    galaxy_rows,
     merge_sample,
     read_kept,
     set_aside,
 )
 from sfr.workspace import Workspace, digest
 
-__all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "check_settings", "select"]
+__all__ = [
+    "PUBLISHED",
+    "SelectSummary",
+    "SnapshotCuts",
+    "apply_cuts",
+    "check_settings",
+    "select",
+    "write_by_snapshot",
+]
 
 log = logging.getLogger(__name__)
 
@@ -271,8 +277,8 @@ def select(
     """
     name, failures = _simulation_name(simulation, workspace, snapshots, force=force)
     theirs, base = _tables_so_far(workspace, name, snapshots, force=force)
-    held = [*galaxy_keys(base or _NOBODY), *_listed(theirs)]
-    known = {snap for snap, _ in held}
+    known = {snap for snap, _ in galaxy_rows(theirs)} if theirs is not None else set()
+    known |= set(base["snapshot"].tolist()) if base is not None else set()
     kept = read_kept(workspace) if theirs is not None else None
     gone = known - {*snapshots} - {*simulation.snapshots()}
     for snap in sorted(gone):
@@ -325,9 +331,7 @@ def select(
             workspace.mark_done(step, found.fingerprint, files)
             if found.cuts.reason:
                 workspace.keep_sources(step, found.fingerprint, found.marks)
-    by_snapshot_text = table_text(by_snapshot(merged.table))
-    if _text_of(workspace.by_snapshot_csv) != by_snapshot_text:
-        workspace.write_text(workspace.by_snapshot_csv, by_snapshot_text)
+    write_by_snapshot(workspace, merged.table)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
     texts = {snap: str(error) for snap, error in sorted(failures.items())}
     return SelectSummary(merged.table, tuple(cuts), fingerprint, merged.edits, texts)
@@ -341,9 +345,6 @@ class _Done:
     cuts: SnapshotCuts
     fingerprint: str
     marks: Marks
-
-
-_NOBODY: Table = {name: np.zeros(0, np.int64) for name in ("snapshot", "subhalo_id")}
 
 
 def _one_snapshot(
@@ -397,7 +398,7 @@ def _tables_so_far(
         return None, None
     try:
         cells = read_cells(workspace.sample_csv, SAMPLE)
-        listed = _listed(cells)
+        rows_of = galaxy_rows(cells)
     except DataFormatError as error:
         if not force:
             raise
@@ -405,7 +406,7 @@ def _tables_so_far(
         return None, None
     base = read_kept(workspace)
     if force:
-        cells = cells.take([i for i, (snap, _) in enumerate(listed) if snap not in forced])
+        cells = cells.take([i for (snap, _), i in rows_of.items() if snap not in forced])
         if base is not None:
             rows = ~np.isin(base["snapshot"], list(forced))
             base = {name: column[rows] for name, column in base.items()}
@@ -427,18 +428,6 @@ def _say_what_stays(
         )
     if merged.n_cut:
         log.warning("%s: %d rows do not pass [sample] any more and go", path, merged.n_cut)
-
-
-def _listed(cells: Cells | None) -> list[Key]:
-    if cells is None:
-        return []
-    cells.require(("snapshot", "subhalo_id"))
-    pairs = zip(cells.column("snapshot", int), cells.column("subhalo_id", int), strict=True)
-    return [(int(snap), int(subhalo)) for snap, subhalo in pairs]
-
-
-def _text_of(path: Path) -> str | None:
-    return path.read_bytes().decode("utf-8", "replace") if path.is_file() else None
 
 
 def check_settings(workspace: Workspace, recipe: Recipe) -> None:
@@ -552,6 +541,13 @@ def _select_one(
 def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
     n = len(rows["subhalo_id"])
     return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
+
+
+def write_by_snapshot(workspace: Workspace, sample: Table) -> None:
+    """Write ``tables/by_snapshot.csv``, unless it is there: the sample may have been edited."""
+    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample))
+    if not path.is_file() or path.read_bytes() != text.encode():
+        workspace.write_text(path, text)
 
 
 def by_snapshot(sample: Table) -> dict[str, list[Any]]:
