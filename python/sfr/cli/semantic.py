@@ -477,6 +477,7 @@ def fit(
         [_json_row(found) if as_json else _fit_for_people(found) for found in fits],
         key="fits",
         extra={"files": [str(path) for path in written]},
+        leading=2,
     )
     if not as_json:
         for path in written:
@@ -514,7 +515,11 @@ def _json_row(found: Fit) -> dict[str, object]:
 
 def _fit_for_people(found: Fit) -> dict[str, object]:
     """Return the columns that fit on a screen; fits.csv has all of them."""
-    row: dict[str, object] = {"file": found.file, "image": found.label}
+    row: dict[str, object] = {
+        "file": found.file,
+        "image": found.label,
+        "flags": " ".join(found.flags) or "-",
+    }
     digits = {"A": 3, "e": 4, "theta": 2, "x": 2, "y": 2, "n": 3}
     labels = {"A": "A [px]", "theta": "theta [deg]", "x": "x [px]", "y": "y [px]"}
     for name in ("A", "e", "theta", "x", "y", "amplitude", "n"):
@@ -524,4 +529,4 @@ def _fit_for_people(found: Fit) -> dict[str, object]:
             shape = f".{digits[name]}f" if name in digits else ".4g"
             text = f"{value:{shape}}" + (f" ± {error:{shape}}" if error > 0 else "")
         row[labels.get(name, name)] = text
-    return {**row, "flags": " ".join(found.flags) or "-"}
+    return row
