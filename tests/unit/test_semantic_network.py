@@ -18,8 +18,9 @@ from sfr.semantic.encoders import (
     run_fast,
     scale_to_images,
 )
-from sfr.semantic.evaluate import evaluate, size_rows
+from sfr.semantic.evaluate import evaluate, published_beside, size_rows
 from sfr.semantic.figures import _line_label, size_figure
+from sfr.semantic.fisher import mean_bound
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import Frame, render
 from sfr.semantic.trained import (
@@ -157,28 +158,87 @@ def test_a_small_training_comes_near_the_bound_and_a_step_reaches_it(encoder):
     assert rows["A", "network"]["N"] == 600
 
 
-def test_clean_images_have_no_bound_and_the_papers_values_stand_beside(encoder):
+def test_clean_images_have_no_bound(encoder):
     found = evaluate(encoder, 0.0, images=40, steps=(), with_least_squares=True)
     rows = {(r["parameter"], r["method"]): r for r in found.rows()}
     assert rows["A", "network"]["rms/bound"] is None
-    assert rows["A", "network"]["paper dispersion"] == 0.00049
     assert abs(rows["A", "least squares"]["rms"]) < 1e-6
     sizes = size_rows([(encoder.training, found)])
     assert sizes[0]["A"] == pytest.approx(np.abs(found.off("network")[:, 0]).mean())
 
 
-def test_clean_angles_are_counted_as_the_paper_counts_them(encoder):
+def of_training(training):
+    """A network without training, which evaluations take like any other."""
+    errors = {0: np.ones(len(training.problem.free))}
+    return Encoder(training, build_encoder(training)[0], errors)
+
+
+def test_clean_angles_are_counted_as_the_paper_counts_them():
     # its 1.13 deg is of angles in 10 to 170 deg; it stood beside the dispersion of all angles
+    encoder = of_training(published_training(PAPER, "1/64", 0.0, "clean"))
     found = evaluate(encoder, 0.0, images=200, steps=(), with_least_squares=False)
     rows = {r["parameter"]: r for r in found.rows()}
-    assert rows["theta"]["paper dispersion"] is None
+    assert rows["A"]["published dispersion"] == 0.00049
+    assert rows["theta"]["published dispersion"] is None
     inside = (found.truth[:, 2] >= 10) & (found.truth[:, 2] <= 170)
     off = found.off("network")[inside, 2]
     row = rows["theta 10-170"]
-    assert (row["N"], row["paper offset"], row["paper dispersion"]) == (off.size, 0.20, 1.13)
+    assert (row["N"], row["published offset"], row["published dispersion"]) == (
+        off.size,
+        0.20,
+        1.13,
+    )
     assert 0.8 * 200 < off.size < 200
     assert row["dispersion"] == pytest.approx(off.std())
     assert row["median"] == pytest.approx(np.median(off))
+
+
+NOTEBOOK = PROBLEMS["notebook"]
+
+
+@pytest.mark.parametrize(
+    ("training", "noise", "learned_from", "by"),
+    [
+        (published_training(PAPER, "1/64", 0.05, "noisy"), 0.05, "its own input", "paper"),
+        (published_training(PAPER, "1/64", 0.0, "clean"), 0.0, "its own input", "paper"),
+        (default_training(PAPER, "1/16", loss="chi2"), 0.1, "its own input", "paper"),
+        (published_training(NOTEBOOK, "1", 0.025, "clean"), 0.025, "clean images", "notebook"),
+        # another target, other ranges, another noise, a PSF, the truth
+        (published_training(PAPER, "1/64", 0.05, "clean"), 0.05, "clean images", None),
+        (published_training(NOTEBOOK, "1", 0.025, "noisy"), 0.025, "its own input", None),
+        (published_training(PAPER, "1", 0.025, "clean"), 0.025, "clean images", None),
+        (published_training(PAPER, "1/64", 0.0, "clean"), 0.05, "its own input", None),
+        (published_training(PAPER.with_psf(3), "1", 0.05, "noisy"), 0.05, "its own input", None),
+        (default_training(PAPER), 0.025, "true parameters", None),
+        (default_training(NOTEBOOK, "1/16"), 0.025, "true parameters", None),
+    ],
+)
+def test_published_errors_stood_beside_networks_that_learned_otherwise(
+    training, noise, learned_from, by
+):
+    """Those of the notebook stood beside a network that learned from the true parameters."""
+    assert training.learned_from == learned_from
+    beside = published_beside(training, training.problem, noise)
+    assert (beside and beside.by) == by
+
+
+def test_the_notebook_is_compared_with_the_limit_of_its_own_ranges():
+    """Its scatter of e up to 0.75 was divided by the bound of e up to 0.8: 5.3, 3.0, 3.1."""
+    training = published_training(NOTEBOOK, "1", 0.025, "clean")
+    beside = published_beside(training, NOTEBOOK, 0.025)
+    limit = mean_bound(NOTEBOOK.ranges)
+    found = [beside.values[name][1] / (0.025 * limit[name]) for name in ("A", "e", "theta")]
+    assert found == pytest.approx([5.45, 2.89, 2.96], abs=0.006)
+
+
+def test_errors_of_angles_are_taken_modulo_180_before_they_scatter():
+    """179 deg for 1 deg is an error of 2 deg: so the dispersion knows no jump."""
+    encoder = of_training(published_training(PAPER, "1/64", 0.05, "noisy"))
+    found = evaluate(encoder, 0.05, images=4, steps=(), with_least_squares=False)
+    found.truth[:, 2] = (1.0, 1.0, 179.0, 179.0)
+    found.found["network"][:, 2] = (179.0, 3.0, 1.0, 177.0)
+    row = next(r for r in found.rows() if r["parameter"] == "theta")
+    assert (row["offset"], row["dispersion"]) == pytest.approx((0.0, 2.0))
 
 
 def test_the_same_settings_give_the_same_files(tmp_path):

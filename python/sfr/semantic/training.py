@@ -145,6 +145,15 @@ class Training:
         return "-".join(parts)
 
     @property
+    def learned_from(self) -> str:
+        """What it is compared with; only ``its own input`` is self-supervised."""
+        if self.loss == "bound":
+            return "true parameters"
+        # a clean image is its own target
+        is_own = self.target == "noisy" or self.problem.noise[1] == 0
+        return "its own input" if is_own else "clean images"
+
+    @property
     def components(self) -> int:
         """Principal components that the fast encoder takes."""
         return _COMPONENTS_OFF_CENTRE if "x" in self.problem.free else _COMPONENTS
