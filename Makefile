@@ -55,6 +55,7 @@ wheel: $(BIN)/.ready
 	dist/empty/bin/python -m pip install --quiet dist/*.whl
 	cd dist/empty && bin/sfr --version && bin/sfr doctor
 	cd dist/empty && bin/sfr mock sim --galaxies 2 --snaps 99 --cells 300 && bin/sfr render --sim sim --snap 99
+	rm -rf dist/empty
 
 # the source distribution builds by itself, and its wheel holds what is not Python
 sdist-check: $(BIN)/.ready

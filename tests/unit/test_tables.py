@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,17 @@ def test_any_text_is_in_the_table_whatever_the_width(rows, width):
         print_table(rows)
     assert read_back(stream.getvalue(), rows) == expected(rows)
     assert max(map(len, stream.getvalue().splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [1, 7, 20, 30])
+@pytest.mark.parametrize("command", TABLES)
+def test_no_width_is_too_narrow(command, width, capsys, monkeypatch):
+    rows, leading = TABLES[command]
+    text = printed(capsys, monkeypatch, rows, leading, width)
+    wanted = "".join(squeezed(*row, *map(as_text, row.values())) for row in rows)
+    if "│" not in text:
+        assert Counter(squeezed(text)) == Counter(wanted)
+    assert "…" not in text
 
 
 def test_a_path_is_folded_at_a_slash_and_a_value_not_at_all(capsys, monkeypatch):

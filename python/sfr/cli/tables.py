@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ __all__ = ["print_table"]
 
 #: Lines of a file, or of what another program reads, are not folded.
 _ENDLESS: Final = 100_000
+#: On what is narrower still the terminal itself folds lines.
+_NARROWEST: Final = 20
 #: What rich draws about a cell, and before the first one.
 _FRAME, _EDGE = 3, 1
 #: Cells up to this are values: they stay on one line. Longer ones are text, which may fold.
@@ -40,12 +43,12 @@ class _Column:
     cells: list[str]
     numeric: bool
 
-    @property
+    @cached_property
     def most(self) -> int:
         """Width that folds nothing."""
         return max(map(_width, [self.heading, *self.cells]))
 
-    @property
+    @cached_property
     def least(self) -> int:
         """Width that breaks no word, and no value."""
         values = [cell if _width(cell) <= _VALUE else _longest_word(cell) for cell in self.cells]
@@ -68,7 +71,7 @@ def print_table(rows: Sequence[Mapping[str, object]], leading: int = 1) -> None:
     """
     from rich.console import Console
 
-    width = shutil.get_terminal_size((_ENDLESS, 1)).columns
+    width = max(shutil.get_terminal_size((_ENDLESS, 1)).columns, _NARROWEST)
     columns = [_column(name, [row[name] for row in rows]) for name in rows[0]]
     bands = _bands(columns, leading, width)
     if len(bands) <= _MOST_BANDS and all(_fits(band, width) for band in bands):
@@ -130,7 +133,7 @@ def _record(columns: Sequence[_Column], place: int, width: int) -> Table:
     from rich.table import Table
 
     heading = min(max(_width(column.heading) for column in columns), width // 2)
-    value = max(width - heading - 2, 1)
+    value = width - heading - 2
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(width=heading, style="bold")
     table.add_column(width=value)
