@@ -31,6 +31,7 @@ from sfr.semantic.trained import (
     trained_encoders,
 )
 from sfr.semantic.training import (
+    _compiled,
     build_encoder,
     default_training,
     published_training,
@@ -287,12 +288,52 @@ def test_a_missing_or_damaged_encoder_is_an_error(work, encoder, tmp_path):
     shutil.rmtree(tmp_path / "copy")
 
 
+def test_learning_from_images_ended_in_images_of_nothing():
+    """The first steps led every A below 0, where the loss of chi2 has no gradient: it stayed."""
+    training = default_training(PAPER, "1/64", loss="chi2")
+    training = replace(training, images=600, validation=200, epochs=6)
+    network, history = train_encoder(training)
+    truth = PAPER.draw(200, np.random.default_rng(3))
+    clean = PAPER.images(truth)
+    low, high = PAPER.noise
+    of_nothing = 1 + (clean**2).mean() * (low**-2 - high**-2) / (2 * np.log(high / low))
+    assert history.validation_loss[-1] < 0.4 * of_nothing
+    code = load_keras().ops.convert_to_numpy(network(clean, training=False))
+    assert (code[:, 0] * 0.04 + 0.01 > 0.002).mean() > 0.9
+
+
+def test_a_network_that_finds_no_galaxies_is_led_back():
+    training = replace(default_training(PAPER, "1/64", loss="chi2"), learning_rate=0.02)
+    network, trained = build_encoder(training)
+    layer = trained.layers[-1]
+    layer.set_weights([layer.get_weights()[0], np.array([-2, 0.5, 0.7, 0.7])])
+    clean = PAPER.images(PAPER.draw(50, np.random.default_rng(3)))
+    model = _compiled(training, trained)
+    for _ in range(40):
+        model.train_on_batch(clean, clean)
+    code = load_keras().ops.convert_to_numpy(network(clean, training=False))
+    assert code[:, 0].mean() > -0.2
+
+
+def test_the_decoder_draws_what_an_estimate_is_kept_to():
+    """A below 0 and e above 1 were drawn as nothing, and given as the smallest galaxy."""
+    code = CircleCode(PROBLEMS["free"])
+    ops = load_keras().ops
+    wild = np.random.default_rng(1).normal(0, 3, (200, code.size)).astype(np.float32)
+    drawn = code.tensors(ops.convert_to_tensor(wild), ops)
+    kept = code.to_parameters(wild)
+    for place, name in ((0, "A"), (1, "e"), (3, "x"), (5, "amplitude"), (6, "n")):
+        found = ops.convert_to_numpy(drawn[name])
+        np.testing.assert_allclose(found, kept[:, place], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["mae", "chi2", "bound"])
 def test_every_loss_falls_on_the_published_network(loss):
     if loss == "mae":
         training = published_training(PAPER, "1/64", 0.05, "noisy")
     else:
-        training = replace(default_training(PAPER, "1/64", loss=loss), learning_rate=0.02)
+        rate = {"chi2": 1e-3, "bound": 0.02}[loss]
+        training = replace(default_training(PAPER, "1/64", loss=loss), learning_rate=rate)
     training = replace(training, images=60, validation=40, epochs=6, batch=20)
     network, history = train_encoder(training)
     assert network.count_params() == (12_807 if loss == "mae" else 12_812)

@@ -87,6 +87,12 @@ class CircleCode:
         """Numbers an image: the free parameters, the angle counted twice."""
         return len(self.names) + 2
 
+    @property
+    def spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and scatter (size,) of the code of galaxies drawn from the ranges."""
+        count = len(self.names)
+        return np.repeat([0.5, 0.0], [count, 2]), np.sqrt(np.repeat([1 / 12, 1 / 2], [count, 2]))
+
     def from_parameters(self, parameters: NDArray[np.float64]) -> NDArray[np.float32]:
         """Turn parameters (N, 7) into the code (N, size) that a network should give."""
         scaled = (parameters[:, self._columns] - self.low) / self.width
@@ -102,13 +108,21 @@ class CircleCode:
         return _possible(parameters, self._lows)
 
     def tensors(self, code: Any, ops: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Return the parameters in their units, and the double angle put on the unit circle."""
+        """Return the parameters in their units, and the double angle put on the unit circle.
+
+        What cannot exist is kept to what can, as in `to_parameters`, but keeps its gradient: an
+        A below 0 is an image of nothing, which no loss could lead back from.
+        """
         values = {
             name: code[:, place] * width + low
             for place, (name, width, low) in enumerate(
                 zip(self.names, self.width.tolist(), self.low.tolist(), strict=True)
             )
         }
+        for name, (low, high) in _limits(self._lows).items():
+            if name in values:
+                kept = ops.clip(values[name], low, high)
+                values[name] = values[name] + ops.stop_gradient(kept - values[name])
         length = ops.sqrt(ops.square(code[:, -2]) + ops.square(code[:, -1]) + 1e-12)
         values["cos"], values["sin"] = code[:, -2] / length, code[:, -1] / length
         for name in ("x", "y"):
@@ -142,10 +156,14 @@ class CircleCode:
         return np.asarray(1 / scatter, np.float32)
 
 
+def _limits(lows: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Return what can be rendered, of the parameters that are free."""
+    smallest = {name: _SMALLEST * lows[name] for name in ("A", "amplitude", "n") if name in lows}
+    return {"e": (0.0, LARGEST_E), **{name: (low, np.inf) for name, low in smallest.items()}}
+
+
 def _possible(parameters: NDArray[np.float64], lows: dict[str, float]) -> NDArray[np.float64]:
-    for name in ("A", "amplitude", "n"):
-        if name in lows:
-            column = parameters[:, NAMES.index(name)]
-            np.maximum(column, _SMALLEST * lows[name], out=column)
-    np.clip(parameters[:, 1], 0.0, LARGEST_E, out=parameters[:, 1])
+    for name, (low, high) in _limits(lows).items():
+        column = parameters[:, NAMES.index(name)]
+        np.clip(column, low, high, out=column)
     return parameters
