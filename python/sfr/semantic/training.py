@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, TrainingError
 from sfr.progress import Progress, silent
-from sfr.semantic.code import CircleCode, Code, PublishedCode
+from sfr.semantic.code import CircleCode, Code, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
 from sfr.semantic.encoders import (
     FAST,
@@ -69,9 +69,9 @@ class Training:
         ``fast`` or a size of the published network.
     loss : str
         ``mae``: published, the mean absolute error of the image, bottleneck (A, e, theta / 180);
-        ``chi2``: squared error of the image over the noise; ``bound``: error of the parameters
-        over their Cramer-Rao bound. The last two have the angle as (cos 2 theta, sin 2 theta),
-        and new noise in every batch.
+        ``chi2``: squared error of the image over the noise, bottleneck A and e (cos 2 theta,
+        sin 2 theta); ``bound``: error of the parameters over their Cramer-Rao bound, bottleneck A,
+        e and (cos 2 theta, sin 2 theta). The last two have new noise in every batch.
     target : str
         Image losses: ``noisy`` compares with the noisy input, ``clean`` with the image before
         noise.
@@ -171,7 +171,9 @@ class Training:
     @cached_property
     def code(self) -> Code:
         """Its bottleneck."""
-        return PublishedCode(self.problem) if self.loss == "mae" else CircleCode(self.problem)
+        if self.loss == "mae":
+            return PublishedCode(self.problem)
+        return EllipseCode(self.problem) if self.loss == "chi2" else CircleCode(self.problem)
 
 
 def default_training(
@@ -318,8 +320,7 @@ def _first_outputs(training: Training) -> tuple[NDArray[np.float64], NDArray[np.
 
     Images of other galaxies, far from the data, all look the same, and would be learned from first.
     """
-    code = training.code
-    return code.spread if training.loss == "chi2" and isinstance(code, CircleCode) else None
+    return training.code.spread if isinstance(training.code, EllipseCode) else None
 
 
 class _Run:
@@ -449,7 +450,7 @@ def _draw(training: Training, on_progress: Progress) -> tuple[NDArray[np.float64
     rng = np.random.default_rng([training.seed, 1])
     count = training.images + training.validation
     parameters = training.problem.draw(count, rng)
-    if not isinstance(training.code, CircleCode) or training.loss != "bound":
+    if not isinstance(training.code, CircleCode):
         return parameters, np.zeros((count, 0), np.float32)
     unit = np.empty((count, len(training.problem.free)))
     for block in blocks(count, _RENDER_BATCH):
