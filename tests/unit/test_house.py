@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {"errors", "paths", "units", "recipe", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -20,11 +20,12 @@ STEPS = {
 }
 LEAF_IMPORTS = {
     "errors": set(),
+    "paths": {"errors"},
     "units": set(),
     "progress": set(),
-    "recipe": {"errors"},
-    "workspace": {"errors", "recipe"},
-    "store": {"errors", "workspace"},
+    "recipe": {"errors", "paths"},
+    "workspace": {"errors", "paths", "recipe"},
+    "store": {"errors", "paths", "workspace"},
     "tasks": {"errors"},
 }
 
