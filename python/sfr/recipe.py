@@ -288,6 +288,9 @@ class TrainRecipe:
     precision: Literal["auto", "float32", "bfloat16"]
     #: Type of the cached features.
     feature_type: Literal["float16", "float32"]
+    #: ``own``: every seed has its own order of images in each epoch; ``shared``: all have that of
+    #: seed 0, which takes less time and makes the spread between seeds too small.
+    batch_order: Literal["own", "shared"] = "own"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "seeds"):

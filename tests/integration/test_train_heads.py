@@ -115,7 +115,7 @@ def test_head_on_cache_and_full_frozen_network_have_the_same_losses(workspace, s
     network.compile(keras.optimizers.Adam(1e-3), "mse", jit_compile=False)
     losses = []
     for epoch in (1, 2, 3):
-        batches = epoch_order(training, epoch).reshape(-1, 3)
+        batches = epoch_order(training, epoch, 0).reshape(-1, 3)
         found = []
         for rows in batches:
             network.reset_metrics()

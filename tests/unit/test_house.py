@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks", "pictures"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -26,6 +26,7 @@ LEAF_IMPORTS = {
     "workspace": {"errors", "recipe"},
     "store": {"errors", "workspace"},
     "tasks": {"errors"},
+    "pictures": {"errors"},
 }
 
 

@@ -195,11 +195,12 @@ def test_cases_take_8_bit_rgb_only(picture):
         get_case("mass")(picture[:, :, :2])
 
 
-def test_png_files_come_back_without_their_alpha_channel(tmp_path, picture):
+def test_png_files_come_back_without_an_alpha_channel_that_hides_nothing(tmp_path, picture):
     path = tmp_path / "a.png"
     write_png(Workspace(tmp_path), path, picture)
     np.testing.assert_array_equal(read_png(path), picture)
-    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save(tmp_path / "rgba.png")
+    opaque = np.full(picture.shape[:2], 255, np.uint8)
+    Image.fromarray(np.dstack([picture, opaque])).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_png(tmp_path / "rgba.png"), picture)
 
 

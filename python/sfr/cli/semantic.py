@@ -424,6 +424,14 @@ def fit(
         str | None,
         typer.Option("--channel", help="Map of a shard: mass, temperature ...", show_default=False),
     ] = None,
+    hdu: Annotated[
+        str | None,
+        typer.Option(
+            "--hdu",
+            help="HDU of FITS files, by name or number. Default: the one with an image, or SCI.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for fits.csv and fits.png.")] = Path(
         "semantic-fit"
     ),
@@ -436,9 +444,10 @@ def fit(
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
     The profile is amplitude exp(-r^(1/n)), r = 1 at the ellipse of half axes A and A (1 - e); theta
-    turns the major axis clockwise from +x, y upwards. The first use trains the encoder of the
-    problem, in two to three minutes, and keeps it in the folder given by --work. What cannot be
-    fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md lists the flags.
+    turns the major axis clockwise from +x, y upwards, of the pixels: a WCS is not read, so on a
+    mirrored sky it turns the other way. The first use trains the encoder of the problem, in two to
+    three minutes, and keeps it in the folder given by --work. What cannot be fitted has flags in
+    place of numbers, and ends with exit 4; docs/semantic.md lists the flags.
 
     Examples:
 
@@ -462,7 +471,7 @@ def fit(
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     results = Workspace(out)
-    images = [image for path in files for image in read_images(path, channel=channel)]
+    images = [image for path in files for image in read_images(path, channel=channel, hdu=hdu)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)

@@ -316,7 +316,8 @@ class Run:
                 }
             )
             if workspace.check("normalisation", fingerprint, force=force).current:
-                return read_normalisation(workspace)
+                names = [channel.name for channel in self.recipe.maps.channels]
+                return read_normalisation(workspace, names)
             normalisation = find_normalisation(
                 iter_shards(workspace, reference, with_maps=False),
                 self.recipe.normalisation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,32 @@ class Normalisation:
     Attributes
     ----------
     maxima : tuple of float
-        One per channel, in the channel's unit.
+        One per channel, in the order of the maps and the channel's unit.
     document : dict
         The content of ``normalisation.json``.
     """
 
     maxima: tuple[float, ...]
     document: dict[str, Any]
+
+    @classmethod
+    def of(cls, document: dict[str, Any], channels: Sequence[str]) -> Normalisation:
+        """Take the divisors of channels by name: JSON promises no order.
+
+        Parameters
+        ----------
+        document : dict
+            The content of ``normalisation.json``.
+        channels : sequence of str
+            Names, in the order of the maps.
+
+        Raises
+        ------
+        KeyError
+            The document has no such channel.
+        """
+        entries = document["channels"]
+        return cls(tuple(float(entries[name]["maximum"]) for name in channels), document)
 
     def apply(self, maps: NDArray[np.floating]) -> NDArray[np.float64]:
         """Divide maps of shape (channel, y, x) by the maxima."""
@@ -117,7 +136,7 @@ def find_normalisation(
         "candidates": candidates,
         "published": PUBLISHED_MAXIMA,
     }
-    return Normalisation(tuple(c["maximum"] for c in channels.values()), document)
+    return Normalisation.of(document, list(channels))
 
 
 def _update_channels(channels: dict[str, dict[str, Any]], shard: Shard) -> None:
@@ -164,8 +183,15 @@ def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
 
 
-def read_normalisation(workspace: Workspace) -> Normalisation:
+def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normalisation:
     """Read ``normalisation.json``.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    channels : sequence of str
+        Names of the channels, in the order of the maps.
 
     Raises
     ------
@@ -176,12 +202,10 @@ def read_normalisation(workspace: Workspace) -> Normalisation:
     """
     path = workspace.normalisation_json
     try:
-        document = json.loads(path.read_text("utf-8"))
-        maxima = tuple(float(entry["maximum"]) for entry in document["channels"].values())
+        return Normalisation.of(json.loads(path.read_text("utf-8")), channels)
     except FileNotFoundError as error:
         raise DataMissingError(f"{path} is not there; render the reference snapshot") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(
             f"{path} cannot be read: {error!r}; delete it and render again"
         ) from error
-    return Normalisation(maxima, document)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfr.errors import DataFormatError, DataMissingError
+from sfr.pictures import read_pictures
 from sfr.workspace import Workspace
 
 __all__ = ["read_png", "write_png"]
@@ -33,7 +34,7 @@ def write_png(workspace: Workspace, path: Path, image: NDArray[np.uint8]) -> Non
 
 
 def read_png(path: Path) -> NDArray[np.uint8]:
-    """Read an RGB image; an alpha channel is dropped.
+    """Read an RGB image.
 
     Parameters
     ----------
@@ -50,17 +51,19 @@ def read_png(path: Path) -> NDArray[np.uint8]:
     DataMissingError
         The file is not there.
     DataFormatError
-        The file cannot be read as an image.
+        The file cannot be read as a PNG of 8 bits in three colours, or its pixels are not what
+        they seem: `sfr.pictures.read_pictures`.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                raise DataFormatError(f"image {path} has more than 8 bits a colour; give 8 bits")
-            return np.asarray(image.convert("RGB")).copy()
-    except FileNotFoundError as error:
-        raise DataMissingError(f"image {path} is not there; run sfr render") from error
-    except (OSError, ValueError, SyntaxError) as error:
+        (image,) = read_pictures(path, ("PNG",))
+    except DataMissingError as error:
+        raise DataMissingError(f"{error}; run sfr render") from error
+    except DataFormatError as error:
+        raise DataFormatError(f"{error}; one of a run is rendered again by sfr render") from error
+    if image.dtype != np.uint8:
+        raise DataFormatError(f"image {path} has more than 8 bits a colour; give 8 bits")
+    if image.ndim != 3:
         raise DataFormatError(
-            f"image {path} cannot be read as PNG: {error}; one of a run is "
-            "rendered again by sfr render"
-        ) from error
+            f"image {path} is grey; an image of a galaxy has three channels in red, green and blue"
+        )
+    return image
