@@ -32,6 +32,7 @@ __all__ = [
     "SplitRecipe",
     "TrainRecipe",
     "load_recipe",
+    "maps_settings",
 ]
 
 #: Names of the recipes that come with the package.
@@ -385,6 +386,31 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     data = _resolve(str(name_or_path), base=Path.cwd(), seen=())
     result: Recipe = _build(Recipe, data, "")
     return result
+
+
+def maps_settings(maps: MapsRecipe, orientation: OrientationRecipe | None) -> dict[str, Any]:
+    """Return what the pixels of maps depend on, to compare maps made by different runs.
+
+    Parameters
+    ----------
+    maps : MapsRecipe
+        Frame and channels; the candidates are left out.
+    orientation : OrientationRecipe or None
+        How galaxies were turned; None where a person chose it.
+
+    Returns
+    -------
+    dict
+        Plain data by the recipe's names of fields, such as ``maps.pixels``.
+    """
+    sections = {"maps": maps, "orientation": orientation}
+    return {
+        f"{section}.{name}": _plain(value)
+        for section, recipe in sections.items()
+        if recipe is not None
+        for name, value in dataclasses.asdict(recipe).items()
+        if name != "candidates"
+    }
 
 
 def _resolve(name: str, *, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sfr.errors import (
 )
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
-from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
+from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
@@ -250,6 +251,7 @@ def _write(
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,
+            "settings": json.dumps(maps_settings(maps, None)),
             "source": path.name,
         },
     )
@@ -269,7 +271,8 @@ def _write(
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, lupton_rgb(_by_own_maxima(made.maps), recipe.image))
+    image = lupton_rgb(_by_own_maxima(made.maps), recipe.image)
+    write_png(workspace, rgb, image, own_scale=True)
     return hdf5, figure, rgb
 
 

@@ -7,6 +7,7 @@ only, so any number of processes, at any time, write the same files.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from sfr import __version__
 from sfr.errors import DataFormatError, EmptySelectionError, SfrError, WorkerLostError
 from sfr.progress import Progress, silent
-from sfr.recipe import MapsRecipe, Recipe
+from sfr.recipe import MapsRecipe, Recipe, maps_settings
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
 from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
@@ -640,6 +641,7 @@ def _attributes(job: _Job) -> dict[str, object]:
         "snapshot": job.snapshot,
         "scale_factor": header.scale_factor,
         "hubble_param": header.hubble_param,
+        "settings": json.dumps(maps_settings(maps, job.recipe.orientation)),
         "fingerprint": job.fingerprint,
         "sfr_version": __version__,
     }
