@@ -23,12 +23,14 @@ __all__ = ["read_pictures"]
 _ORIENTATION: Final = 0x0112
 #: Gamma of numbers that are meant for a screen, as of images that state none.
 _SCREEN: Final = 0.45455
+#: Largest difference of the sides of pixels that are square but for rounding.
+_SQUARE: Final = 0.01
 #: Modes of Pillow that hold grey values of more than 8 bits.
 _DEEP: Final = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY: Final = ("1", "L", "LA", "La")
 _COLOUR: Final = ("P", "PA", "RGB", "RGBA", "RGBa")
 # tags of TIFF
-_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLES, _FORMAT = 254, 258, 262, 277, 339
+_SUBFILE, _BITS, _PHOTOMETRIC, _SAMPLES, _FORMAT, _NO_DATA = 254, 258, 262, 277, 339, 42113
 _UNSIGNED, _SIGNED = 1, 2
 
 
@@ -98,6 +100,7 @@ def _pixels(path: Path, image: Image.Image, *, linear: bool) -> NDArray[Any]:
     elif image.format == "TIFF":
         _check_tiff(path, image)
     _check_colours(path, image, linear=linear)
+    _check_shape(path, image)
     image.load()
     turned = image.getexif().get(_ORIENTATION, 1)
     if turned not in range(9):
@@ -168,6 +171,11 @@ def _check_tiff(path: Path, image: Image.Image) -> None:
         raise DataFormatError(
             f"image {path} holds smaller copies or masks of a picture; save the picture alone"
         )
+    if _NO_DATA in tags:
+        raise DataFormatError(
+            f"image {path} states a value that stands for no data, {tags[_NO_DATA]!r}; save it "
+            "without, or as FITS with BLANK"
+        )
     if bits > 8 and image.mode not in _DEEP:
         raise _too_deep(path, bits)
     if bits == 8 and kind == _SIGNED:
@@ -207,6 +215,18 @@ def _check_colours(path: Path, image: Image.Image, *, linear: bool) -> None:
                 f"image {path} has the colour profile {name!r}, so that its numbers are not those "
                 "that it shows; convert it to sRGB, or save it without a profile where the numbers "
                 "are what is meant"
+            )
+
+
+def _check_shape(path: Path, image: Image.Image) -> None:
+    """Refuse pixels that are not square: a round galaxy would not be round."""
+    for stated in ("dpi", "resolution", "aspect", "jfif_density"):
+        across, down = (float(number) for number in image.info.get(stated, (1, 1)))
+        # 0 stands for unknown
+        if across > 0 and down > 0 and abs(across / down - 1) > _SQUARE:
+            raise DataFormatError(
+                f"image {path} states pixels that are not square ({across:g} by {down:g}); save it "
+                "with square ones"
             )
 
 

@@ -126,6 +126,21 @@ def test_every_page_of_a_tiff_is_a_picture(tmp_path):
     np.testing.assert_array_equal(found, [DEEP, DEEP[::-1], DEEP // 2])
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_pixels_that_are_not_square_make_a_round_galaxy_an_ellipse(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    assert one(saved(path, GREY, dpi=(72, 72))).shape == GREY.shape
+    saved(path, GREY, dpi=(72, 144))
+    with pytest.raises(DataFormatError, match="not square"):
+        read_pictures(path)
+
+
+def test_a_value_for_no_data_is_no_brightness(tmp_path):
+    saved(tmp_path / "a.tif", DEEP.astype(np.float32), tiffinfo={42113: "-9999"})
+    with pytest.raises(DataFormatError, match=r"no data, '-9999"):
+        read_pictures(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("gamma", [45455, 100000])
 def test_gamma_of_a_screen_is_none_and_that_of_intensities_where_asked_for(tmp_path, gamma):
     path = png(tmp_path / "a.png", 0, 8, GREY, (b"gAMA", struct.pack(">I", gamma)))

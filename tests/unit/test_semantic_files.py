@@ -63,6 +63,14 @@ def test_blank_of_unsigned_numbers_was_a_bright_pixel(tmp_path):
     np.testing.assert_allclose(only(path).array, wanted)
 
 
+def test_blank_of_a_packed_image_is_no_brightness(tmp_path):
+    unit = fits.CompImageHDU(IMAGE, compression_type="RICE_1")
+    unit.header["BLANK"] = -100
+    fits.HDUList([fits.PrimaryHDU(), unit]).writeto(tmp_path / "a.fits.fz")
+    wanted = np.where(IMAGE == -100, np.nan, IMAGE)
+    np.testing.assert_allclose(only(tmp_path / "a.fits.fz").array, wanted)
+
+
 def test_packed_fits_files_are_read_by_their_names(tmp_path):
     fits.PrimaryHDU(IMAGE).writeto(tmp_path / "a.fits")
     data = (tmp_path / "a.fits").read_bytes()
@@ -86,6 +94,11 @@ def test_of_several_images_of_a_file_one_is_chosen_and_named(tmp_path):
     np.testing.assert_array_equal(found.array, IMAGE * 2)
     for hdu in ("3", "dq"):
         np.testing.assert_array_equal(only(science, hdu=hdu).array, IMAGE * 3)
+    masked = fits.HDUList([fits.PrimaryHDU(IMAGE), fits.ImageHDU(IMAGE * 5)])
+    masked.writeto(tmp_path / "masked.fits")
+    found = only(tmp_path / "masked.fits")
+    assert found.label == "PRIMARY"
+    np.testing.assert_array_equal(found.array, IMAGE)
     (found,) = read(write(tmp_path / "two.fits", "A", "B"))
     assert "several HDUs hold an image; give --hdu, one of: 1 A, 2 B" in found.problem
     (found,) = read(science, hdu="7")

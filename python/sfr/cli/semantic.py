@@ -428,7 +428,7 @@ def fit(
         str | None,
         typer.Option(
             "--hdu",
-            help="HDU of FITS files, by name or number. Default: the one with an image, or SCI.",
+            help="HDU of FITS files, by name or number. Default: the one with an image, SCI, or 0.",
             show_default=False,
         ),
     ] = None,

@@ -65,7 +65,8 @@ def read_images(
     channel : str or None
         Shards: name of the map.
     hdu : str or None
-        FITS: name or number of the HDU; None: the only one with an image, or the one named SCI.
+        FITS: name or number of the HDU; None: the only one with an image, of several the one named
+        SCI or else the first of the file.
 
     Yields
     ------
@@ -150,12 +151,14 @@ def _chosen_hdu(there: Mapping[int, str], wanted: str | None) -> int:
     """Return the place of the HDU that is meant, of those with an image."""
     if not there:
         raise DataFormatError("no HDU holds an image")
-    name = "SCI" if wanted is None and len(there) > 1 else wanted
-    found = [
-        place
-        for place, title in there.items()
-        if name is None or name.upper() == title.upper() or name == str(place)
-    ]
+    if wanted is None:
+        if len(there) == 1:
+            return next(iter(there))
+        named = [place for place, title in there.items() if title.upper() == "SCI"]
+        # an image in the first HDU has masks and the like behind it
+        found = named or [place for place in there if place == 0]
+    else:
+        found = [k for k, title in there.items() if wanted.upper() in (title.upper(), str(k))]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{place} {title}".strip() for place, title in there.items())
