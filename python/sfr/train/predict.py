@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
-from sfr.imaging.cases import RGB, case_function
+from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import has_own_scale, read_png
 from sfr.progress import Progress, silent
-from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings
+from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
@@ -80,8 +80,10 @@ def about_model(
     maps = recipe.maps
     return {
         "case": case,
+        # place of the channel that the case keeps, null where it keeps all
+        "channel": parse_case(case, recipe.channels).channel,
         "pixels": maps.pixels,
-        "channels": [channel.name for channel in maps.channels],
+        "channels": list(recipe.channels),
         "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
         "settings": maps_settings(maps, recipe.orientation),
         "cases": recipe.section("cases"),
@@ -120,8 +122,7 @@ def predict_images(
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
-    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
-    case = case_function(about["case"], CasesRecipe(**cases))
+    case = _case_of(path, about)
     files = _files(images)
     network = _load(path)
     names: list[str] = []
@@ -183,6 +184,21 @@ def _read_about(path: Path) -> dict[str, Any]:
             f"{path} is not a model that sfr train saved ({error}); remove it and run sfr train"
         ) from error
     return about
+
+
+def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
+    """Return what the model's images are made by; it must be what they were made by in training."""
+    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
+    name, channels = about["case"], about["channels"]
+    # models that do not state the channel were trained when the published names meant places
+    published = {"entropy": 0, "mass": 1, "temperature": 2}
+    kept = about["channel"] if "channel" in about else published.get(name)
+    if kept != (channels.index(name) if name in channels else None):
+        raise DataFormatError(
+            f"{path} is called {name}, but an earlier version trained it on channel "
+            f"{channels[kept]} of {', '.join(channels)}; run sfr train --case {channels[kept]}"
+        )
+    return case_function(name, CasesRecipe(**cases), channels)
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401
