@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from sfr.report.style import (
     case_colour,
     density,
     drawn,
+    field_colours,
     grid,
     say,
 )
@@ -50,7 +52,8 @@ _SSFR = "log$_{10}$ sSFR [yr$^{-1}$]"
 _DIFFERENCE = "predicted \u2212 true log$_{10}$ sSFR [dex]"
 _COLUMNS: Final = 5
 _MAP_COLUMNS: Final = 4
-_CHANNEL_MAPS: Final = ("plasma", "viridis", "inferno", "cividis", "magma")
+#: Letters in a line beside a colour bar.
+_BAR_LETTERS: Final = 34
 
 
 @drawn
@@ -370,6 +373,7 @@ def map_figure(
     width_ckpc_h: float,
     title: str = "",
     *,
+    fields: Sequence[str] | None = None,
     rgb: NDArray[np.uint8] | None = None,
     bin_scale: float = 1.0,
 ) -> None:
@@ -386,11 +390,13 @@ def map_figure(
     maps : array_like of float, shape (C, y, x)
         Maps, y upwards [units: ``units``].
     names, units : sequence of str
-        Name and unit of each channel.
+        Name of each channel, and what its pixels are with their unit.
     width_ckpc_h : float
         Width of the frame [ckpc/h].
     title : str
         Title of the figure.
+    fields : sequence of str, optional
+        Quantity of each channel, which decides its colours; by default the channels' names.
     rgb : ndarray of uint8, shape (y, x, 3), optional
         Composite image, row 0 at the top.
     bin_scale : float
@@ -400,17 +406,20 @@ def map_figure(
     Raises
     ------
     ShapeError
-        ``maps`` is not three-dimensional, or ``names`` or ``units`` have another length.
+        ``maps`` is not three-dimensional, or ``names``, ``units`` or ``fields`` have another
+        length.
     """
     stack = np.asarray(maps, np.float64)
     if stack.ndim != 3:
         raise ShapeError(f"maps has shape {stack.shape}; allowed: (channel, y, x)")
-    if not len(names) == len(units) == len(stack):
+    fields = names if fields is None else fields
+    if not len(names) == len(units) == len(fields) == len(stack):
         raise ShapeError(
-            f"maps has {len(stack)} channels, names {len(names)}, units {len(units)}; give one each"
+            f"maps has {len(stack)} channels, names {len(names)}, units {len(units)}, fields "
+            f"{len(fields)}; give one each"
         )
     low, high = -width_ckpc_h / 2, width_ckpc_h / bin_scale - width_ckpc_h / 2
-    Path(path).write_bytes(_maps_png(stack, names, units, (low, high), title, rgb))
+    Path(path).write_bytes(_maps_png(stack, names, units, fields, (low, high), title, rgb))
 
 
 @drawn
@@ -418,6 +427,7 @@ def _maps_png(
     maps: Floats,
     names: Sequence[str],
     units: Sequence[str],
+    fields: Sequence[str],
     reach: Limits,
     title: str,
     rgb: NDArray[np.uint8] | None,
@@ -426,8 +436,7 @@ def _maps_png(
     figure, panels = grid(count, columns=_MAP_COLUMNS, size=(3.6, 3.2), sharex=True, sharey=True)
     extent = (*reach, *reach)
     for place, (axes, values) in enumerate(zip(panels, maps, strict=False)):
-        colours = _CHANNEL_MAPS[place % len(_CHANNEL_MAPS)]
-        _channel_panel(figure, axes, values, extent, colours, units[place])
+        _channel_panel(figure, axes, values, extent, field_colours(fields[place]), units[place])
         axes.set_title(names[place])
     if rgb is not None:
         panels[-1].imshow(rgb, origin="upper", extent=extent)
@@ -465,8 +474,15 @@ def _channel_panel(
         say(axes, "no gas in the frame")
         return
     bar = figure.colorbar(picture, ax=axes, shrink=0.9, pad=0.02)
-    bar.set_label(unit)
+    bar.set_label(_in_lines(unit))
     bar.outline.set_visible(False)
+
+
+def _in_lines(unit: str) -> str:
+    """Break a long text beside a colour bar, but not the unit at its end."""
+    words, bracket, last = unit.partition(" [")
+    whole = words + bracket.replace(" ", "\u00a0") + last.replace(" ", "\u00a0")
+    return textwrap.fill(whole, _BAR_LETTERS, break_long_words=False, break_on_hyphens=False)
 
 
 def _scale(values: Floats) -> Normalize:

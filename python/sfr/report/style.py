@@ -27,6 +27,7 @@ __all__ = [
     "case_colour",
     "density",
     "drawn",
+    "field_colours",
     "grid",
     "say",
 ]
@@ -154,6 +155,29 @@ def case_colour(case: str) -> str:
     if case.startswith("gauss"):
         return GREEN
     return ORANGE if case.startswith("structure") else BLUE
+
+
+#: Colour map of each quantity of the gas, the same in every figure.
+_FIELD_COLOURS: Final = {
+    "mass": "viridis",
+    "surface_density": "viridis",
+    "density": "cividis",
+    "electron_density": "YlGnBu_r",
+    "temperature": "inferno",
+    "internal_energy": "inferno",
+    "entropy": "plasma",
+    "entropy_k_cm2": "plasma",
+    "entropy_code": "plasma",
+    "metallicity": "magma",
+    "sfr": "YlOrRd_r",
+    "speed": "cool",
+    "magnetic_field": "copper",
+}
+
+
+def field_colours(field: str) -> str:
+    """Name the colour map of a quantity, or of its logarithm; grey for one that is not known."""
+    return _FIELD_COLOURS.get(field.removeprefix("log10_"), "gray")
 
 
 def density(

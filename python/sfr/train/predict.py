@@ -223,7 +223,10 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
     ):
         held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
         if held != wanted:
-            raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+            raise DataFormatError(
+                f"{path} has {what} {held}, the model takes {wanted}; where one of them was made "
+                "by an older version, whose units do not name the statistic, render and train again"
+            )
     if "pixel_scale_ckpc_h" not in about:
         raise DataMissingError(
             f"{path}: this model was saved without the size of its pixels; use PNG, or delete the "
