@@ -58,7 +58,8 @@ class SampleRecipe:
     total_mass_max: float
     #: Mass of the FoF group, exclusive upper limit [1e10 mass_unit].
     group_mass_max: float
-    #: Denominator of the sSFR: ``total_code`` SubhaloMass * 1e10, ``stellar_msun`` M_star [Msun].
+    #: Denominator of the label: ``total_code`` SubhaloMass * 1e10 [Msun/h], ``stellar_msun`` M_star
+    #: [Msun]; `sfr.target` says what follows.
     ssfr_mass: Literal["total_code", "stellar_msun"]
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {"errors", "units", "recipe", "target", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -23,6 +23,7 @@ LEAF_IMPORTS = {
     "units": set(),
     "progress": set(),
     "recipe": {"errors"},
+    "target": {"recipe"},
     "workspace": {"errors", "recipe"},
     "store": {"errors", "workspace"},
     "tasks": {"errors"},

@@ -41,7 +41,8 @@ def register(app: typer.Typer) -> None:
 
         The images are composites, as sfr render writes them; the case that the model was trained on
         is applied here. Maps are normalised and stretched as those of the model's run were. The
-        table has the image, log10(1e15 sSFR) and the sSFR in 1/yr.
+        table has the image, log10(1e15 label), the label itself (ssfr_per_yr), and which label it
+        is: total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr] for models of the recipe thesis.
 
         Examples:
 
@@ -62,5 +63,5 @@ def register(app: typer.Typer) -> None:
             Workspace(out.parent).write_text(out, text)
         console.say(
             f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
-            f"{found.weights}"
+            f"{found.weights}\nlabel: {found.label}"
         )

@@ -29,6 +29,7 @@ from sfr.report.style import (
 )
 from sfr.report.tables import CaseRow
 from sfr.store import Table
+from sfr.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +49,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 Limits = tuple[float, float]
 
-_SSFR = "log$_{10}$ sSFR [yr$^{-1}$]"
-_DIFFERENCE = "predicted \u2212 true log$_{10}$ sSFR [dex]"
 _COLUMNS: Final = 5
 _MAP_COLUMNS: Final = 4
 #: Letters in a line beside a colour bar.
@@ -87,8 +86,8 @@ def _r_row(axes: Axes, place: int, row: CaseRow, low: float) -> None:
 
 
 @drawn
-def prediction_figure(results: Sequence[CaseResult]) -> Figure:
-    """Draw predicted against true sSFR, one panel a case, coloured by the density of points."""
+def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
+    """Draw predicted against true label, one panel a case, coloured by the density of points."""
     limits = _limits([result.shown for result in results])
     figure, panels = grid(
         len(results), columns=_COLUMNS, size=(2.45, 2.45), sharex=True, sharey=True
@@ -96,39 +95,43 @@ def prediction_figure(results: Sequence[CaseResult]) -> Figure:
     for axes, result in zip(panels, results, strict=True):
         _prediction_panel(axes, result.shown, limits, size=9.0)
         axes.set_title(result.name)
-    figure.supxlabel(f"true {_SSFR}", fontsize=11)
-    figure.supylabel(f"predicted {_SSFR}", fontsize=11)
+    figure.supxlabel(f"true {target.axis}", fontsize=11)
+    figure.supylabel(f"predicted {target.axis}", fontsize=11)
     return figure
 
 
 @drawn
-def residual_figure(results: Sequence[CaseResult]) -> Figure:
+def residual_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     """Draw the histogram of the difference of the logarithms, one panel a case."""
     reach = _reach([result.shown for result in results])
     figure, panels = grid(len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True)
     for axes, result in zip(panels, results, strict=True):
         _residual_panel(axes, result.shown, reach, case_colour(result.name))
         axes.set_title(result.name)
-    figure.supxlabel(_DIFFERENCE, fontsize=11)
+    figure.supxlabel(_difference(target), fontsize=11)
     figure.supylabel("test images", fontsize=11)
     return figure
 
 
 @drawn
-def case_figure(result: CaseResult) -> Figure:
+def case_figure(result: CaseResult, target: Target) -> Figure:
     """Draw one case in large: predicted against true, and the histogram of the differences."""
     head = result.shown
     figure = Figure(figsize=(10.4, 4.9))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
     _prediction_panel(left, head, _limits([head]), size=22.0)
-    left.set_xlabel(f"true {_SSFR}")
-    left.set_ylabel(f"predicted {_SSFR}")
+    left.set_xlabel(f"true {target.axis}")
+    left.set_ylabel(f"predicted {target.axis}")
     left.set_title(f"{result.name}, seed {head.seed}")
     _residual_panel(right, head, _reach([head]), case_colour(result.name))
-    right.set_xlabel(_DIFFERENCE)
+    right.set_xlabel(_difference(target))
     right.set_ylabel("test images")
     right.set_title("Difference of the logarithms")
     return figure
+
+
+def _difference(target: Target) -> str:
+    return f"predicted \u2212 true log$_{{10}}$ {target.name} [dex]"
 
 
 def _limits(heads: Sequence[Head]) -> Limits:
@@ -197,8 +200,8 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
 
 
 @drawn
-def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figure:
-    """Draw the true sSFR of the whole sample and the predicted sSFR of the test images."""
+def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult], target: Target) -> Figure:
+    """Draw the true label of the whole sample and the predicted label of the test images."""
     truth = _log10(sample_ssfr)
     alive = [result.shown.prediction for result in results if not result.shown.dead]
     edges = _edges(np.concatenate([truth, *alive]))
@@ -218,7 +221,7 @@ def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figu
         label.replace("predicted, test", "predicted, test (coloured line)") for label in labels
     ]
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
-    figure.supxlabel(_SSFR, fontsize=11)
+    figure.supxlabel(target.axis, fontsize=11)
     figure.supylabel("share of the galaxies", fontsize=11)
     return figure
 
@@ -253,8 +256,8 @@ def _edges(values: Floats) -> Floats:
 
 
 @drawn
-def sample_figure(sample_ssfr: Floats) -> Figure:
-    """Draw the histogram of the sSFR of the sample; galaxies without star formation are counted."""
+def sample_figure(sample_ssfr: Floats, target: Target) -> Figure:
+    """Draw the histogram of the sample's label; galaxies without star formation are counted."""
     figure = Figure(figsize=(6.4, 4.4))
     axes = figure.subplots()
     values = _log10(sample_ssfr)
@@ -267,7 +270,7 @@ def sample_figure(sample_ssfr: Floats) -> Figure:
         axes.margins(y=0.16)
         axes.legend(loc="upper left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel(_SSFR)
+    axes.set_xlabel(target.axis)
     axes.set_ylabel("galaxies")
     zero = sample_ssfr.size - values.size
     axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sfr.recipe import Recipe
 from sfr.report.tables import CaseRow, differs
+from sfr.target import Target, target_of
 
 __all__ = ["Verdict", "verdict"]
 
@@ -62,10 +63,12 @@ def verdict(rows: Sequence[CaseRow], recipe: Recipe) -> Verdict:
             family = [row for row in stated if belongs(row.case)]
             if family:
                 points.append(_family_point(words, family, recipe))
-    return Verdict(_headline(rows, stated), points, _cautions(rows, stated, recipe))
+    return Verdict(
+        _headline(rows, stated, target_of(recipe.sample)), points, _cautions(rows, stated, recipe)
+    )
 
 
-def _headline(rows: Sequence[CaseRow], stated: Sequence[CaseRow]) -> str:
+def _headline(rows: Sequence[CaseRow], stated: Sequence[CaseRow], target: Target) -> str:
     if not stated:
         if any(row.status == "undefined" for row in rows):
             return "There are too few test images for a correlation; nothing can be said."
@@ -80,10 +83,10 @@ def _headline(rows: Sequence[CaseRow], stated: Sequence[CaseRow]) -> str:
         )
     if best.r_low <= 0:
         return (
-            f"No case predicts the sSFR better than chance can: the best, {best.case}, has "
-            f"{_r(best)}; the interval reaches 0."
+            f"No case predicts the {target.name} better than chance can: the best, {best.case}, "
+            f"has {_r(best)}; the interval reaches 0."
         )
-    return f"The sSFR is predicted best from {best.case}: {_r(best)}."
+    return f"The {target.name} is predicted best from {best.case}: {_r(best)}."
 
 
 def _family_point(words: str, family: Sequence[CaseRow], recipe: Recipe) -> str:

@@ -29,6 +29,7 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.store import SAMPLE, Table, read_shard, read_table, write_table
+from sfr.target import Target, target_of
 from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
@@ -112,10 +113,11 @@ def write_report(
     sample = read_table(workspace.sample_csv, SAMPLE)
     rows = case_rows(workspace, recipe, results)
     pages = _Pictures(workspace, on_progress, total=7 + len(results) + len(_MONTAGES))
-    context = _figures(pages, rows, results, sample)
+    target = target_of(recipe.sample)
+    context = _figures(pages, rows, results, sample, target)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
-    tables, listed = _tables(workspace, rows, sample)
+    tables, listed = _tables(workspace, rows, sample, target)
     context |= listed | _words(workspace, recipe, rows, results, sample)
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
@@ -159,7 +161,11 @@ class _Pictures:
 
 
 def _figures(
-    pages: _Pictures, rows: Sequence[CaseRow], results: Sequence[CaseResult], sample: Table
+    pages: _Pictures,
+    rows: Sequence[CaseRow],
+    results: Sequence[CaseResult],
+    sample: Table,
+    target: Target,
 ) -> dict[str, Any]:
     ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
     several = any(len(result.heads) > 1 for result in results)
@@ -169,35 +175,35 @@ def _figures(
             "cases.png",
             lambda: figures.r_figure(rows),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
-            caption="Correlation of predicted with true sSFR by case.",
+            caption=f"Correlation of predicted with true log {target.name} by case.",
         ),
         "prediction_picture": pages.add(
             "predictions.png",
-            lambda: figures.prediction_figure(results),
-            alt="Predicted against true sSFR for every case.",
-            caption="Predicted against true sSFR of the test images, coloured by the density of "
-            f"points (yellow: dense). Dashed: equality.{which}",
+            lambda: figures.prediction_figure(results, target),
+            alt=f"Predicted against true {target.name} for every case.",
+            caption=f"Predicted against true {target.name} of the test images, coloured by the "
+            f"density of points (yellow: dense). Dashed: equality.{which}",
         ),
         "residual_picture": pages.add(
             "residuals.png",
-            lambda: figures.residual_figure(results),
+            lambda: figures.residual_figure(results, target),
             alt="Histogram of the difference of the logarithms for every case.",
             caption="Difference of the logarithms. Dashed: one standard deviation on either side "
             "of the mean. The outermost bins hold all that lies beyond.",
         ),
-        "case_pictures": [_case_picture(pages, result) for result in results],
+        "case_pictures": [_case_picture(pages, result, target) for result in results],
         "predicted_picture": pages.add(
             "predicted_ssfr.png",
-            lambda: figures.predicted_figure(ssfr, results),
-            alt="Histograms of true and predicted sSFR for every case.",
-            caption="True sSFR of the whole sample (grey) and predicted sSFR of the test images "
-            "(line). A prediction that tends to the mean is narrower than the truth.",
+            lambda: figures.predicted_figure(ssfr, results, target),
+            alt=f"Histograms of true and predicted {target.name} for every case.",
+            caption=f"True {target.name} of the whole sample (grey) and predicted one of the test "
+            "images (line). A prediction that tends to the mean is narrower than the truth.",
         ),
         "sample_picture": pages.add(
             "sample_ssfr.png",
-            lambda: figures.sample_figure(ssfr),
-            alt="Histogram of the sSFR of the sample.",
-            caption="sSFR of the sample; every snapshot of a galaxy counts.",
+            lambda: figures.sample_figure(ssfr, target),
+            alt=f"Histogram of the {target.name} of the sample.",
+            caption=f"The {target.name} of the sample; every snapshot of a galaxy counts.",
         ),
         "mass_picture": pages.add(
             "sfr_mass.png",
@@ -215,11 +221,11 @@ def _figures(
     }
 
 
-def _case_picture(pages: _Pictures, result: CaseResult) -> Picture:
+def _case_picture(pages: _Pictures, result: CaseResult, target: Target) -> Picture:
     return pages.add(
         f"case_{result.name}.png",
-        lambda: figures.case_figure(result),
-        alt=f"Predicted against true sSFR and differences of {result.name}.",
+        lambda: figures.case_figure(result, target),
+        alt=f"Predicted against true {target.name} and differences of {result.name}.",
         caption=f"{result.name}, seed {result.shown.seed}.",
     )
 
@@ -229,7 +235,7 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
     workspace = pages.workspace
     if not any(workspace.images.glob("Snap*.png")):
         return []
-    pictures = []
+    pictures, name = [], target_of(recipe.sample).name
     for case in (name for name in _MONTAGES if name in recipe.cases.names):
         path = workspace.report / f"montage_{case}.png"
         try:
@@ -237,21 +243,23 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
         except ConfigError:
             # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
             continue
-        words = f"Images of galaxies, case {case}, from the lowest to the highest sSFR."
+        words = f"Images of galaxies, case {case}, from the lowest to the highest {name}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
 
 
 def _tables(
-    workspace: Workspace, rows: Sequence[CaseRow], sample: Table
+    workspace: Workspace, rows: Sequence[CaseRow], sample: Table, target: Target
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
     paths = [folder / "cases.csv"]
     write_table(workspace, paths[0], as_columns(rows))
-    names, lines = snapshot_rows(workspace)
-    if names:
+    by_snapshot = snapshot_rows(workspace, target)
+    if by_snapshot:
         paths.append(folder / "by_snapshot.csv")
-        workspace.write_text(paths[-1], workspace.by_snapshot_csv.read_text("utf-8"))
+        write_table(workspace, paths[-1], by_snapshot)
+    # the page says which label it is in words
+    shown = {name: column for name, column in by_snapshot.items() if name != "label"}
     failures = failure_rows(workspace, set(sample["snapshot"].tolist()))
     if failures:
         paths.append(folder / "failures.csv")
@@ -262,8 +270,8 @@ def _tables(
     for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
         (folder / name).unlink(missing_ok=True)
     return paths, {
-        "snapshot_names": [_heading(name) for name in names],
-        "snapshot_lines": lines,
+        "snapshot_names": [_heading(name) for name in shown],
+        "snapshot_lines": list(zip(*shown.values(), strict=True)),
         "subsets": subset_rows(workspace),
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
@@ -289,6 +297,7 @@ def _words(
         "title": "What images of gas say about star formation",
         "version": sfr.__version__,
         "recipe_name": recipe.name,
+        "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
         "facts": _facts(simulation, recipe, rows, sample),
         "banners": _banners(simulation, recipe, rows),
@@ -328,6 +337,7 @@ def _facts(
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
+        ("label", target_of(recipe.sample).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]
 

@@ -41,7 +41,7 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 sSFR, with any common offset [dex].
+        log10 of the label, with any common offset [dex].
 
     Returns
     -------

@@ -24,6 +24,7 @@ from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, write_table
+from sfr.target import target_of
 from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
@@ -756,6 +757,7 @@ class _Run:
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
+            "label": target_of(self.recipe.sample).text,
             "settings": self.settings,
         }
 

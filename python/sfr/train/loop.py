@@ -35,7 +35,7 @@ class Data:
     Attributes
     ----------
     label : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex].
+        log10(1e15 label) [dex].
     training, validation : ndarray of int64
         Rows of each subset; validation may be empty.
     """

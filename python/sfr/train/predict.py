@@ -22,6 +22,7 @@ from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
+from sfr.target import target_of
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -30,6 +31,8 @@ __all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
 _BATCH: Final = 16
+#: Of models that older versions saved.
+_UNKNOWN_LABEL: Final = dict.fromkeys(("text", "sentence"), "not stated by this model")
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class Predictions:
     weights : str
         Weights of its backbone.
     table : dict
-        Columns ``image``, ``prediction`` (log10(1e15 sSFR) [dex]) and ``ssfr_per_yr``.
+        Columns ``image``, ``prediction`` (log10(1e15 label) [dex]), ``ssfr_per_yr`` (the label) and
+        ``label``: name, formula and unit of what the model was trained on.
+    label : str
+        The same, with what a reader must know of it.
     """
 
     case: str
     weights: str
     table: dict[str, list[Any]]
+    label: str
 
 
 def about_model(
@@ -72,7 +79,7 @@ def about_model(
     dict
         Plain data.
     """
-    maps = recipe.maps
+    maps, target = recipe.maps, target_of(recipe.sample)
     return {
         "case": case,
         "pixels": maps.pixels,
@@ -81,6 +88,7 @@ def about_model(
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
+        "label": {"text": target.text, "sentence": target.sentence},
         "normalisation": normalisation,
     }
 
@@ -88,7 +96,7 @@ def about_model(
 def predict_images(
     model: Path, images: Sequence[Path], *, on_progress: Progress = silent
 ) -> Predictions:
-    """Predict the sSFR of galaxies from composite images or from maps.
+    """Predict the label of galaxies (`sfr.target`) from composite images or from maps.
 
     Parameters
     ----------
@@ -113,6 +121,7 @@ def predict_images(
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
+    label = about.get("label", _UNKNOWN_LABEL)
     cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
     case = case_function(about["case"], CasesRecipe(**cases))
     files = _files(images)
@@ -147,8 +156,9 @@ def predict_images(
         "image": names,
         "prediction": predictions,
         "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
+        "label": [label["text"]] * len(names),
     }
-    return Predictions(about["case"], about["weights"], table)
+    return Predictions(about["case"], about["weights"], table, label["sentence"])
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
