@@ -229,9 +229,9 @@ class SplitRecipe:
 
     #: The unit that is never divided: an ``image``, or a ``galaxy`` with all its snapshots.
     by: Literal["image", "galaxy"]
-    #: Share of the units in the test subset.
+    #: Share of the units in the test subset; int((1 - it) N) of N units are left.
     test_fraction: float
-    #: Share of the rest that goes to the validation subset; 0: none.
+    #: Share of the rest that goes to the validation subset, counted in the same way; 0: none.
     validation_fraction: float
     #: Whether the subsets are drawn from bins of equal sSFR.
     stratified: bool
