@@ -32,6 +32,7 @@ __all__ = [
     "SplitRecipe",
     "TrainRecipe",
     "load_recipe",
+    "recipe_files",
 ]
 
 #: Names of the recipes that come with the package.
@@ -380,21 +381,46 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     ConfigError
         Unknown name, unreadable file, unknown field or value that is not allowed.
     """
-    data = _resolve(str(name_or_path), base=Path.cwd(), seen=())
-    result: Recipe = _build(Recipe, data, "")
+    merged: dict[str, Any] = {}
+    for data in recipe_files(name_or_path):
+        merged = _merge(merged, data)
+    # why fields are as they are: for people, not for a run
+    merged.pop("reasons", None)
+    result: Recipe = _build(Recipe, merged, "")
     return result
 
 
-def _resolve(name: str, *, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def recipe_files(name_or_path: str | Path) -> list[dict[str, Any]]:
+    """Read a recipe file and those that it extends, as they are written.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As in `load_recipe`.
+
+    Returns
+    -------
+    list of dict
+        The content of each without ``extends``; the first extends none, the last is the one named.
+
+    Raises
+    ------
+    ConfigError
+        Unknown name, or an unreadable file.
+    """
+    return _files(str(name_or_path), base=Path.cwd(), seen=())
+
+
+def _files(name: str, *, base: Path, seen: tuple[str, ...]) -> list[dict[str, Any]]:
     if name in seen:
         raise ConfigError(f"recipe: extends runs in a circle: {' -> '.join((*seen, name))}")
     data, folder = _read_toml(name, base)
     parent = data.pop("extends", None)
     if parent is None:
-        return data
+        return [data]
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
-    return _merge(_resolve(parent, base=folder, seen=(*seen, name)), data)
+    return [*_files(parent, base=folder, seen=(*seen, name)), data]
 
 
 def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:

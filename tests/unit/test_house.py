@@ -8,7 +8,17 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "target", "workspace", "store", "progress", "tasks"}
+LEAVES = {
+    "errors",
+    "units",
+    "recipe",
+    "recipe_diff",
+    "target",
+    "workspace",
+    "store",
+    "progress",
+    "tasks",
+}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -24,6 +34,7 @@ LEAF_IMPORTS = {
     "progress": set(),
     "recipe": {"errors"},
     "target": {"recipe"},
+    "recipe_diff": {"errors", "recipe"},
     "workspace": {"errors", "recipe"},
     "store": {"errors", "workspace"},
     "tasks": {"errors"},
