@@ -466,6 +466,8 @@ def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(qu
     assert not re.search(r"(?<!-mass )sSFR(?!: )", words)
     table = (quick.report / "tables/by_snapshot.csv").read_text()
     assert ("published_mean_ssfr" in table) == target.is_published
+    cases = (quick.report / "tables/cases.csv").read_text().splitlines()[1:]
+    assert all(line.endswith(target.text) for line in cases)
     assert ("the published sample" in page) == target.is_published
 
 

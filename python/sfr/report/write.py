@@ -253,7 +253,7 @@ def _tables(
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
     paths = [folder / "cases.csv"]
-    write_table(workspace, paths[0], as_columns(rows))
+    write_table(workspace, paths[0], as_columns(rows) | {"label": [target.text] * len(rows)})
     by_snapshot = snapshot_rows(workspace, target)
     if by_snapshot:
         paths.append(folder / "by_snapshot.csv")
