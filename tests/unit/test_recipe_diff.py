@@ -107,7 +107,7 @@ def test_channels_that_are_added_renamed_or_moved_are_told_apart(tmp_path):
     assert found["maps.channels.metals"].first is None
     assert found["maps.channels.temperature"].second is None
     assert found.keys() == {
-        "maps.channels", "maps.channels.metals", "maps.channels.temperature",
+        "maps.channels", "maps.channels.metals", "maps.channels.temperature", "cases.names",
     }  # fmt: skip
     assert all(difference.reason for difference in found.values())
 
