@@ -306,6 +306,8 @@ def test_shards_say_what_they_hold(rendered):
         "sum_mass_temperature",
         "sum_entropy",
         "sum_log10_entropy",
+        "sum_log10_entropy_k_cm2",
+        "sum_log10_entropy_code",
     }
 
 
