@@ -47,6 +47,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
+#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -81,7 +82,7 @@ PREDICTIONS: Schema = {
 
 #: Subsets of `SPLIT` and `PREDICTIONS`.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
+#: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
 
 _MAKE_AGAIN = "delete it and run the step that makes it again"

@@ -8,7 +8,18 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "paths", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {
+    "errors",
+    "paths",
+    "units",
+    "recipe",
+    "recipe_diff",
+    "target",
+    "workspace",
+    "store",
+    "progress",
+    "tasks",
+}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -24,6 +35,8 @@ LEAF_IMPORTS = {
     "units": set(),
     "progress": set(),
     "recipe": {"errors", "paths"},
+    "target": {"recipe"},
+    "recipe_diff": {"errors", "recipe"},
     "workspace": {"errors", "paths", "recipe"},
     "store": {"errors", "paths", "workspace"},
     "tasks": {"errors"},

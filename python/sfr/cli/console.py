@@ -34,7 +34,7 @@ _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
 #: Columns of running text.
-_LONG = frozenset({"detail", "description"})
+_LONG = frozenset({"detail", "description", "unit"})
 
 
 def exit_codes(command: Callable[P, None]) -> Callable[P, None]:

@@ -212,7 +212,7 @@ def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapsh
     return digest(
         {
             "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
-            "format": 3,
+            "format": 4,
             "shard": [SHARD_SIZE, _SHARD_BYTES, _SHARD_COST, _GALAXY_COST],
             "orientation": recipe.section("orientation"),
             "maps": recipe.section("maps"),
@@ -682,7 +682,11 @@ def _attributes(job: _Job) -> dict[str, object]:
     maps, header = job.recipe.maps, job.simulation.header(job.snapshot)
     attributes: dict[str, object] = {}
     for kind, channels in (("channel", maps.channels), ("candidate", maps.candidates)):
-        texts = gas.names(channels), [gas.channel_unit(channel) for channel in channels]
+        gas_in = maps.star_forming_gas
+        texts = (
+            gas.names(channels),
+            [gas.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
+        )
         for what, values in zip(("names", "units"), texts, strict=True):
             # h5py cannot store an empty list of strings
             attributes[f"{kind}_{what}"] = values or np.array([], "S1")

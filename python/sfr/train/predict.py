@@ -24,6 +24,7 @@ from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
+from sfr.target import target_of
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -35,6 +36,8 @@ __all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"
 ABOUT: Final = "sfr.json"
 _BATCH: Final = 16
 _SUFFIXES: Final = (".png", ".hdf5")
+#: Of models that older versions saved.
+_UNKNOWN_LABEL: Final = dict.fromkeys(("text", "sentence"), "not stated by this model")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Predictions:
     weights : str
         Weights of its backbone.
     table : dict
-        Columns ``image``, ``prediction`` (log10(1e15 sSFR) [dex]) and ``ssfr_per_yr``.
+        Columns ``image``, ``prediction`` (log10(1e15 label) [dex]), ``ssfr_per_yr`` (the label) and
+        ``label``: name, formula and unit of what the model was trained on.
+    label : str
+        The same, with what a reader must know of it.
     failures : tuple of str
         Why files were left out.
     """
@@ -56,6 +62,7 @@ class Predictions:
     case: str
     weights: str
     table: dict[str, list[Any]]
+    label: str
     failures: tuple[str, ...] = ()
 
 
@@ -80,7 +87,7 @@ def about_model(
     dict
         Plain data.
     """
-    maps = recipe.maps
+    maps, target = recipe.maps, target_of(recipe.sample)
     return {
         "case": case,
         # place of the channel that the case keeps, null where it keeps all
@@ -91,6 +98,7 @@ def about_model(
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
+        "label": {"text": target.text, "sentence": target.sentence},
         "normalisation": normalisation,
     }
 
@@ -98,7 +106,7 @@ def about_model(
 def predict_images(
     model: Path, images: Sequence[Path], *, on_progress: Progress = silent
 ) -> Predictions:
-    """Predict the sSFR of galaxies from composite images or from maps.
+    """Predict the label of galaxies (`sfr.target`) from composite images or from maps.
 
     Parameters
     ----------
@@ -125,6 +133,7 @@ def predict_images(
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
+    label = about.get("label", _UNKNOWN_LABEL)
     case = _case_of(path, about)
     files = chosen_files(images, _SUFFIXES)
     network = _load(path)
@@ -163,8 +172,9 @@ def predict_images(
         "image": names,
         "prediction": predictions,
         "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
+        "label": [label["text"]] * len(names),
     }
-    return Predictions(about["case"], about["weights"], table, tuple(failures))
+    return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
@@ -249,7 +259,10 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
     ):
         held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
         if held != wanted:
-            raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+            raise DataFormatError(
+                f"{path} has {what} {held}, the model takes {wanted}; where one of them was made "
+                "by an older version, whose units do not name the statistic, render and train again"
+            )
     if "pixel_scale_ckpc_h" not in about:
         raise DataMissingError(
             f"{path}: this model was saved without the size of its pixels; use PNG, or delete the "
