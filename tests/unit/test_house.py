@@ -8,7 +8,19 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks", "pictures"}
+LEAVES = {
+    "errors",
+    "pictures",
+    "paths",
+    "units",
+    "recipe",
+    "recipe_diff",
+    "target",
+    "workspace",
+    "store",
+    "progress",
+    "tasks",
+}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -20,11 +32,14 @@ STEPS = {
 }
 LEAF_IMPORTS = {
     "errors": set(),
+    "paths": {"errors"},
     "units": set(),
     "progress": set(),
-    "recipe": {"errors"},
-    "workspace": {"errors", "recipe"},
-    "store": {"errors", "workspace"},
+    "recipe": {"errors", "paths"},
+    "target": {"recipe"},
+    "recipe_diff": {"errors", "recipe"},
+    "workspace": {"errors", "paths", "recipe"},
+    "store": {"errors", "paths", "workspace"},
     "tasks": {"errors"},
     "pictures": {"errors"},
 }
