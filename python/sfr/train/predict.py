@@ -288,8 +288,8 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> list[int]
     if units != [channels[name]["unit"] for name in wanted]:
         raise DataFormatError(
             f"{path} has units {units} of {', '.join(wanted)}, the model takes "
-            f"{[channels[name]['unit'] for name in wanted]}; where one of them was made by an older "
-            "version, whose units do not name the statistic, render and train again"
+            f"{[channels[name]['unit'] for name in wanted]}; where one of them was made by an "
+            "older version, whose units do not name the statistic, render and train again"
         )
     if "pixel_scale_ckpc_h" not in about:
         raise DataMissingError(
