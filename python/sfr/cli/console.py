@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from sfr.cli.streams import OutputLostError, echo
+from sfr.cli.tables import print_table
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ _OURS = frozenset({errno.EBADF, errno.EINVAL, errno.EFAULT, errno.EDEADLK})
 _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
-#: Columns of running text.
-_LONG = frozenset({"detail", "description", "unit"})
 
 
 def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
@@ -192,38 +191,19 @@ class Console:
         *,
         key: str,
         extra: Mapping[str, object] | None = None,
+        leading: int = 1,
     ) -> None:
-        """Print rows as a table, or as JSON under ``key`` beside ``extra``."""
+        """Print rows as a table whose ``leading`` columns name a row, or as JSON.
+
+        JSON has the rows under ``key``, beside ``extra``.
+        """
         self.close()
         if self.as_json:
             echo(json.dumps({**(extra or {}), key: [dict(r) for r in rows]}, allow_nan=False))
             return
-        from rich.console import Console as RichConsole
-        from rich.markup import escape
-        from rich.table import Table
-
-        # where the output is not a terminal, lines must not be folded at 80 columns
-        console = RichConsole(width=None if sys.stdout.isatty() else 200)
-        table = Table()
-        for name in rows[0] if rows else ():
-            numeric = all(isinstance(row[name], (int, float, type(None))) for row in rows)
-            table.add_column(
-                escape(name),
-                justify="right" if numeric else "left",
-                no_wrap=name not in _LONG,
-            )
-        for row in rows:
-            table.add_row(*(escape(_text(value)) for value in row.values()))
         echo(title)
-        if rows and not _LONG & rows[0].keys():
-            # on a narrow terminal the last columns go, not the digits of the first
-            endless = console.options.update(width=10_000)
-            while (
-                len(table.columns) > 2
-                and console.measure(table, options=endless).maximum > console.width
-            ):
-                table.columns.pop()
-        console.print(table)
+        if rows:
+            print_table(rows, leading)
 
 
 class _Track:
@@ -321,11 +301,3 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno == logging.WARNING else ""
         self._console.echo(prefix + record.getMessage())
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"
-    return str(value)
