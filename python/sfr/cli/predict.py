@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         The images are composites, as sfr render writes them; the case that the model was trained on
         is applied here. Maps are normalised and stretched as those of the model's run were. The
         table has the image, log10(1e15 label), the label itself (ssfr_per_yr), and which label it
-        is: total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr] for models of the recipe thesis.
+        is: total-mass sSFR = SFR / (SubhaloMass x 1e10) in h/yr for models of the recipe thesis.
         Files that cannot be used are named and left out; the exit code is then 4.
 
         Examples:

@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Compare two recipes, field by field, with the reason of each difference.
 
-        A recipe file gives its own reasons under [reasons], with the fields as keys:
+        A recipe file gives its own reasons in a table named reasons, with the fields as keys:
         maps.pixels = "finer arms".
 
         Examples:
