@@ -445,3 +445,24 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         write_table(workspace, workspace.sample_csv, table)
     with pytest.raises(DataFormatError, match="--force"):
         train_case(workspace, recipe(), "composite")
+
+
+def test_every_line_of_progress_tells_its_own_epoch(workspace):
+    """Each carried the loss of epoch 1: "57/60, loss 1.1252" where the history had 0.110."""
+    heard = []
+    train_case(
+        workspace,
+        recipe(epochs=4),
+        "mass",
+        on_progress=lambda label, done, total, note="": heard.append((label, done, note)),
+    )
+    folder = workspace.head("mass", 0)
+    history = read_table(folder / "history.csv", {"loss": float})
+    notes = [(done, note) for label, done, note in heard if label.startswith("training")]
+    assert [done for done, _ in notes] == [1, 2, 3, 4]
+    for (_, note), loss in zip(notes, history["loss"], strict=True):
+        assert note.startswith(f"loss {loss:.4f}, test r ")
+    # between two looks at the test subset the last one is repeated, with the epoch that it is of
+    assert notes[1][1].endswith("(epoch 1)")
+    found = json.loads((folder / "metrics.json").read_text())["r"]
+    assert notes[-1][1].endswith("undefined" if found is None else f"test r {found:.3f}")
