@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {"errors", "arrays", "units", "recipe", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -20,7 +20,8 @@ STEPS = {
 }
 LEAF_IMPORTS = {
     "errors": set(),
-    "units": set(),
+    "arrays": {"errors"},
+    "units": {"arrays"},
     "progress": set(),
     "recipe": {"errors"},
     "workspace": {"errors", "recipe"},

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.arrays import real
 from sfr.errors import (
     ConfigError,
     DataFormatError,
@@ -54,7 +55,7 @@ class Normalisation:
     def apply(self, maps: NDArray[np.floating]) -> NDArray[np.float64]:
         """Divide maps of shape (channel, y, x) by the maxima."""
         divisors = np.array(self.maxima)[:, np.newaxis, np.newaxis]
-        return np.asarray(maps.astype(np.float64) / divisors)
+        return np.asarray(real(maps, "maps") / divisors)
 
 
 def check_recipe(recipe: NormalisationRecipe) -> None:
