@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ import typer
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe
-from sfr.workspace import Workspace
+from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
     from sfr.cluster import DaskWorkers, Processes
@@ -41,6 +41,8 @@ _NO_SIMULATION = (
     "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
     "write simulation = PATH in the recipe; sfr demo runs without one"
 )
+#: What a recipe says besides the experiment.
+_NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
 
 
 @dataclass
@@ -64,6 +66,8 @@ class Run:
     _simulation: LocalSimulation | None = None
     _selected: SelectSummary | None = None
     _has_split: bool = False
+    _has_recipe: bool = False
+    _holds: ExitStack = field(default_factory=ExitStack)
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Run:
@@ -74,6 +78,27 @@ class Run:
         self._end_workers()
         if self._simulation is not None:
             self._simulation.close()
+        self._holds.close()
+
+    def hold(self, what: str, fingerprint: str) -> None:
+        """Keep commands with something else out of the folder, to the end of this one.
+
+        Raises
+        ------
+        ConfigError
+            Another command is at work with something else, or at all with ``force``.
+        """
+        with self.workspace.lock(what):
+            sharing = self.workspace.sharing(what, fingerprint, alone=self.force)
+            self._holds.enter_context(sharing)
+
+    def _hold_recipe(self) -> None:
+        """Hold the folder's recipe, from the first step on: looking at a run needs no hold."""
+        if self._has_recipe:
+            return
+        recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in _NOT_THE_EXPERIMENT}
+        self.hold(RECIPE, digest([recipe, self.force]))
+        self._has_recipe = True
 
     @property
     def workers(self) -> Processes | DaskWorkers:
@@ -305,7 +330,6 @@ class Run:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
         from sfr.store import iter_shards, maps_digest
-        from sfr.workspace import digest
 
         workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:
@@ -470,6 +494,7 @@ class Run:
 
         When it is done, recipe.toml takes over the sections that it used.
         """
+        self._hold_recipe()
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:
@@ -485,6 +510,10 @@ class Run:
             self.workspace.log({**self._provenance(), **record})
 
     def _remember(self, sections: Sequence[str]) -> None:
+        with self.workspace.lock(RECIPE):
+            self._store_recipe(sections)
+
+    def _store_recipe(self, sections: Sequence[str]) -> None:
         stored = self.workspace.stored_recipe()
         if stored is not None:
             names = (*sections, "name", "description", "simulation")

@@ -2,10 +2,11 @@
 
 Large arrays are numpy arrays of float32 or float64 in native byte order, C-contiguous and aligned;
 they are used where they lie, memory-mapped or read-only as they may be, and nothing is converted
-silently: arrays with a mask or a unit, and any other subclass, are refused. They must not change while a kernel runs. Results are new float64 arrays. The GIL is
-released, so threads can call at once, and the bits of a result do not depend on ``threads``:
-None is the pool that the process shares (``RAYON_NUM_THREADS``, else all cores), 1 the calling
-thread, n a pool of n for this call. Processes must be spawned, not forked, once a kernel has run.
+silently: arrays with a mask or a unit, and any other subclass, are refused. They must not change
+while a kernel runs. Results are new float64 arrays. The GIL is released, so threads can call at
+once, and the bits of a result do not depend on ``threads``: None is the pool that the process
+shares (``RAYON_NUM_THREADS``, else all cores), 1 the calling thread, n a pool of n for this call.
+Processes must be spawned, not forked, once a kernel has run.
 
 A frame is half-open, ``-half <= q < half`` along each axis. Small arguments such as ``center`` may
 be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and determinant +1.
