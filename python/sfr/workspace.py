@@ -457,6 +457,19 @@ class Workspace:
         is_whole = isinstance(state, dict) and isinstance(state.get("files"), dict)
         return state if is_whole and "fingerprint" in state else None
 
+    def catalogue_read(self, snapshot: int) -> tuple[int, int]:
+        """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
+
+        They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
+        """
+        state = self._read_state(f"catalogue-{snapshot:03d}")
+        read, _, total = str(state["fingerprint"] if state else "").partition(" of ")
+        return (int(read), int(total)) if read.isdecimal() and total.isdecimal() else (1, 1)
+
+    def mark_catalogue(self, snapshot: int, read: int, total: int) -> None:
+        """Record what `catalogue_read` returns."""
+        self.mark_done(f"catalogue-{snapshot:03d}", f"{read} of {total}", ())
+
     # -- log -----------------------------------------------------------------------------------
 
     def log(self, line: Mapping[str, object]) -> None:

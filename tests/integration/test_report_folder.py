@@ -25,6 +25,22 @@ SCATTER = {
 SECRET = "/home/somebody/secret"
 
 
+#: A scale that 19 of 20 galaxies set.
+PARTIAL = {
+    "reference_snapshot": 99,
+    "galaxies": {
+        "set_the_scale": 19,
+        "in_the_sample": 20,
+        "without_a_map": 0,
+        "not_read": 1,
+        "subhaloes_read": 1,
+        "subhaloes_in_the_catalogue": 1,
+        "share": 0.95,
+    },
+    "channels": {"mass": {"maximum": 0.0156, "unit": "Msun", "subhalo_id": 1}},
+}
+
+
 def make_sample(workspace, n_galaxies, snapshots, rng):
     rows = {name: [] for name in SAMPLE}
     base = -11.2 + 0.45 * rng.standard_normal(n_galaxies)
@@ -169,7 +185,7 @@ def make_folder(
     reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
     failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
     write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
-    workspace.write_json(workspace.normalisation_json, {"maximum": {"mass": 0.0156}})
+    workspace.write_json(workspace.normalisation_json, PARTIAL)
     return workspace
 
 
@@ -447,3 +463,10 @@ def test_contact_sheet_of_nothing_says_what_was_asked(small, demo, choice):
 def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
     with pytest.raises(error, match=str(next(iter(options.values())))):
         contact_sheet(small, demo, **options)
+
+
+def test_a_scale_that_a_part_of_the_galaxies_set_is_told(quick, demo):
+    page = page_of(write_report(quick, demo))
+    assert "scale of the images set by" in page
+    assert "The scale of the images is that of a part." in page
+    assert page.count("19 of 20 galaxies of snapshot 99") >= 2

@@ -291,6 +291,9 @@ class Run:
             )
         force = self.force and not only_stale
         normalisation = self._normalisation(reference, force=force)
+        if normalisation.is_partial or (normalisation.galaxies and not only_stale):
+            warning = "warning: " if normalisation.is_partial else ""
+            self.console.say(f"{warning}the scale of the images is set by {normalisation.galaxies}")
         meter = Meter(self.console, self.workers.memory)
         summaries = []
         for snap, is_current in rendered.items():
@@ -337,6 +340,7 @@ class Run:
                 {
                     "normalisation": self.recipe.section("normalisation"),
                     "maps": maps_digest(workspace, reference),
+                    "catalogue": workspace.catalogue_read(reference),
                 }
             )
             if workspace.check("normalisation", fingerprint, force=force).current:
@@ -345,7 +349,9 @@ class Run:
                 iter_shards(workspace, reference, with_maps=False),
                 self.recipe.normalisation,
                 snapshot=reference,
+                catalogue=workspace.catalogue_read(reference),
             )
+            record["galaxies"] = normalisation.document["galaxies"]
             workspace.write_json(workspace.normalisation_json, normalisation.document)
             workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
             return normalisation

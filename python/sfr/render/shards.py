@@ -28,6 +28,7 @@ from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
 from sfr.store import (
     FAILURES,
+    FOR_GOOD,
     Shard,
     Table,
     read_shard,
@@ -54,7 +55,7 @@ log = logging.getLogger(__name__)
 _GAS, _STARS = 0, 4
 
 #: Stages of failures that may end by themselves, when a file is fetched or a machine has more
-#: memory: the next run tries those shards again. ``render`` is for good.
+#: memory: the next run tries those shards again.
 _READ, _MEMORY, _WORKER = "read", "memory", "worker"
 _TRIED_AGAIN = frozenset({_READ, _MEMORY, _WORKER})
 #: Columns of the sample that rendering reads.
@@ -567,7 +568,7 @@ def _explain(error: Exception) -> tuple[str, str]:
         return _MEMORY, "not enough memory for its particles; fewer --workers leave more for each"
     if isinstance(error, OSError):
         return _READ, str(error)
-    return "render", str(error)
+    return FOR_GOOD, str(error)
 
 
 def _shard(

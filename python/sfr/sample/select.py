@@ -279,6 +279,9 @@ def select(
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
+        for cut in cuts:
+            if cut.reason:
+                workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
 
 
