@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -470,8 +471,11 @@ class Run:
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
         from sfr.cluster import open_workers
+        from sfr.train.keras_import import stated_backend
 
-        return open_workers(workers=processes, scheduler=self.scheduler)
+        backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
+        packages = ("keras", *list(filter(None, backends))[:1])
+        return open_workers(workers=processes, scheduler=self.scheduler, packages=packages)
 
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""
