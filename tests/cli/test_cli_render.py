@@ -119,6 +119,8 @@ def test_more_parts_than_shards_leave_some_without_work(sfr, sim, recipe, tmp_pa
         )
         assert result.exit_code == 0, result.stderr
         made.append(json.loads(result.stdout)["snapshots"][0]["shards made"])
+        assert f"part {i} of 9 has {made[-1]} of " in result.stderr
+        assert "too few for 9 parts" in result.stderr
     assert set(made) == {0, 1}
     assert sum(made) == len(list((tmp_path / "sfr-work/maps/snap_099").glob("part-*")))
 

@@ -1,6 +1,7 @@
 """The report and contact sheets from a made-up run's folder, without a simulation or a network."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -396,6 +397,21 @@ def drawn_labels(monkeypatch):
 
     monkeypatch.setattr(contact_sheet_module, "_sheet", sheet)
     return labels
+
+
+def test_a_contact_sheet_of_a_run_that_may_only_be_read(small, demo, tmp_path, monkeypatch):
+    folders = [small.root, *(path for path in small.root.rglob("*") if path.is_dir())]
+    before = [path.stat().st_mtime_ns for path in folders]
+    assert contact_sheet(small, demo, path=tmp_path / "out" / "sheet.png", count=5).is_file()
+    assert [path.stat().st_mtime_ns for path in folders] == before
+
+    def save(workspace, path, data):
+        raise PermissionError(errno.EROFS, "Read-only file system", str(path))
+
+    # who runs the tests may be root, whom no permission stops
+    monkeypatch.setattr(contact_sheet_module, "save", save)
+    with pytest.raises(ConfigError, match=r"Read-only file system.*--out"):
+        contact_sheet(small, demo, count=5)
 
 
 def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_path):

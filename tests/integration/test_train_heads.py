@@ -466,3 +466,18 @@ def test_every_line_of_progress_tells_its_own_epoch(workspace):
     assert notes[1][1].endswith("(epoch 1)")
     found = json.loads((folder / "metrics.json").read_text())["r"]
     assert notes[-1][1].endswith("undefined" if found is None else f"test r {found:.3f}")
+
+
+def test_weights_that_cannot_be_had_are_looked_for_once(workspace, monkeypatch):
+    """Without a network the download was tried once a case."""
+    tries = []
+
+    def build(train, pixels):
+        tries.append(train.weights)
+        raise DataMissingError("no network")
+
+    monkeypatch.setattr("sfr.train.features.build_backbone", build)
+    with pytest.raises(DataMissingError, match="no network"):
+        train_cases(workspace, recipe(), ["composite", "mass", "entropy"])
+    assert len(tries) == 1
+    assert not (workspace.root / "features").exists()

@@ -240,6 +240,8 @@ class Run:
                 f"maps {snap}: {summary.n_rendered} galaxies, {summary.n_failed} failed"
                 f"{_state(summary.reason)}{meter.summary(f'maps {snap}')}"
             )
+            if self.part != (1, 1):
+                self.console.say(f"maps {snap}: {_share(summary, self.part)}")
             self.failures += [f"snapshot {snap} subhalo {i}: {t}" for i, t in summary.failures]
             summaries.append(summary)
         return summaries
@@ -605,6 +607,15 @@ def open_run(
 
 def _state(reason: str) -> str:
     return f" ({reason})" if reason else ", already there"
+
+
+def _share(summary: RenderSummary, part: tuple[int, int]) -> str:
+    """Say how much of a snapshot a part is."""
+    i, n = part
+    text = f"part {i} of {n} has {summary.n_shards} of {summary.n_shards_of_all} shards"
+    if summary.n_shards_of_all < n:
+        text += f", which are too few for {n} parts: {n - summary.n_shards_of_all} have none"
+    return text
 
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:
