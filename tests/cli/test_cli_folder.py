@@ -65,6 +65,8 @@ def test_a_command_with_another_recipe_does_not_undo_what_the_first_one_made(
         assert f"process {command.pid} on " in other.stderr
         assert "another recipe" in other.stderr or "--force" in options
     assert [path.read_bytes() for path in workspace.shards(97)] == maps
+    assert sfr("split", "--recipe", recipes[0], "--force").exit_code == 2
+    assert sfr("select", "--sim", sim, "--recipe", recipes[0], "--force").exit_code == 2
     # the same recipe may take part, and looking is free
     same = sfr("render", "--sim", sim, "--snap", 97, "--recipe", recipes[0], "--shard", "1/1")
     assert same.exit_code == 3, same.stderr

@@ -447,9 +447,10 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         train_case(workspace, recipe(), "composite")
 
 
-def test_every_line_of_progress_tells_its_own_epoch(workspace):
+def test_every_line_of_progress_tells_its_own_epoch(workspace, caplog):
     """Each carried the loss of epoch 1: "57/60, loss 1.1252" where the history had 0.110."""
     heard = []
+    caplog.set_level(logging.INFO, "sfr")
     train_case(
         workspace,
         recipe(epochs=4),
@@ -465,7 +466,9 @@ def test_every_line_of_progress_tells_its_own_epoch(workspace):
     # between two looks at the test subset the last one is repeated, with the epoch that it is of
     assert notes[1][1].endswith("(epoch 1)")
     found = json.loads((folder / "metrics.json").read_text())["r"]
-    assert notes[-1][1].endswith("undefined" if found is None else f"test r {found:.3f}")
+    end = "test r undefined" if found is None else f"test r {found:.3f}"
+    assert notes[-1][1].endswith(end)
+    assert f"mass, seed 0: trained, {end}" in caplog.text
 
 
 def test_weights_that_cannot_be_had_are_looked_for_once(workspace, monkeypatch):

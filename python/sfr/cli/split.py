@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
           sfr split --work run1 --force
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        with open_run(work, recipe, console, must_exist=True) as run:
+        with open_run(work, recipe, console, force=force, must_exist=True) as run:
             summary = run.split(force=force)
         rows = [{"subset": name, "images": n} for name, n in summary.counts.items()]
         leak = summary.audit

@@ -524,9 +524,14 @@ class _Run:
             )
             log.error("%s, seed %d failed: %s", case, seed, reason)
             yield HeadResult(case, seed, "failed", reason, {})
+        r = []
         for place, seed in enumerate(end.seeds):
             found = self._finish(case, end.only([place]), prediction[:, place])
+            r.append(found["r"])
             yield HeadResult(case, seed, "trained", self._reasons[case, seed], found)
+        if r:
+            # a bar on a terminal is gone by now
+            log.info("%s, %s: trained, %s", case, _named(end.seeds), _test_r(r))
         self._checkpoint(case).unlink(missing_ok=True)
         if not self.task.seeds:
             # of seeds that were trained apart and stopped
@@ -623,9 +628,7 @@ class _Run:
         """Say the mean r of the heads on the test subset, of those that have one."""
         test = self.rows.indices(TEST)
         found = self._heads(state.cases).predict(test).T
-        scores = [metrics(self.rows.label[test], prediction)["r"] for prediction in found]
-        r = [score for score in scores if score is not None]
-        return f"test r {np.mean(r):.3f}" if r else "test r undefined"
+        return _test_r([metrics(self.rows.label[test], values)["r"] for values in found])
 
     def _predict(self, end: State) -> NDArray[np.float64]:
         """Predict all rows with the epoch that the recipe asks for, shape (N, K)."""
@@ -836,6 +839,12 @@ class _Run:
             yield
         finally:
             self.seconds[what] += time.monotonic() - start
+
+
+def _test_r(scores: Sequence[float | None]) -> str:
+    """Say the mean r of those heads that have one."""
+    r = [score for score in scores if score is not None]
+    return f"test r {np.mean(r):.3f}" if r else "test r undefined"
 
 
 class _LastLook:
