@@ -581,7 +581,7 @@ class DaskWorkers:
         """
         if not tasks:
             return
-        self._crew.look(len(tasks), is_first=True)
+        self._crew.look(len(tasks))
         sent = _Sent(self._client, self._crew, work, job)
         waiting = deque((task, i, 0) for i, task in enumerate(tasks))
         looked = time.monotonic()
@@ -681,6 +681,7 @@ class _Crew:
         self._silent: set[str] = set()
         self._threads: dict[str, int] = {}
         self._told: float | None = None
+        self._has_looked = False
         #: Addresses of the workers that may get tasks.
         self.right: set[str] = set()
 
@@ -689,7 +690,7 @@ class _Crew:
         """Tasks that may be with the workers at a time, one for each thread and one to follow."""
         return sum(2 * self._threads[address] for address in self.right)
 
-    def look(self, n_waiting: int, *, is_first: bool = False) -> None:
+    def look(self, n_waiting: int) -> None:
         """Learn who came and who left, and say what stops the work.
 
         Raises
@@ -706,6 +707,7 @@ class _Crew:
         except (OSError, RuntimeError, TimeoutError) as error:
             raise DataMissingError(f"{_SCHEDULER_ENDED} ({error})") from error
         listed = "".join(f"\n  {address}: {fault}" for address, fault in faults.items())
+        is_first, self._has_looked = not self._has_looked, True
         if faults and is_first:
             raise ConfigError(
                 f"{len(faults)} of {len(there)} Dask workers would not make the numbers of this "

@@ -190,6 +190,21 @@ def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks)
     assert set(found().values()) == {good.pid, second.pid}
 
 
+def test_a_worker_that_joins_between_two_steps_does_not_end_the_command(cluster, caplog):
+    from sfr.cluster import open_workers
+
+    address, worker = cluster
+    good, _ = worker()
+    with open_workers(scheduler=address) as workers:
+        import work_of_dask_test as work
+
+        assert dict(workers.map_shards(work.whoami, None, [1], ignore)) == {1: good.pid}
+        _, without = worker(NO_SFR)
+        found = dict(workers.map_shards(work.whoami, None, range(4), ignore))
+    assert set(found.values()) == {good.pid}
+    assert without in caplog.text
+
+
 def test_when_the_last_worker_goes_it_is_said_and_the_next_one_goes_on(
     cluster, tmp_path, caplog, quick_looks
 ):
