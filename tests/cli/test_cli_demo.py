@@ -1,6 +1,7 @@
 """The whole chain from the command line, small: what is written, skipped, redone and refused."""
 
 import json
+import os
 import shutil
 import socket
 import zipfile
@@ -11,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sfr.cli import app
-from sfr.imaging.cases import NAMES
+from sfr.recipe import load_recipe
 from sfr.train.predict import ABOUT
 
+NAMES = load_recipe("demo").cases.names
 SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
 
 
@@ -220,7 +222,7 @@ def test_predict_says_what_is_wrong(demo, sfr, tmp_path):
     model, image = work / "train/mass/seed-0", next((work / "images").iterdir())
     (tmp_path / "empty").mkdir()
     assert "is not there" in sfr("predict", "none.keras", image).stderr
-    assert "no .png" in sfr("predict", model, "empty").stderr
+    assert "holds no file to read" in sfr("predict", model, "empty").stderr
     assert "not a model" in sfr("predict", image, image).stderr
     (tmp_path / "no.png").write_text("no")
     result = sfr("predict", model, "no.png")
@@ -229,6 +231,30 @@ def test_predict_says_what_is_wrong(demo, sfr, tmp_path):
     result = sfr("predict", model, image, "--out", "empty")
     assert result.exit_code == 2
     assert "is a folder" in result.stderr
+
+
+def test_predict_leaves_out_stray_files_and_names_those_that_it_cannot_use(demo, sfr, tmp_path):
+    work, _, _ = demo
+    model, image = work / "train/mass/seed-0", next((work / "images").iterdir())
+    folder = tmp_path / "new [red]$_{"
+    folder.mkdir()
+    shutil.copy(image, folder / os.fsdecode(b"gal\xe9xy.PNG"))
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / name).write_text("x")
+    clean = sfr("predict", model, folder)
+    assert clean.exit_code == 0, clean.stderr
+    assert "4 of 5 entries are left out" in clean.stderr
+    assert len(clean.stdout.splitlines()) == 2
+    assert sfr("predict", model, folder, "--out", "t.csv").exit_code == 0
+    assert r"gal\xe9xy.PNG" in (tmp_path / "t.csv").read_text("utf-8")
+    (folder / "damaged.png").write_text("no")
+    found = sfr("predict", model, folder)
+    assert found.exit_code == 4
+    assert "damaged.png" in found.stderr
+    assert found.stdout == clean.stdout
+    named = sfr("predict", model, image, folder / "notes.txt")
+    assert named.exit_code == 0
+    assert "1 of 2 files are left out: with another ending: 1 (notes.txt)" in named.stderr
 
 
 def changed_maps(source, path, **attributes):

@@ -51,6 +51,28 @@ def test_select_on_an_incomplete_download(sfr, external_data, tmp_path):
     assert checks["99 offsets"]["state"] == "missing"
 
 
+def test_select_behind_a_gap_gives_the_rows_of_the_whole(sfr, external_data, tmp_path):
+    """Without the offsets file it ended with "no galaxy passes the cuts"."""
+    (tmp_path / "wide.toml").write_text(
+        'extends = "thesis"\n[sample]\ntotal_mass_max = 1e6\ngroup_mass_max = 1e6\n'
+    )
+    tables = []
+    for name, numbers in (("whole", range(6)), ("part", (1, 3, 4))):
+        folder = tmp_path / name / "output/groups_099"
+        folder.mkdir(parents=True)
+        for number in numbers:
+            path = external_data / f"groups_099/fof_subhalo_tab_099.{number}.hdf5"
+            (folder / path.name).symlink_to(path)
+        options = ("--snap", 99, "--allow-partial", "--recipe", "wide.toml")
+        result = sfr("select", "--sim", name, "--work", f"{name}-run", *options)
+        assert result.exit_code == 0, result.stderr
+        tables.append((tmp_path / f"{name}-run/sample.csv").read_text("utf-8").splitlines())
+    whole, part = tables
+    # of groups 2, 5, 6 (chunks 1 and 3) and 7, 8 (chunk 4)
+    assert part[1:] == [row for row in whole[1:] if row.split(",")[2] in {"2", "5", "6", "7", "8"}]
+    assert len(part) > 200
+
+
 def test_map_of_an_original_chunk_around_its_densest_cell(sfr, chunk, tmp_path):
     result = sfr("map", chunk, "--out", "map", "--pixels", 64, "--json")
     assert result.exit_code == 0, result.stderr

@@ -8,7 +8,7 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "arrays", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {"errors", "arrays", "paths", "units", "recipe", "workspace", "store", "progress", "tasks"}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -21,11 +21,12 @@ STEPS = {
 LEAF_IMPORTS = {
     "errors": set(),
     "arrays": {"errors"},
+    "paths": {"errors"},
     "units": {"arrays"},
     "progress": set(),
-    "recipe": {"errors"},
-    "workspace": {"errors", "recipe"},
-    "store": {"errors", "workspace"},
+    "recipe": {"errors", "paths"},
+    "workspace": {"errors", "paths", "recipe"},
+    "store": {"errors", "paths", "workspace"},
     "tasks": {"errors"},
 }
 

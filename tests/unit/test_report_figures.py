@@ -86,3 +86,8 @@ def test_density_is_highest_where_points_are_dense_and_defined_for_one_point():
     assert shade[:500].mean() > 5 * shade[500:].mean()
     assert density(np.zeros(1), np.zeros(1), (-1, 1), (-1, 1)).tolist() == [1]
     assert density(np.zeros(0), np.zeros(0), (-1, 1), (-1, 1)).size == 0
+
+
+def test_map_figure_takes_a_file_name_for_no_formula(tmp_path, maps):
+    map_figure(tmp_path / "a.png", maps, NAMES, UNITS, 60.0, "cut$_{out\n[red]%.hdf5")
+    assert read(tmp_path / "a.png").size

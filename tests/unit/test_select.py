@@ -56,6 +56,12 @@ class Catalogues:
         assert set(group_fields) == set(groups)
         return Catalogue(header(snap), np.arange(n), self.group_ids, subhalos, groups, n, g, 1, ())
 
+    def catalogue_sources(self, snap):
+        return {}
+
+    def source_path(self, name):
+        raise AssertionError(name)
+
     def missing_catalogue_files(self, snap):
         return ()
 

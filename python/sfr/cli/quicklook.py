@@ -19,6 +19,7 @@ from sfr.errors import (
 )
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
+from sfr.paths import plain
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
 from sfr.render import gas, kernels
 from sfr.render.orient import (
@@ -262,7 +263,7 @@ def _write(
             names,
             units,
             width_ckpc_h=maps.width_ckpc_h,
-            title=path.name,
+            title=plain(path.name),
             bin_scale=maps.bin_scale,
         )
     if len(names) not in (1, 3):

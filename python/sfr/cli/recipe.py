@@ -8,6 +8,7 @@ import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -54,4 +55,4 @@ def register(app: typer.Typer) -> None:
         from sfr.recipe import load_recipe
 
         data = load_recipe(name).to_dict()
-        typer.echo(json.dumps(data) if as_json else tomli_w.dumps(data), nl=as_json)
+        echo(json.dumps(data) if as_json else tomli_w.dumps(data), end="\n" if as_json else "")

@@ -10,6 +10,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
 
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
+            run.check_channels()
             path = contact_sheet(
                 run.workspace,
                 run.recipe,
@@ -68,4 +70,4 @@ def register(app: typer.Typer) -> None:
                 seed=seed,
                 snapshots=opt.parse_snapshots(snap) or None,
             )
-        typer.echo(str(path))
+        echo(str(path))

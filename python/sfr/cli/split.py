@@ -7,6 +7,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -37,7 +38,10 @@ def register(app: typer.Typer) -> None:
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         with open_run(work, recipe, console, force=force, must_exist=True) as run:
             summary = run.split(force=force)
-        rows = [{"subset": name, "images": n} for name, n in summary.counts.items()]
+        rows = [
+            {"subset": name, "images": n, "galaxies": summary.galaxies[name]}
+            for name, n in summary.counts.items()
+        ]
         leak = summary.audit
         console.table(
             f"split by {run.recipe.split.by}: {run.workspace.split_csv}",
@@ -51,7 +55,7 @@ def register(app: typer.Typer) -> None:
             },
         )
         if not as_json:
-            typer.echo(
+            echo(
                 f"leak audit: of {leak.n_test} test images, {leak.n_same_galaxy} show a galaxy "
                 f"that is in training at another time, {leak.n_same_group} one whose FoF group is "
                 f"in training at the same time; {leak.n_untracked} cannot be told (in no tree)"

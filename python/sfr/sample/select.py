@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sfr import units
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, SfrError
+from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
@@ -253,6 +254,10 @@ def select(
         else _fingerprint(simulation, recipe, snap, allow_partial=allow_partial)
         for snap in wanted
     }
+    # before they are read, so that what is replaced meanwhile is noticed the next time
+    marks = {
+        snap: mark_files(simulation.catalogue_sources(snap)) for snap in wanted if snap not in gone
+    }
     parts: list[Table] = []
     cuts: list[SnapshotCuts] = []
     for done, snap in enumerate(wanted, start=1):
@@ -263,6 +268,12 @@ def select(
             rows = old["snapshot"] == snap
             parts.append({column: values[rows] for column, values in old.items()})
             cuts.append(_cuts_unchanged(parts[-1], snap))
+            warn_of_changed_files(
+                f"sample of snapshot {snap}",
+                workspace.sources(f"select-{snap:03d}", fingerprints[snap]),
+                simulation.source_path,
+                f"sfr select --snap {snap} --force",
+            )
         else:
             part, cut = _select_one(
                 simulation, recipe, snap, state.reason or "new", allow_partial=allow_partial
@@ -279,9 +290,10 @@ def select(
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
-        for cut in cuts:
-            if cut.reason:
-                workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
+        for cut in (cut for cut in cuts if cut.reason):
+            workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
+            step = f"select-{cut.snapshot:03d}"
+            workspace.keep_sources(step, fingerprints[cut.snapshot], marks[cut.snapshot])
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
 
 
@@ -388,8 +400,10 @@ def _select_one(
         **counts,
     )
     if cuts.n_selected == 0:
+        absent = f" ({cuts.missing_chunks} of {catalogue.n_files} chunks are missing)"
         raise EmptySelectionError(
-            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes, "
+            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes"
+            f"{absent if cuts.missing_chunks else ''}, "
             f"{cuts.n_flag} with SubhaloFlag, {cuts.n_stellar_mass} in the range of stellar mass, "
             f"{cuts.n_total_mass} below the total mass, {cuts.n_group_mass} below the group mass; "
             "adapt [sample] in a recipe file"

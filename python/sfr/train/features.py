@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
-from sfr.imaging.cases import Case, case_function
+from sfr.imaging.cases import CaseFunction, case_function
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe
+from sfr.recipe import Recipe, parse_case
 from sfr.train.backbone import build_backbone, chosen_precision, weights_id
 from sfr.workspace import Workspace, digest, parse_image_name
 
@@ -152,9 +153,12 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
         16 hexadecimal digits.
     """
     train = recipe.train
+    channel = parse_case(case, recipe.channels).channel
     return digest(
         {
             "case": case,
+            # the same name is another image where the channels have another order
+            **({} if channel is None else {"channel": channel}),
             "cases": {"act_on": recipe.cases.act_on, "structure": recipe.cases.structure},
             "images": images,
             "backbone": train.backbone,
@@ -218,7 +222,7 @@ def extract_features(
     DataFormatError
         An image cannot be read or is not of the recipe's size, or the weights do not fit.
     """
-    function = case_function(case, recipe.cases)
+    function = case_function(case, recipe.cases, recipe.channels)
     backbone = backbone or BackboneInUse(recipe)
     names = tuple(sorted(filenames, key=parse_image_name))
     if key is None:
@@ -271,7 +275,10 @@ def features_of(
         Features.
     """
     images = _Images(
-        workspace, case_function(case, recipe.cases), tuple(filenames), recipe.maps.pixels
+        workspace,
+        case_function(case, recipe.cases, recipe.channels),
+        tuple(filenames),
+        recipe.maps.pixels,
     )
     model = BackboneInUse(recipe).model
     kind: np.dtype[Any] = np.dtype(np.float32)
@@ -281,7 +288,7 @@ def features_of(
 @dataclass(frozen=True)
 class _Images:
     workspace: Workspace
-    case: Case
+    case: CaseFunction
     names: tuple[str, ...]
     pixels: int
 
@@ -366,8 +373,9 @@ def _join(parts: Sequence[Path], path: Path, count: int) -> None:
 
 def _remove_others(path: Path, case: str) -> None:
     """Remove features of other inputs, and the parts that this file was joined from."""
+    ours = re.compile(rf"{re.escape(case)}-[0-9a-f]{{16}}(\.part-\d{{5,}})?\.npy")
     for other in path.parent.glob(f"{case}-*.npy"):
-        if other == path:
+        if other == path or not ours.fullmatch(other.name):
             continue
         if not other.name.startswith(f"{path.stem}.part-"):
             log.info("features of %s with other inputs are removed: %s", case, other.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +15,26 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DataMissingError
-from sfr.imaging.cases import RGB, case_function
+from sfr.errors import DataFormatError, DataMissingError, SfrError
+from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import read_png
+from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
-from sfr.recipe import CasesRecipe, ImageRecipe, Recipe
+from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"]
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
 _BATCH: Final = 16
+_SUFFIXES: Final = (".png", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,14 @@ class Predictions:
         Weights of its backbone.
     table : dict
         Columns ``image``, ``prediction`` (log10(1e15 sSFR) [dex]) and ``ssfr_per_yr``.
+    failures : tuple of str
+        Why files were left out.
     """
 
     case: str
     weights: str
     table: dict[str, list[Any]]
+    failures: tuple[str, ...] = ()
 
 
 def about_model(
@@ -75,8 +83,10 @@ def about_model(
     maps = recipe.maps
     return {
         "case": case,
+        # place of the channel that the case keeps, null where it keeps all
+        "channel": parse_case(case, recipe.channels).channel,
         "pixels": maps.pixels,
-        "channels": [channel.name for channel in maps.channels],
+        "channels": list(recipe.channels),
         "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
@@ -102,20 +112,21 @@ def predict_images(
     Returns
     -------
     Predictions
-        One row an image.
+        One row an image. A file that cannot be read, or that the model cannot take, is told and
+        left out where others can.
 
     Raises
     ------
     DataMissingError
         The model or an image is not there.
     DataFormatError
-        The model or an image cannot be read, or has another size than the model was trained on.
+        The model cannot be read, or not one of the images can be, or has the size that the model
+        was trained on.
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
-    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
-    case = case_function(about["case"], CasesRecipe(**cases))
-    files = _files(images)
+    case = _case_of(path, about)
+    files = chosen_files(images, _SUFFIXES)
     network = _load(path)
     names: list[str] = []
     predictions: list[float] = []
@@ -128,13 +139,18 @@ def predict_images(
         predictions.extend(found.astype(np.float64).tolist())
         waiting.clear()
 
+    failures: list[str] = []
     for done, file in enumerate(files, start=1):
-        for name, image in _composites(file, about):
-            if image.shape != (about["pixels"], about["pixels"], 3):
-                raise DataFormatError(
-                    f"{file} has {image.shape[1]} x {image.shape[0]} pixels, the model takes "
-                    f"{about['pixels']}"
-                )
+        try:
+            composites = [_checked(file, *one, about) for one in _composites(file, about)]
+        except (SfrError, OSError) as error:
+            if len(files) == len(failures) + 1:
+                # not one of them can be used
+                raise
+            log.warning("%s", error)
+            failures.append(str(error))
+            composites = []
+        for name, image in composites:
             names.append(name)
             waiting.append(case(image))
             if len(waiting) == _BATCH:
@@ -148,7 +164,7 @@ def predict_images(
         "prediction": predictions,
         "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
     }
-    return Predictions(about["case"], about["weights"], table)
+    return Predictions(about["case"], about["weights"], table, tuple(failures))
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
@@ -176,6 +192,21 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
+def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
+    """Return what the model's images are made by; it must be what they were made by in training."""
+    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
+    name, channels = about["case"], about["channels"]
+    # models that do not state the channel were trained when the published names meant places
+    published = {"entropy": 0, "mass": 1, "temperature": 2}
+    kept = about["channel"] if "channel" in about else published.get(name)
+    if kept != (channels.index(name) if name in channels else None):
+        raise DataFormatError(
+            f"{path} is called {name}, but an earlier version trained it on channel "
+            f"{channels[kept]} of {', '.join(channels)}; run sfr train --case {channels[kept]}"
+        )
+    return case_function(name, CasesRecipe(**cases), channels)
+
+
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
         return load_keras().saving.load_model(path, compile=False)
@@ -183,30 +214,25 @@ def _load(path: Path) -> Any:  # noqa: ANN401
         raise DataFormatError(f"model {path} cannot be loaded: {error}") from error
 
 
-def _files(images: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            found = sorted([*path.glob("*.png"), *path.glob("*.hdf5")])
-            if not found:
-                raise DataMissingError(f"folder {path} holds no .png and no .hdf5 file")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataMissingError(f"image {path} is not there; give PNG files, shards or folders")
-    return files
+def _checked(path: Path, name: str, image: RGB, about: Mapping[str, Any]) -> tuple[str, RGB]:
+    if image.shape != (about["pixels"], about["pixels"], 3):
+        raise DataFormatError(
+            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the model takes "
+            f"{about['pixels']}"
+        )
+    return name, image
 
 
 def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB]]:
     """Yield name and composite of each galaxy of a file."""
-    if path.suffix != ".hdf5":
-        yield path.name, read_png(path)
+    if path.suffix.lower() not in (".hdf5", ".h5"):
+        yield plain(path.name), read_png(path)
         return
     if about["normalisation"] is None:
         raise DataMissingError(f"{path}: this model does not know how maps are normalised; use PNG")
     document = about["normalisation"]
-    maxima = tuple(channel["maximum"] for channel in document["channels"].values())
+    # by name: the file's keys are sorted
+    maxima = tuple(float(document["channels"][name]["maximum"]) for name in about["channels"])
     normalisation = Normalisation(maxima, document)
     shard = read_shard(path)
     _check_maps(path, shard, about)
@@ -240,7 +266,7 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
 def _names(path: Path, shard: Shard) -> list[str]:
     """Name the galaxies of a file like their images; sfr map knows no galaxy."""
     if "snapshot" not in shard.attributes:
-        return [f"{path.name}[{place}]" for place in range(len(shard.maps))]
+        return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
     return [image_name(snapshot, int(k)) for k in shard.columns["subhalo_id"]]
 
