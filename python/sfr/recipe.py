@@ -247,8 +247,17 @@ class NormalisationRecipe:
     reference: Literal["snapshot", "training"]
     #: The snapshot of ``reference = "snapshot"``.
     reference_snapshot: int
+    #: Least share of the reference snapshot's galaxies that may set it, of those that have a map
+    #: once every file can be read.
+    reference_share: float = 0.9
 
     def __post_init__(self) -> None:
+        _require(
+            0 <= self.reference_share <= 1,
+            "normalisation.reference_share",
+            self.reference_share,
+            "0 to 1",
+        )
         low, high = self.percentiles
         _require(
             0 <= low < high <= 100,

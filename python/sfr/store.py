@@ -20,6 +20,7 @@ from sfr.workspace import Workspace, digest
 
 __all__ = [
     "FAILURES",
+    "FOR_GOOD",
     "LABEL_SCALE_YR",
     "PREDICTIONS",
     "SAMPLE",
@@ -70,6 +71,8 @@ SAMPLE: Schema = {
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
 FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+#: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
+FOR_GOOD = "render"
 PREDICTIONS: Schema = {
     "filename": str,
     "snapshot": int,

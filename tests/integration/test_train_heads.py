@@ -469,3 +469,42 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         write_table(workspace, workspace.sample_csv, table)
     with pytest.raises(DataFormatError, match="--force"):
         train_case(workspace, recipe(), "composite")
+
+
+def test_every_line_of_progress_tells_its_own_epoch(workspace, caplog):
+    """Each carried the loss of epoch 1: "57/60, loss 1.1252" where the history had 0.110."""
+    heard = []
+    caplog.set_level(logging.INFO, "sfr")
+    train_case(
+        workspace,
+        recipe(epochs=4),
+        "mass",
+        on_progress=lambda label, done, total, note="": heard.append((label, done, note)),
+    )
+    folder = workspace.head("mass", 0)
+    history = read_table(folder / "history.csv", {"loss": float})
+    notes = [(done, note) for label, done, note in heard if label.startswith("training")]
+    assert [done for done, _ in notes] == [1, 2, 3, 4]
+    for (_, note), loss in zip(notes, history["loss"], strict=True):
+        assert note.startswith(f"loss {loss:.4f}, test r ")
+    # between two looks at the test subset the last one is repeated, with the epoch that it is of
+    assert notes[1][1].endswith("(epoch 1)")
+    found = json.loads((folder / "metrics.json").read_text())["r"]
+    end = "test r undefined" if found is None else f"test r {found:.3f}"
+    assert notes[-1][1].endswith(end)
+    assert f"mass, seed 0: trained, {end}" in caplog.text
+
+
+def test_weights_that_cannot_be_had_are_looked_for_once(workspace, monkeypatch):
+    """Without a network the download was tried once a case."""
+    tries = []
+
+    def build(train, pixels):
+        tries.append(train.weights)
+        raise DataMissingError("no network")
+
+    monkeypatch.setattr("sfr.train.features.build_backbone", build)
+    with pytest.raises(DataMissingError, match="no network"):
+        train_cases(workspace, recipe(), ["composite", "mass", "entropy"])
+    assert len(tries) == 1
+    assert not (workspace.root / "features").exists()

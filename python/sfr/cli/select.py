@@ -46,7 +46,9 @@ def register(app: typer.Typer) -> None:
 
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)
-        with open_run(work, recipe, console, sim_path=sim, allow_partial=allow_partial) as run:
+        with open_run(
+            work, recipe, console, sim_path=sim, allow_partial=allow_partial, force=force
+        ) as run:
             summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
         label = target_of(run.recipe.sample).text
         rows = [

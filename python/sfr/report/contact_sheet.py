@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from sfr.errors import DataMissingError, EmptySelectionError, RangeError
+from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.recipe import Recipe
@@ -93,7 +94,8 @@ def contact_sheet(
     EmptySelectionError
         No image is of that subset or those snapshots.
     ConfigError
-        Unknown case, or a variant of it that cannot be made from images yet.
+        Unknown case, or a variant of it that cannot be made from images yet; no path is given and
+        the run's folder cannot be written to.
     RangeError
         Rows, columns or count below 1, or an unknown order.
     """
@@ -113,7 +115,17 @@ def contact_sheet(
     target = path or workspace.root / f"show-{case}.png"
     note = f"{_NOTES[order]}\nlog sSFR: {target_of(recipe.sample).axis}"
     picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
-    save(workspace, target, _sheet(tiles, columns, picture_width, title, note))
+    sheet = _sheet(tiles, columns, picture_width, title, note)
+    try:
+        save(workspace, target, sheet)
+    except OSError as error:
+        # the run may be somebody else's, who lets others read only
+        if path is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ConfigError(
+            f"{workspace.root} cannot be written to ({error.strerror}); say with --out where the "
+            "contact sheet goes"
+        ) from error
     return target
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import sfr
 from sfr.errors import ConfigError, DataMissingError
+from sfr.imaging.normalise import read_normalisation
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -332,8 +333,8 @@ def _words(
         "recipe_name": recipe.name,
         "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
-        "facts": _facts(simulation, recipe, rows, sample),
-        "banners": _banners(simulation, recipe, rows),
+        "facts": [*_facts(simulation, recipe, rows, sample), *_scale_fact(workspace, recipe)],
+        "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
         "best": _leaders(comparison),
@@ -426,6 +427,25 @@ def _recipe_text(recipe: Recipe) -> str:
     data["train"]["weights"] = PurePath(data["train"]["weights"]).name
     data["description"] = bare(data["description"])
     return tomli_w.dumps(data)
+
+
+def _scale_fact(workspace: Workspace, recipe: Recipe) -> list[tuple[str, str]]:
+    """Say which galaxies set the scale of the images, where it is known."""
+    if not workspace.normalisation_json.is_file():
+        return []
+    galaxies = read_normalisation(workspace, recipe.channels).galaxies
+    return [("scale of the images set by", galaxies)] if galaxies else []
+
+
+def _scale_banner(workspace: Workspace, recipe: Recipe) -> list[dict[str, str]]:
+    """Warn of a scale that may be another one once all files can be read."""
+    if not workspace.normalisation_json.is_file():
+        return []
+    normalisation = read_normalisation(workspace, recipe.channels)
+    if not normalisation.is_partial:
+        return []
+    text = f"It is set by {normalisation.galaxies}; with the missing files it may be another one."
+    return [{"title": "The scale of the images is that of a part.", "text": text}]
 
 
 def _normalisation_text(workspace: Workspace) -> str:

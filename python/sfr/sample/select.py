@@ -294,6 +294,7 @@ def select(
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
         for cut in (cut for cut in cuts if cut.reason):
+            workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
             step = f"select-{cut.snapshot:03d}"
             workspace.keep_sources(step, fingerprints[cut.snapshot], marks[cut.snapshot])
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
