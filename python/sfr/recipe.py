@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import tomllib
 import types
@@ -35,8 +36,10 @@ __all__ = [
     "SplitRecipe",
     "TrainRecipe",
     "load_recipe",
+    "maps_settings",
     "parse_case",
     "published_cases",
+    "recipe_files",
 ]
 
 #: Names of the recipes that come with the package.
@@ -124,7 +127,8 @@ class SampleRecipe:
     total_mass_max: float
     #: Mass of the FoF group, exclusive upper limit [1e10 mass_unit].
     group_mass_max: float
-    #: Denominator of the sSFR: ``total_code`` SubhaloMass * 1e10, ``stellar_msun`` M_star [Msun].
+    #: Denominator of the label: ``total_code`` SubhaloMass * 1e10 [Msun/h], ``stellar_msun`` M_star
+    #: [Msun]; `sfr.target` says what follows.
     ssfr_mass: Literal["total_code", "stellar_msun"]
 
     def __post_init__(self) -> None:
@@ -243,8 +247,17 @@ class NormalisationRecipe:
     reference: Literal["snapshot", "training"]
     #: The snapshot of ``reference = "snapshot"``.
     reference_snapshot: int
+    #: Least share of the reference snapshot's galaxies that may set it, of those that have a map
+    #: once every file can be read.
+    reference_share: float = 0.9
 
     def __post_init__(self) -> None:
+        _require(
+            0 <= self.reference_share <= 1,
+            "normalisation.reference_share",
+            self.reference_share,
+            "0 to 1",
+        )
         low, high = self.percentiles
         _require(
             0 <= low < high <= 100,
@@ -296,9 +309,9 @@ class SplitRecipe:
 
     #: The unit that is never divided: an ``image``, or a ``galaxy`` with all its snapshots.
     by: Literal["image", "galaxy"]
-    #: Share of the units in the test subset.
+    #: Share of the units in the test subset; int((1 - it) N) of N units are left.
     test_fraction: float
-    #: Share of the rest that goes to the validation subset; 0: none.
+    #: Share of the rest that goes to the validation subset, counted in the same way; 0: none.
     validation_fraction: float
     #: Whether the subsets are drawn from bins of equal sSFR.
     stratified: bool
@@ -356,6 +369,9 @@ class TrainRecipe:
     precision: Literal["auto", "float32", "bfloat16"]
     #: Type of the cached features.
     feature_type: Literal["float16", "float32"]
+    #: ``own``: every seed has its own order of images in each epoch; ``shared``: all have that of
+    #: seed 0, which takes less time and makes the spread between seeds too small.
+    batch_order: Literal["own", "shared"] = "own"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "seeds"):
@@ -482,21 +498,70 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     ConfigError
         Unknown name, unreadable file, unknown field or value that is not allowed.
     """
-    data = _resolve(str(name_or_path), base=Path.cwd(), seen=())
-    result: Recipe = _build(Recipe, _with_cases(data), "")
+    first, *others = recipe_files(name_or_path)
+    merged = functools.reduce(_inherit, others, first)
+    # why fields are as they are: for people, not for a run
+    merged.pop("reasons", None)
+    result: Recipe = _build(Recipe, _with_cases(merged), "")
     return result
 
 
-def _resolve(name: str, *, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def maps_settings(maps: MapsRecipe, orientation: OrientationRecipe | None) -> dict[str, Any]:
+    """Return what the pixels of maps depend on, to compare maps made by different runs.
+
+    Parameters
+    ----------
+    maps : MapsRecipe
+        Frame and channels; the candidates are left out.
+    orientation : OrientationRecipe or None
+        How galaxies were turned; None where a person chose it.
+
+    Returns
+    -------
+    dict
+        Plain data by the recipe's names of fields, such as ``maps.pixels``.
+    """
+    sections = {"maps": maps, "orientation": orientation}
+    return {
+        f"{section}.{name}": _plain(value)
+        for section, recipe in sections.items()
+        if recipe is not None
+        for name, value in dataclasses.asdict(recipe).items()
+        if name != "candidates"
+    }
+
+
+def recipe_files(name_or_path: str | Path) -> list[dict[str, Any]]:
+    """Read a recipe file and those that it extends, as they are written.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As in `load_recipe`.
+
+    Returns
+    -------
+    list of dict
+        The content of each without ``extends``; the first extends none, the last is the one named.
+
+    Raises
+    ------
+    ConfigError
+        Unknown name, or an unreadable file.
+    """
+    return _files(str(name_or_path), base=Path.cwd(), seen=())
+
+
+def _files(name: str, *, base: Path, seen: tuple[str, ...]) -> list[dict[str, Any]]:
     if name in seen:
         raise ConfigError(f"recipe: extends runs in a circle: {' -> '.join((*seen, name))}")
     data, folder = _read_toml(name, base)
     parent = data.pop("extends", None)
     if parent is None:
-        return data
+        return [data]
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
-    return _inherit(_resolve(parent, base=folder, seen=(*seen, name)), data)
+    return [*_files(parent, base=folder, seen=(*seen, name)), data]
 
 
 def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:

@@ -20,6 +20,7 @@ from sfr.workspace import Workspace, digest
 
 __all__ = [
     "FAILURES",
+    "FOR_GOOD",
     "LABEL_SCALE_YR",
     "PREDICTIONS",
     "SAMPLE",
@@ -47,6 +48,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
+#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -69,6 +71,8 @@ SAMPLE: Schema = {
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
 FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+#: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
+FOR_GOOD = "render"
 PREDICTIONS: Schema = {
     "filename": str,
     "snapshot": int,
@@ -81,7 +85,7 @@ PREDICTIONS: Schema = {
 
 #: Subsets of `SPLIT` and `PREDICTIONS`.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
+#: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
 
 _MAKE_AGAIN = "delete it and run the step that makes it again"

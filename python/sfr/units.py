@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.arrays import real
+
 __all__ = [
     "ADIABATIC_INDEX",
     "BOLTZMANN_CGS",
@@ -78,7 +80,7 @@ def mass_msun(mass_code: FloatArray | float, hubble_param: float) -> NDArray[np.
     ndarray of float64
         Masses [Msun].
     """
-    return np.asarray(mass_code, np.float64) * (UNIT_MASS_MSUN / hubble_param)
+    return real(mass_code, "mass_code") * (UNIT_MASS_MSUN / hubble_param)
 
 
 def length_kpc(
@@ -98,7 +100,7 @@ def length_kpc(
     ndarray of float64
         Lengths [kpc].
     """
-    return np.asarray(length_code, np.float64) * (scale_factor / hubble_param)
+    return real(length_code, "length_code") * (scale_factor / hubble_param)
 
 
 def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.float64]:
@@ -116,7 +118,7 @@ def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.
     ndarray of float64
         mu [-].
     """
-    x_e = np.asarray(electron_abundance, np.float64)
+    x_e = real(electron_abundance, "electron_abundance")
     return 4.0 / (1.0 + 3.0 * HYDROGEN_FRACTION + 4.0 * HYDROGEN_FRACTION * x_e)
 
 
@@ -140,7 +142,7 @@ def temperature_k(
         Temperature [K]; effective, not physical, for star-forming cells.
     """
     factor = (ADIABATIC_INDEX - 1.0) * UNIT_ENERGY_PER_MASS_CGS * PROTON_MASS_G / BOLTZMANN_CGS
-    u = np.asarray(internal_energy, np.float64)
+    u = real(internal_energy, "internal_energy")
     return factor * u * mean_molecular_weight(electron_abundance)
 
 
@@ -162,7 +164,7 @@ def density_cgs(
         Densities [g/cm^3].
     """
     factor = hubble_param**2 / scale_factor**3 * (UNIT_MASS_G / UNIT_LENGTH_CM**3)
-    return np.asarray(density_code, np.float64) * factor
+    return real(density_code, "density_code") * factor
 
 
 def electron_density_cgs(
@@ -190,7 +192,7 @@ def electron_density_cgs(
     n_h = density_cgs(density_code, scale_factor, hubble_param) * (
         HYDROGEN_FRACTION / PROTON_MASS_G
     )
-    return np.asarray(electron_abundance, np.float64) * n_h
+    return real(electron_abundance, "electron_abundance") * n_h
 
 
 def entropy_kev_cm2(
@@ -210,8 +212,8 @@ def entropy_kev_cm2(
     ndarray of float64
         K [keV cm^2]; infinite where n_e = 0.
     """
-    t = np.asarray(temperature, np.float64)
-    n_e = np.asarray(electron_density, np.float64)
+    t = real(temperature, "temperature")
+    n_e = real(electron_density, "electron_density")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((BOLTZMANN_CGS / KEV_IN_ERG) * t / np.cbrt(n_e) ** 2)
 
@@ -266,7 +268,7 @@ def magnetic_field_gauss(
     """
     unit_pressure = UNIT_MASS_G / UNIT_LENGTH_CM**3 * UNIT_ENERGY_PER_MASS_CGS
     factor = float(hubble_param / scale_factor**2 * np.sqrt(unit_pressure))
-    return np.asarray(magnetic_field_code, np.float64) * factor
+    return real(magnetic_field_code, "magnetic_field_code") * factor
 
 
 def scale_factor_age_gyr(
@@ -290,7 +292,7 @@ def scale_factor_age_gyr(
         Age [Gyr].
     """
     hubble_per_gyr = hubble_param * 100.0 * 1e5 / MPC_IN_CM * GYR_IN_S
-    a = np.asarray(scale_factor, np.float64)
+    a = real(scale_factor, "scale_factor")
     argument = np.sqrt(omega_lambda / omega0) * a**1.5
     scale_gyr = 2.0 / (3.0 * hubble_per_gyr * np.sqrt(omega_lambda))
     return np.asarray(scale_gyr * np.arcsinh(argument))

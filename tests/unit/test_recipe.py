@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from sfr.errors import ConfigError
 from sfr.recipe import BUILT_IN, load_recipe
@@ -88,6 +89,14 @@ def test_with_fields_checks_and_leaves_none_alone():
     assert recipe.with_fields("train", epochs=None, seeds=3).train.epochs == 1500
     with pytest.raises(ConfigError, match=r"train\.epochs"):
         recipe.with_fields("train", epochs=-1)
+
+
+def test_a_recipe_stored_before_seeds_had_an_order_of_their_own_is_read(tmp_path):
+    data = load_recipe("thesis").to_dict()
+    del data["train"]["batch_order"]
+    path = tmp_path / "recipe.toml"
+    path.write_text(tomli_w.dumps(data))
+    assert load_recipe(path).train.batch_order == "own"
 
 
 # -- cases follow from channels --------------------------------------------------------------------

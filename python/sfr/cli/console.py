@@ -143,9 +143,7 @@ class Console:
         if self._terminal:
             self._show_bar(label, done, total, ", ".join(filter(None, parts)))
         else:
-            line = f"{label}: {done}/{total}"
-            if done < total:
-                line = ", ".join(filter(None, [line, *parts]))
+            line = ", ".join(filter(None, [f"{label}: {done}/{total}", *parts]))
             self._show_line(track, line, is_last=done >= total)
         if done >= total:
             self._tracks.pop(label)
@@ -270,7 +268,10 @@ class Meter:
             if cells is not None:
                 rates.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
             self._rates[label] = "".join(f", {text}" for text in rates)
-        notes = [note, *rates, "" if self._now is None else readable_bytes(self._now)]
+        notes = [note]
+        if done < total:
+            # at the end `summary` says them of the whole step
+            notes += [*rates, "" if self._now is None else readable_bytes(self._now)]
         self._console.progress(label, done, total, cells=cells, note=", ".join(filter(None, notes)))
 
     def summary(self, label: str) -> str:

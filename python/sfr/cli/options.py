@@ -21,6 +21,7 @@ __all__ = [
     "Precision",
     "Quiet",
     "RecipeName",
+    "ReferenceShare",
     "SaveModels",
     "Scheduler",
     "Seeds",
@@ -116,6 +117,17 @@ Force = Annotated[bool, typer.Option("--force", help="Do it again even if it is 
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")]
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
+]
+ReferenceShare = Annotated[
+    float | None,
+    typer.Option(
+        "--reference-share",
+        min=0.0,
+        max=1.0,
+        help="Least share of the reference snapshot's galaxies that may set the scale of the "
+        "images, where files are missing. Default: the recipe's, 0.9.",
+        show_default=False,
+    ),
 ]
 NoMmap = Annotated[
     bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")

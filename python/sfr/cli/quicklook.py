@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from sfr.errors import (
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.paths import plain
-from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
+from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
@@ -141,16 +142,27 @@ def map_file(
         rows=[
             {
                 "channel": channel.name,
-                "unit": gas.channel_unit(channel),
+                "unit": unit,
                 "minimum": _extreme(np.nanmin, values),
                 "maximum": _extreme(np.nanmax, values),
                 "cells dropped": int(dropped),
             }
-            for channel, values, dropped in zip(
-                maps_recipe.channels, made.maps, made.ledger.n_bad_weight, strict=True
+            for channel, unit, values, dropped in zip(
+                maps_recipe.channels,
+                _units(maps_recipe),
+                made.maps,
+                made.ledger.n_bad_weight,
+                strict=True,
             )
         ],
     )
+
+
+def _units(maps: MapsRecipe) -> list[str]:
+    return [
+        gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
+        for channel in maps.channels
+    ]
 
 
 def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
@@ -238,7 +250,7 @@ def _write(
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> tuple[Path, ...]:
-    names, units = gas.names(maps.channels), [gas.channel_unit(c) for c in maps.channels]
+    names, units = gas.names(maps.channels), _units(maps)
     shard = Shard(
         made.maps[np.newaxis],
         {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},
@@ -251,6 +263,7 @@ def _write(
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,
+            "settings": json.dumps(maps_settings(maps, None)),
             "source": path.name,
         },
     )
@@ -264,13 +277,15 @@ def _write(
             units,
             width_ckpc_h=maps.width_ckpc_h,
             title=plain(path.name),
+            fields=[channel.field for channel in maps.channels],
             bin_scale=maps.bin_scale,
         )
     if len(names) not in (1, 3):
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, lupton_rgb(_by_own_maxima(made.maps), recipe.image))
+    image = lupton_rgb(_by_own_maxima(made.maps), recipe.image)
+    write_png(workspace, rgb, image, own_scale=True)
     return hdf5, figure, rgb
 
 

@@ -440,6 +440,14 @@ def fit(
         str | None,
         typer.Option("--channel", help="Map of a shard: mass, temperature ...", show_default=False),
     ] = None,
+    hdu: Annotated[
+        str | None,
+        typer.Option(
+            "--hdu",
+            help="HDU of FITS files, by name or number. Default: the one with an image, SCI, or 0.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for fits.csv and fits.png.")] = Path(
         "semantic-fit"
     ),
@@ -452,10 +460,11 @@ def fit(
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
     The profile is amplitude exp(-r^(1/n)), r = 1 at the ellipse of half axes A and A (1 - e); theta
-    turns the major axis clockwise from +x, y upwards. The first use trains the encoder of
-    --problem (as sfr semantic train --problem centred does), in minutes, and keeps it in the folder
-    given by --work. What cannot be
-    fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md lists the flags.
+    turns the major axis clockwise from +x, y upwards, of the pixels: a WCS is not read, so on a
+    mirrored sky it turns the other way. The first use trains the encoder of --problem (as sfr
+    semantic train --problem centred does), in minutes, and keeps it in the folder given by --work.
+    What cannot be fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md
+    lists the flags.
 
     Examples:
 
@@ -481,7 +490,7 @@ def fit(
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     results = Workspace(out)
     chosen = chosen_files(files, SUFFIXES)
-    images = [image for path in chosen for image in read_images(path, channel=channel)]
+    images = [image for path in chosen for image in read_images(path, channel=channel, hdu=hdu)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import typer
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe
-from sfr.workspace import Workspace
+from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
     from sfr.cluster import DaskWorkers, Processes
@@ -41,6 +42,8 @@ _NO_SIMULATION = (
     "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
     "write simulation = PATH in the recipe; sfr demo runs without one"
 )
+#: What a recipe says besides the experiment.
+_NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
 
 
 @dataclass
@@ -64,6 +67,8 @@ class Run:
     _simulation: LocalSimulation | None = None
     _selected: SelectSummary | None = None
     _has_split: bool = False
+    _has_recipe: bool = False
+    _holds: ExitStack = field(default_factory=ExitStack)
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Run:
@@ -74,6 +79,27 @@ class Run:
         self._end_workers()
         if self._simulation is not None:
             self._simulation.close()
+        self._holds.close()
+
+    def hold(self, what: str, fingerprint: str) -> None:
+        """Keep commands with something else out of the folder, to the end of this one.
+
+        Raises
+        ------
+        ConfigError
+            Another command is at work with something else, or at all with ``force``.
+        """
+        with self.workspace.lock(what):
+            sharing = self.workspace.sharing(what, fingerprint, alone=self.force)
+            self._holds.enter_context(sharing)
+
+    def _hold_recipe(self) -> None:
+        """Hold the folder's recipe, from the first step on: looking at a run needs no hold."""
+        if self._has_recipe:
+            return
+        recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in _NOT_THE_EXPERIMENT}
+        self.hold(RECIPE, digest([recipe, self.force]))
+        self._has_recipe = True
 
     @property
     def workers(self) -> Processes | DaskWorkers:
@@ -218,6 +244,8 @@ class Run:
                 f"maps {snap}: {summary.n_rendered} galaxies, {summary.n_failed} failed"
                 f"{_state(summary.reason)}{meter.summary(f'maps {snap}')}"
             )
+            if self.part != (1, 1):
+                self.console.say(f"maps {snap}: {_share(summary, self.part)}")
             self.failures += [f"snapshot {snap} subhalo {i}: {t}" for i, t in summary.failures]
             summaries.append(summary)
         return summaries
@@ -270,6 +298,9 @@ class Run:
             )
         force = self.force and not only_stale
         normalisation = self._normalisation(reference, force=force)
+        if normalisation.is_partial or (normalisation.galaxies and not only_stale):
+            warning = "warning: " if normalisation.is_partial else ""
+            self.console.say(f"{warning}the scale of the images is set by {normalisation.galaxies}")
         meter = Meter(self.console, self.workers.memory)
         summaries = []
         for snap, is_current in rendered.items():
@@ -309,7 +340,6 @@ class Run:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
         from sfr.store import iter_shards, maps_digest
-        from sfr.workspace import digest
 
         workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:
@@ -317,15 +347,18 @@ class Run:
                 {
                     "normalisation": self.recipe.section("normalisation"),
                     "maps": maps_digest(workspace, reference),
+                    "catalogue": workspace.catalogue_read(reference),
                 }
             )
             if workspace.check("normalisation", fingerprint, force=force).current:
-                return read_normalisation(workspace)
+                return read_normalisation(workspace, self.recipe.channels)
             normalisation = find_normalisation(
                 iter_shards(workspace, reference, with_maps=False),
                 self.recipe.normalisation,
                 snapshot=reference,
+                catalogue=workspace.catalogue_read(reference),
             )
+            record["galaxies"] = normalisation.document["galaxies"]
             workspace.write_json(workspace.normalisation_json, normalisation.document)
             workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
             return normalisation
@@ -454,8 +487,11 @@ class Run:
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
         from sfr.cluster import open_workers
+        from sfr.train.keras_import import stated_backend
 
-        return open_workers(workers=processes, scheduler=self.scheduler)
+        backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
+        packages = ("keras", *list(filter(None, backends))[:1])
+        return open_workers(workers=processes, scheduler=self.scheduler, packages=packages)
 
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""
@@ -484,6 +520,7 @@ class Run:
 
         When it is done, recipe.toml takes over the sections that it used.
         """
+        self._hold_recipe()
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:
@@ -499,6 +536,10 @@ class Run:
             self.workspace.log({**self._provenance(), **record})
 
     def _remember(self, sections: Sequence[str]) -> None:
+        with self.workspace.lock(RECIPE):
+            self._store_recipe(sections)
+
+    def _store_recipe(self, sections: Sequence[str]) -> None:
         stored = self.workspace.stored_recipe()
         if stored is not None:
             names = {*sections, "name", "description", "simulation"}
@@ -583,6 +624,15 @@ def open_run(
 
 def _state(reason: str) -> str:
     return f" ({reason})" if reason else ", already there"
+
+
+def _share(summary: RenderSummary, part: tuple[int, int]) -> str:
+    """Say how much of a snapshot a part is."""
+    i, n = part
+    text = f"part {i} of {n} has {summary.n_shards} of {summary.n_shards_of_all} shards"
+    if summary.n_shards_of_all < n:
+        text += f", which are too few for {n} parts: {n - summary.n_shards_of_all} have none"
+    return text
 
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.store import SAMPLE, Table, read_table, write_table
+from sfr.target import Target, target_of
 from sfr.workspace import Workspace, digest
 
 __all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "check_settings", "select"]
@@ -282,15 +284,17 @@ def select(
             cuts.append(cut)
         on_progress("catalogues", done, len(wanted))
     sample = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
-    if any(cut.reason for cut in cuts):
+    beside = by_snapshot(sample, target_of(recipe.sample))
+    if any(cut.reason for cut in cuts) or _columns_of(workspace.by_snapshot_csv) != list(beside):
         write_table(workspace, workspace.sample_csv, sample)
-        write_table(workspace, workspace.by_snapshot_csv, by_snapshot(sample))
+        write_table(workspace, workspace.by_snapshot_csv, beside)
         workspace.mark_done(_SIMULATION_STEP, name, ())
         workspace.mark_done(_SETTINGS_STEP, digest(_label_section(recipe)), ())
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
         for cut in (cut for cut in cuts if cut.reason):
+            workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
             step = f"select-{cut.snapshot:03d}"
             workspace.keep_sources(step, fingerprints[cut.snapshot], marks[cut.snapshot])
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
@@ -415,19 +419,28 @@ def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
     return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
 
 
-def by_snapshot(sample: Table) -> dict[str, list[Any]]:
-    """Make the table of the sample's sSFR by snapshot beside the published rows.
+def _columns_of(path: Path) -> list[str]:
+    """Read the names of a table's columns; none where there is no table."""
+    if not path.is_file():
+        return []
+    return path.read_text("utf-8").partition("\n")[0].split(",")
+
+
+def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:
+    """Make the table of the label by snapshot, beside the published rows if they are of that label.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         ``sample.csv``.
+    target : Target
+        What its column ``ssfr_per_yr`` is.
 
     Returns
     -------
     dict of str to list
-        z, N, mean, minimum and maximum of sSFR [1/yr]. The mean counts all galaxies, the minimum
-        those with SFR > 0; published values are None for other snapshots.
+        z, N, mean, minimum and maximum of the label, and what it is. The mean counts all galaxies,
+        the minimum those with SFR > 0; published values are None for other snapshots.
     """
     table: dict[str, list[Any]] = {name: [] for name in _BY_SNAPSHOT}
     for snap in sorted(set(sample["snapshot"].tolist()), reverse=True):
@@ -449,10 +462,13 @@ def by_snapshot(sample: Table) -> dict[str, list[Any]]:
             _scaled(mean, 1e-12),
             _scaled(low, 1e-17),
             _scaled(high, 1e-10),
+            target.text,
         )
         for name, value in zip(_BY_SNAPSHOT, values, strict=True):
             table[name].append(value)
-    return table
+    if target.is_published:
+        return table
+    return {name: values for name, values in table.items() if not name.startswith("published_")}
 
 
 _BY_SNAPSHOT = (
@@ -469,6 +485,7 @@ _BY_SNAPSHOT = (
     "published_mean_ssfr",
     "published_min_ssfr",
     "published_max_ssfr",
+    "label",
 )
 
 
