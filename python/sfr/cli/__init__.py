@@ -19,7 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -39,6 +38,7 @@ _COMMANDS = (
     "map",
     "semantic",
     "recipe",
+    "cite",
 )
 
 
@@ -67,7 +67,7 @@ for _name in _COMMANDS:
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        app(prog_name="sfr")
     except SystemExit as error:
         if console.disk_is_full:
             # HDF5's own exit handler crashes on files that it could not finish
