@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
+
+if TYPE_CHECKING:
+    from sfr.recipe import FieldRow
 
 __all__ = ["register"]
 
@@ -35,6 +41,12 @@ def register(app: typer.Typer) -> None:
     @exit_codes
     def show(
         name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
+        explain: Annotated[
+            bool,
+            typer.Option(
+                "--explain", help="Say above each field what it means, its unit, what is allowed."
+            ),
+        ] = False,
         as_json: opt.Json = False,
     ) -> None:
         """Print a recipe with everything that it extends resolved, as TOML.
@@ -46,12 +58,47 @@ def register(app: typer.Typer) -> None:
           sfr recipe show thesis
 
           sfr recipe show mine.toml > resolved.toml
+
+          sfr recipe show mine.toml --explain
         """
         import json
+        from dataclasses import asdict
 
         import tomli_w
 
-        from sfr.recipe import load_recipe
+        from sfr.cli.steps import check_fields
+        from sfr.recipe import fields, load_recipe
 
-        data = load_recipe(name).to_dict()
-        typer.echo(json.dumps(data) if as_json else tomli_w.dumps(data), nl=as_json)
+        recipe = load_recipe(name)
+        check_fields(recipe)
+        if as_json:
+            rows = {"fields": list(map(asdict, fields()))} if explain else {}
+            typer.echo(json.dumps({**recipe.to_json(), **rows}))
+            return
+        lines = tomli_w.dumps(recipe.to_dict()).splitlines()
+        lines.append(f"# cases: {', '.join(recipe.case_names)}")
+        typer.echo("\n".join(_explained(lines) if explain else lines))
+
+
+def _explained(lines: Sequence[str]) -> Iterator[str]:
+    """Write above each field of a TOML file what it means."""
+    from sfr.recipe import fields
+
+    rows = {row.field: row for row in fields()}
+    section, told = "", set()
+    for line in lines:
+        header = re.fullmatch(r"\[+([\w.]+)\]+", line)
+        key = re.match(r"(\w+) = ", line)
+        section = header[1] + "." if header else section
+        name = section.removesuffix(".") if header else section + key[1] if key else ""
+        if name in rows and name not in told:
+            told.add(name)
+            yield from textwrap.wrap(
+                _sentence(rows[name]), 100, initial_indent="# ", subsequent_indent="# "
+            )
+        yield line
+
+
+def _sentence(row: FieldRow) -> str:
+    unit = f" [{row.unit}]" if row.unit else ""
+    return f"{row.meaning}{unit} Allowed: {row.allowed}."

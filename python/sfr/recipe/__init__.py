@@ -1,0 +1,45 @@
+"""The experiment as data: frozen dataclasses, read from TOML, checked once.
+
+A recipe file may say ``extends = "thesis"`` (a built-in name or another file) and list only what
+differs. Every field is a switch of the method; there are no other hidden settings.
+"""
+
+from sfr.recipe.load import BUILT_IN, load_recipe, weights_path
+from sfr.recipe.schema import (
+    Case,
+    CasesRecipe,
+    Channel,
+    FieldRow,
+    ImageRecipe,
+    MapsRecipe,
+    NormalisationRecipe,
+    OrientationRecipe,
+    Recipe,
+    SampleRecipe,
+    SplitRecipe,
+    TrainRecipe,
+    fields,
+    parse_case,
+    published_cases,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "Case",
+    "CasesRecipe",
+    "Channel",
+    "FieldRow",
+    "ImageRecipe",
+    "MapsRecipe",
+    "NormalisationRecipe",
+    "OrientationRecipe",
+    "Recipe",
+    "SampleRecipe",
+    "SplitRecipe",
+    "TrainRecipe",
+    "fields",
+    "load_recipe",
+    "parse_case",
+    "published_cases",
+    "weights_path",
+]
