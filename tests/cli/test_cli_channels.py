@@ -115,3 +115,15 @@ def test_a_folder_goes_over_to_other_channels_with_their_cases(work, sfr, mock_s
     result = sfr("train", "--work", copy, "--case", "temperature", "--epochs", 1, "--json")
     assert result.exit_code == 0, result.stderr
     assert [row["case"] for row in json.loads(result.stdout)["cases"]] == ["temperature"]
+
+
+def test_a_case_that_is_no_channel_ends_the_command_before_its_first_step(sfr, mock_sim, tmp_path):
+    (tmp_path / "bad.toml").write_text(RECIPE.replace('"entropy", "mass"]', '"temperature"]'))
+    for command in (
+        ("recipe", "show", "bad.toml"),
+        ("run", "--sim", mock_sim, "--recipe", "bad.toml"),
+    ):
+        result = sfr(*command)
+        assert result.exit_code == 2
+        assert "cases.names: unknown case 'temperature'" in result.stderr
+    assert not (tmp_path / "sfr-work").exists()

@@ -142,6 +142,12 @@ def test_a_case_that_is_no_channel_of_the_recipe_is_an_error_of_the_recipe(tmp_p
         cases_of(tmp_path, f'extends = "thesis"{METALS}[cases]\nnames = ["mass", "{name}"]\n')
 
 
+def test_a_scale_that_is_written_in_two_ways_is_one_case(tmp_path):
+    text = 'extends = "thesis"\n[cases]\nnames = ["gauss3", "mass", "gauss3.0"]\n'
+    with pytest.raises(ConfigError, match=r"'gauss3', 'gauss3.0'.*each scale once"):
+        cases_of(tmp_path, text)
+
+
 @pytest.mark.parametrize("name", ["composite", "gauss3", "structure5", "Composite", "GAUSS10"])
 def test_a_channel_that_is_called_like_another_case_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=f"{name}.*which are cases of all channels"):

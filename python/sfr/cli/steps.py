@@ -161,7 +161,11 @@ class Run:
             record["counts"] = summary.counts
             record["seeds"] = [self.recipe.split.seed]
             record["reason"] = summary.reason
-        sizes = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
+        sizes = ", ".join(
+            f"{n} {name} ({summary.galaxies[name]} galaxies)"
+            for name, n in summary.counts.items()
+            if n
+        )
         self.console.say(f"split: {sizes}{_state(summary.reason)}")
         self._has_split = True
         if summary.reason:

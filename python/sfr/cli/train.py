@@ -42,15 +42,15 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "case": row["case"],
         "r": "dead" if dead else "undefined" if row["r"] is None else f"{row['r']:.3f}{spread}",
         "95 % interval": _interval(row),
+        "test images": row["n"],
+        "galaxies": row["n_galaxies"],
+        "seeds": row["seeds"],
+        "dead": row["dead"],
         "R2": row["r2"],
         "RMSE [dex]": row["rmse_dex"],
         "bias [dex]": row["bias"],
         "NMAD [dex]": row["nmad"],
         "outliers": row["outlier_fraction"],
-        "test images": row["n"],
-        "galaxies": row["n_galaxies"],
-        "seeds": row["seeds"],
-        "dead": row["dead"],
     }
 
 

@@ -507,14 +507,15 @@ class Recipe:
             "names other than composite, gauss<px> and structure<px>, which are cases of all "
             "channels",
         )
-        for name in self.case_names:
-            try:
-                parse_case(name, names)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"recipe: cases.names: {error}. Without cases.names a recipe has the ten "
-                    "published cases, with one for each of its channels"
-                ) from None
+        try:
+            meanings = [parse_case(name, names) for name in self.case_names]
+        except ConfigError as error:
+            raise ConfigError(
+                f"recipe: cases.names: {error}. Without cases.names a recipe has the ten published "
+                "cases, with one for each of its channels"
+            ) from None
+        twice = [n for n, m in zip(self.case_names, meanings, strict=True) if meanings.count(m) > 1]
+        _require(not twice, "cases.names", twice, "each scale once")
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -217,7 +217,7 @@ def predicted_figure(
     ]
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.supxlabel(_SSFR, fontsize=11)
-    figure.supylabel("share of the galaxies", fontsize=11)
+    figure.supylabel("share of the images", fontsize=11)
     return figure
 
 
@@ -266,7 +266,7 @@ def sample_figure(sample_ssfr: Floats) -> Figure:
         axes.legend(loc="upper left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(_SSFR)
-    axes.set_ylabel("galaxies")
+    axes.set_ylabel("galaxies and snapshots")
     zero = sample_ssfr.size - values.size
     axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")
     return figure

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
-from sfr.store import FAILURES, SAMPLE, SPLIT, read_table
-from sfr.train.evaluate import Comparison, ScoredHead, case_table, count_galaxies
+from sfr.store import FAILURES, SAMPLE, SPLIT, count_galaxies, read_table
+from sfr.train.evaluate import Comparison, ScoredHead, case_table
 from sfr.workspace import Workspace, bare, image_name
 
 __all__ = [

@@ -14,6 +14,8 @@ __all__ = ["Verdict", "verdict"]
 
 #: Galaxies below which a bootstrap interval is narrower than it says (docs/training.md).
 _FEW_GALAXIES = 20
+#: Most cases that the headline names.
+_NAMED = 3
 _FAMILIES = {
     "channel": "Of the single channels",
     "gauss": "Of the blurred images",
@@ -97,7 +99,8 @@ def _headline(rows: Sequence[CaseRow], comparison: Comparison) -> str:
     if len(close) == len(comparison.r) - 1:
         tail = ", but no other case is told apart from it"
     elif close:
-        tail = f", not told apart from {_listed(close)}"
+        named = _listed(close) if len(close) <= _NAMED else f"{len(close)} of the other cases"
+        tail = f", not told apart from {named}"
     return f"The sSFR is predicted best from {best}: {_r(best, comparison)}{tail}."
 
 
@@ -214,8 +217,8 @@ def _on_galaxies(comparison: Comparison) -> list[str]:
     ]
     if galaxies < _FEW_GALAXIES:
         cautions.append(
-            f"{galaxies} galaxies are few: such intervals hold the truth less often than 95 % of "
-            "the time.".replace(" %", "\u00a0%")
+            f"{galaxies} galaxies are few: an interval of so few holds the truth in about 90 % of "
+            "experiments, not in 95 %.".replace(" %", "\u00a0%")
         )
     return cautions
 

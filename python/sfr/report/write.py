@@ -31,8 +31,8 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import SAMPLE, Table, read_shard, read_table, write_table
-from sfr.train.evaluate import Comparison, compare, count_galaxies, read_heads
+from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.train.evaluate import Comparison, compare, read_heads
 from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
-from sfr.store import PREDICTIONS, TEST, read_table
-from sfr.train.bootstrap import FEWEST_GALAXIES, galaxy_numbers, percentiles, resampled_r
+from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.workspace import Workspace
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "ScoredHead",
     "case_table",
     "compare",
-    "count_galaxies",
     "metrics",
     "read_heads",
 ]
@@ -40,6 +39,8 @@ DEAD_RANGE: Final = 1e-6
 SETTINGS_STEP: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
+#: Differences of two r that rounding makes.
+_ROUNDING: Final = 1e-9
 #: Fewest rows for a correlation or a spread.
 _FEWEST = 3
 
@@ -178,11 +179,6 @@ class ScoredHead:
 _COLUMNS: Final = ("filename", "galaxy_id", "truth", "prediction")
 
 
-def count_galaxies(galaxy_id: ArrayLike) -> int:
-    """Count galaxies: those with a negative id are in no tree, and each is one of its own."""
-    return int(galaxy_numbers(galaxy_id).max(initial=-1)) + 1
-
-
 def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHead]]:
     """Read what the finished heads of a run left of the test subset.
 
@@ -274,10 +270,18 @@ def case_table(heads: Mapping[str, Sequence[ScoredHead]]) -> list[dict[str, Any]
         and ``n_train`` images; ``weights`` of the backbone. None where a value is undefined, or
         where there are too few galaxies for an interval.
     """
-    return [_case_row(case, found) for case, found in heads.items()]
+    draws = _draws({case: _stated(found) for case, found in heads.items()})
+    return [_case_row(case, found, draws.get(case)) for case, found in heads.items()]
 
 
-def _case_row(case: str, heads: Sequence[ScoredHead]) -> dict[str, Any]:
+def _stated(heads: Iterable[ScoredHead]) -> list[ScoredHead]:
+    """Heads that have a correlation."""
+    return [head for head in heads if head.metrics.get("r") is not None]
+
+
+def _case_row(
+    case: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
+) -> dict[str, Any]:
     live = [head for head in heads if not head.dead]
     row: dict[str, Any] = {"case": case, "seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
@@ -285,17 +289,30 @@ def _case_row(case: str, heads: Sequence[ScoredHead]) -> dict[str, Any]:
         row[name] = float(np.mean(values)) if values else None
         row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         if name == "r":
-            row["r_low"], row["r_high"] = _interval_of_mean(live) or (None, None)
+            interval = None if draws is None else percentiles(draws)
+            row["r_low"], row["r_high"] = interval or (None, None)
     row["n"], row["n_galaxies"] = heads[0].metrics.get("n"), heads[0].n_galaxies
     row["n_train"] = heads[0].metrics.get("n_train")
     row["weights"] = _joined(head.metrics.get("weights") for head in heads)
     return row
 
 
-def _interval_of_mean(heads: Sequence[ScoredHead]) -> tuple[float, float] | None:
-    """95 % interval of the mean r of heads with the same test images."""
-    stated = [head for head in heads if head.metrics.get("r") is not None]
-    return compare({"": stated}).interval("") if stated else None
+def _draws(heads: Mapping[str, Sequence[ScoredHead]]) -> dict[str, NDArray[np.float64]]:
+    """Mean r of each case in each resample, where its heads have the same, and enough, galaxies."""
+    alike: dict[tuple[bytes, ...], list[str]] = {}
+    for case, found in heads.items():
+        images = {(h.filename.tobytes(), h.galaxy_id.tobytes(), h.truth.tobytes()) for h in found}
+        if len(images) == 1 and found[0].n_galaxies >= FEWEST_GALAXIES:
+            alike.setdefault(images.pop(), []).append(case)
+    draws: dict[str, NDArray[np.float64]] = {}
+    for cases in alike.values():
+        # one pass for all of them
+        chosen = [head for case in cases for head in heads[case]]
+        galaxy = galaxy_numbers(chosen[0].galaxy_id)
+        r = iter(resampled_r(chosen[0].truth, [head.prediction for head in chosen], galaxy))
+        for case in cases:
+            draws[case] = np.mean([next(r) for _ in heads[case]], axis=0)
+    return draws
 
 
 def _joined(values: Iterable[object]) -> str:
@@ -364,7 +381,7 @@ class Comparison:
     def is_ahead(self, case: str, other: str) -> bool:
         """Whether a case is better than another by more than chance explains."""
         found = self.lead(case, other)
-        return found is not None and found[0] > 0
+        return found is not None and found[0] > _ROUNDING
 
 
 def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
@@ -380,10 +397,7 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
     Comparison
         With ``problem`` where seeds, images or labels have nothing in common.
     """
-    alive = {
-        case: {head.seed: head for head in found if head.metrics.get("r") is not None}
-        for case, found in heads.items()
-    }
+    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in heads}
     alive = {case: found for case, found in alive.items() if found}
     if not alive:
         return Comparison(problem="no case has a correlation")
@@ -393,23 +407,18 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
     seeds = tuple(sorted(trained.intersection(*kept.values()) if kept else ()))
     if not seeds:
         return Comparison(left_out=left_out, problem="no seed is alive in all of them")
-    chosen = [kept[case][seed] for case in kept for seed in seeds]
-    images = np.array(sorted(_common(set(head.filename.tolist()) for head in chosen)), np.str_)
-    chosen = [head.on(images) for head in chosen]
-    if any(not np.array_equal(head.truth, chosen[0].truth) for head in chosen):
-        return Comparison(problem="their test images have different labels")
-    galaxy = galaxy_numbers(chosen[0].galaxy_id)
-    shape = (len(kept), len(seeds))
-    scores = np.array([_r(head.truth, head.prediction) for head in chosen]).reshape(shape)
-    if np.isnan(scores).any():
+    shared = _common(set(kept[case][seed].filename.tolist()) for case in kept for seed in seeds)
+    images = np.array(sorted(shared), np.str_)
+    chosen = {case: [kept[case][seed].on(images) for seed in seeds] for case in kept}
+    first = chosen[next(iter(chosen))][0]
+    everything = [head for found in chosen.values() for head in found]
+    if not all(_same_galaxies(head, first) for head in everything):
+        return Comparison(problem="their test images have different labels or galaxies")
+    means = {case: float(np.mean([_r(head) for head in found])) for case, found in chosen.items()}
+    if np.isnan(list(means.values())).any():
         return Comparison(problem="the test images that all of them have are too few")
-    draws: dict[str, NDArray[np.float64]] = {}
-    n_galaxies = int(galaxy.max(initial=-1)) + 1
-    if n_galaxies >= FEWEST_GALAXIES:
-        found = resampled_r(chosen[0].truth, [head.prediction for head in chosen], galaxy)
-        draws = dict(zip(kept, found.reshape(*shape, -1).mean(axis=1), strict=True))
-    r = dict(zip(kept, scores.mean(axis=1).tolist(), strict=True))
-    return Comparison(seeds, images.size, n_galaxies, r, left_out, "", draws)
+    draws = _draws(chosen)
+    return Comparison(seeds, images.size, first.n_galaxies, means, left_out, "", draws)
 
 
 def _common(sets: Iterable[set[Any]]) -> set[Any]:
@@ -417,6 +426,12 @@ def _common(sets: Iterable[set[Any]]) -> set[Any]:
     return first.intersection(*others)
 
 
-def _r(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
-    found = metrics(truth, prediction)["r"]
+def _same_galaxies(head: ScoredHead, other: ScoredHead) -> bool:
+    return np.array_equal(head.truth, other.truth) and np.array_equal(
+        head.galaxy_id, other.galaxy_id
+    )
+
+
+def _r(head: ScoredHead) -> float:
+    found = metrics(head.truth, head.prediction)["r"]
     return np.nan if found is None else float(found)

@@ -23,10 +23,10 @@ from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
-from sfr.store import TEST, TRAIN, VALIDATION, write_table
+from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
 from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
-from sfr.train.evaluate import SETTINGS_STEP, count_galaxies, metrics
+from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
     BackboneInUse,
     extract_features,
