@@ -22,6 +22,7 @@ COMMANDS = (
     "run",
     "show",
     "map",
+    "cite",
 )
 
 

@@ -15,7 +15,7 @@ from sfr.cli import app
 from sfr.recipe import load_recipe
 from sfr.train.predict import ABOUT
 
-NAMES = load_recipe("demo").cases.names
+NAMES = load_recipe("demo").case_names
 LABEL = "total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr]"
 SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
 

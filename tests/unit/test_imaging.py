@@ -208,7 +208,7 @@ def picture():
 
 def test_there_are_ten_cases_and_each_keeps_shape_and_input(picture):
     before = picture.copy()
-    names = load_recipe("thesis").cases.names
+    names = load_recipe("thesis").case_names
     assert len(names) == 10
     for name in names:
         made = get_case(name)(picture)
@@ -242,10 +242,7 @@ def test_features_are_known_by_the_place_of_the_channel_too():
         channels = [{"name": names[i], "field": "mass"} for i in order]
         recipe = load_recipe("thesis").with_fields("maps", channels=channels)
         keys.append(
-            {
-                case: feature_key(recipe, case, images="i", weights="w")
-                for case in recipe.cases.names
-            }
+            {case: feature_key(recipe, case, images="i", weights="w") for case in recipe.case_names}
         )
     same = {case for case in keys[0] if keys[0][case] == keys[1][case]}
     assert keys[0].keys() - same == {"metals", "entropy"}

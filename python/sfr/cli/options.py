@@ -142,10 +142,22 @@ Seeds = Annotated[
 Epochs = Annotated[
     int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
 ]
+
+
+def _weights(value: str | None) -> str | None:
+    """Let the path of a weights file, which the run's folder keeps, not depend on this one."""
+    from sfr.recipe import weights_path
+
+    return None if value is None else weights_path(value, Path.cwd())
+
+
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="Weights of the backbone: imagenet, random or a file.", show_default=False
+        "--weights",
+        help="Weights of the backbone: imagenet, random or a file.",
+        show_default=False,
+        callback=_weights,
     ),
 ]
 Precision = Annotated[

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,8 @@ from sfr.cli.console import Console, exit_codes
 from sfr.cli.streams import echo
 
 if TYPE_CHECKING:
-    from sfr.recipe_diff import Difference
+    from sfr.recipe import FieldRow
+    from sfr.recipe.differences import Difference
 
 __all__ = ["register"]
 
@@ -42,6 +44,12 @@ def register(app: typer.Typer) -> None:
     @exit_codes
     def show(
         name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
+        explain: Annotated[
+            bool,
+            typer.Option(
+                "--explain", help="Say above each field what it means, its unit, what is allowed."
+            ),
+        ] = False,
         as_json: opt.Json = False,
     ) -> None:
         """Print a recipe with everything that it extends resolved, as TOML.
@@ -53,15 +61,26 @@ def register(app: typer.Typer) -> None:
           sfr recipe show thesis
 
           sfr recipe show mine.toml > resolved.toml
+
+          sfr recipe show mine.toml --explain
         """
         import json
+        from dataclasses import asdict
 
         import tomli_w
 
-        from sfr.recipe import load_recipe
+        from sfr.cli.steps import check_fields
+        from sfr.recipe import fields, load_recipe
 
-        data = load_recipe(name).to_dict()
-        echo(json.dumps(data) if as_json else tomli_w.dumps(data), end="\n" if as_json else "")
+        recipe = load_recipe(name)
+        check_fields(recipe)
+        if as_json:
+            rows = {"fields": list(map(asdict, fields()))} if explain else {}
+            echo(json.dumps({**recipe.to_json(), **rows}))
+            return
+        lines = tomli_w.dumps(recipe.to_dict()).splitlines()
+        lines.append(f"# cases: {', '.join(recipe.case_names)}")
+        echo("\n".join(_explained(lines) if explain else lines))
 
     @group.command("diff")
     @exit_codes
@@ -84,7 +103,7 @@ def register(app: typer.Typer) -> None:
         import dataclasses
         import json
 
-        from sfr.recipe_diff import differences
+        from sfr.recipe.differences import differences
 
         found = differences(first, second)
         if as_json:
@@ -93,6 +112,30 @@ def register(app: typer.Typer) -> None:
         else:
             text = _for_people(first, second, found)
         echo(text)
+
+
+def _explained(lines: Sequence[str]) -> Iterator[str]:
+    """Write above each field of a TOML file what it means."""
+    from sfr.recipe import fields
+
+    rows = {row.field: row for row in fields()}
+    section, told = "", set()
+    for line in lines:
+        header = re.fullmatch(r"\[+([\w.]+)\]+", line)
+        key = re.match(r"(\w+) = ", line)
+        section = header[1] + "." if header else section
+        name = section.removesuffix(".") if header else section + key[1] if key else ""
+        if name in rows and name not in told:
+            told.add(name)
+            yield from textwrap.wrap(
+                _sentence(rows[name]), 100, initial_indent="# ", subsequent_indent="# "
+            )
+        yield line
+
+
+def _sentence(row: FieldRow) -> str:
+    unit = f" [{row.unit}]" if row.unit else ""
+    return f"{row.meaning}{unit} Allowed: {row.allowed}."
 
 
 def _for_people(first: str, second: str, found: Sequence[Difference]) -> str:

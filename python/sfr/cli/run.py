@@ -21,7 +21,7 @@ def run_all(run: Run, console: Console, snapshots: Sequence[int], *, save_models
     run.select(snapshots)
     run.split()
     run.render(snapshots)
-    run.train(run.recipe.cases.names, save_models=save_models)
+    run.train(run.recipe.case_names, save_models=save_models)
     index = run.report()
     print_cases(run, console)
     console.close()

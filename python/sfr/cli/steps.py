@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sfr.store import Table
     from sfr.train.fit import TrainSummary
 
-__all__ = ["Run", "open_run"]
+__all__ = ["Run", "check_fields", "open_run"]
 
 _NO_SIMULATION = (
     "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
@@ -405,7 +405,7 @@ class Run:
 
         check_recipe(self.recipe.normalisation)
         check_folds(self.recipe.split)
-        for name in self.recipe.cases.names:
+        for name in self.recipe.case_names:
             case_function(name, self.recipe.cases, self.recipe.channels)
 
     def check_channels(self) -> None:
@@ -499,7 +499,7 @@ class Run:
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
-            self.train(self.recipe.cases.names)
+            self.train(self.recipe.case_names)
         self._current_images()
         with self._step("report") as record:
             summary = write_report(self.workspace, self.recipe, on_progress=self.console.progress)
@@ -609,6 +609,7 @@ def open_run(
     chosen = load_recipe(recipe) if recipe is not None else stored or load_recipe("thesis")
     for section, fields in (changes or {}).items():
         chosen = chosen.with_fields(section, **fields)
+    check_fields(chosen)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
     elif stored is None and must_exist:
@@ -620,6 +621,13 @@ def open_run(
     origin = "" if recipe is not None or stored is None else f", from {workspace.recipe_toml}"
     console.say(f"recipe {chosen.name}{origin}: {chosen.description}")
     return Run(workspace, chosen, console, **options)
+
+
+def check_fields(recipe: Recipe) -> None:
+    """Raise ConfigError where a channel names a quantity that does not exist."""
+    from sfr.render.gas import required_fields
+
+    required_fields([*recipe.maps.channels, *recipe.maps.candidates])
 
 
 def _state(reason: str) -> str:

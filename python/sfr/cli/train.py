@@ -165,7 +165,7 @@ def register(app: typer.Typer) -> None:
             for name in cases:
                 parse_case(name, run.recipe.channels)
             run.train(
-                run.recipe.cases.names if all_cases else cases,
+                run.recipe.case_names if all_cases else cases,
                 save_models=save_models,
                 together=together,
                 seeds_apart=seeds_apart,

@@ -122,7 +122,7 @@ def write_report(
         )
     results = read_results(workspace, heads)
     sample = read_table(workspace.sample_csv, SAMPLE)
-    rows, comparison = case_rows(recipe.cases.names, heads), compare(heads)
+    rows, comparison = case_rows(recipe.case_names, heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
     context = _figures(pages, rows, results, sample, recipe)
@@ -264,7 +264,7 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
     pictures, label = [], target_of(recipe.sample).name
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
-    for case in (name for name in shown if name in recipe.cases.names):
+    for case in (name for name in shown if name in recipe.case_names):
         path = workspace.report / f"montage_{case}.png"
         try:
             contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)

@@ -220,7 +220,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
                 case,
                 seed,
             )
-    order = {name: place for place, name in enumerate(recipe.cases.names)}
+    order = {name: place for place, name in enumerate(recipe.case_names)}
     names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
     return {name: found[name] for name in names}
 

@@ -212,7 +212,8 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
     """Return what the model's images are made by; it must be what they were made by in training."""
-    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
+    # which cases were trained beside it means nothing here
+    cases = {**about["cases"], "names": None}
     name, channels = about["case"], about["channels"]
     # models that do not state the channel were trained when the published names meant places
     published = {"entropy": 0, "mass": 1, "temperature": 2}

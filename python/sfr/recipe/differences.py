@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sfr.errors import ConfigError
-from sfr.recipe import load_recipe, recipe_files
+from sfr.recipe.load import load_recipe, recipe_files
 
 __all__ = ["Difference", "differences", "general_reasons"]
 
@@ -83,7 +83,7 @@ def differences(first: str | Path, second: str | Path) -> list[Difference]:
 
 def general_reasons() -> dict[str, str]:
     """Read why each field of a recipe has the values that it has in the built-in ones."""
-    text = resources.files("sfr.recipes").joinpath("reasons.toml").read_text("utf-8")
+    text = resources.files("sfr.recipe").joinpath("reasons.toml").read_text("utf-8")
     return _flat(tomllib.loads(text))
 
 
