@@ -180,7 +180,8 @@ def test_several_sizes_make_the_figure_of_sizes(trained):
         (["evaluate", "--steps", ","], 2, "--steps"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(sfr, arguments, code, text):
+def test_what_is_wrong_is_said_in_a_line(sfr, tmp_path, arguments, code, text):
+    (tmp_path / "notes.txt").write_text("not an image")
     result = sfr("semantic", *arguments)
     assert result.exit_code == code
     assert text in result.stderr
