@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +10,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-from illustris_python import groupcat
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, RangeError
-from sfr.simulation.hdf5 import (
+from sfr.hdf5 import (
     FileCache,
-    attributes,
-    missing_field,
+    StoredDataset,
+    count_rows,
+    find_dataset,
+    find_group,
     open_hdf5,
-    reading,
-    simulation_name,
+    require_whole,
 )
+from sfr.simulation.hdf5 import attributes, missing_field, simulation_name
 from sfr.simulation.layout import (
     chunk_numbers,
     group_chunk,
@@ -32,7 +31,7 @@ from sfr.simulation.layout import (
     illustris_group_chunk,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.protocol import KINDS, Header, ObjectKind
+from sfr.simulation.protocol import KINDS, N_PART_TYPES, Header, ObjectKind
 
 __all__ = ["GroupFiles"]
 
@@ -102,40 +101,54 @@ class GroupFiles:
             )
 
     def read_all(self, kind: ObjectKind, fields: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Fields of every object, through illustris_python."""
-        wanted = list(dict.fromkeys(fields))
+        """Fields of every object."""
         self._check_totals(kind)
-        if not wanted or not self.totals[kind]:
-            return {field: self._empty(kind, field) for field in wanted}
-        self._require_fields(kind, wanted)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), reading(group_folder(self.output, self.snap), kind):
-            found = groupcat.loadObjects(
-                str(self.output), self.snap, _HDF5_GROUP[kind], self._count_name(kind), wanted, 1
-            )
-        if said.getvalue().strip():
-            logger.info("illustris_python: %s", said.getvalue().strip())
-        columns = found if isinstance(found, dict) else {wanted[0]: found}
-        return {field: _signed(field, columns[field]) for field in wanted}
+        return self._read(kind, fields, self.chunks)
 
     def read_present(
         self, kind: ObjectKind, fields: Sequence[str], offsets: OffsetsFile | None
     ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
         """Global ids and fields of the objects in the chunks that are there."""
-        wanted = list(dict.fromkeys(fields))
         placed = self._placed(kind, offsets)
         ids = [np.arange(first, first + chunk.counts[kind]) for first, chunk in placed]
-        full = [chunk for _, chunk in placed if chunk.counts[kind]]
-        if full:
-            self._require_fields(kind, wanted, full)
-            columns = {
-                field: np.concatenate([self._column(chunk, kind, field) for chunk in full])
-                for field in wanted
-            }
-        else:
-            columns = {field: self._empty(kind, field) for field in wanted}
         all_ids = np.concatenate([np.empty(0, np.int64), *ids])
-        return all_ids, {field: _signed(field, column) for field, column in columns.items()}
+        return all_ids, self._read(kind, fields, [chunk for _, chunk in placed])
+
+    def check(self, path: Path) -> None:
+        """Look at everything in a chunk.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError
+            The first thing that is not as it must be.
+        """
+        with open_hdf5(path) as file:
+            attributes(file, path)
+            require_whole(file, path)
+            for kind in KINDS:
+                _rows(file, path, _HDF5_GROUP[kind])
+
+    def _read(
+        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk]
+    ) -> dict[str, NDArray[Any]]:
+        """Columns of some chunks, one after the other."""
+        full = [chunk for chunk in chunks if chunk.counts[kind]]
+        parts: dict[str, list[NDArray[Any]]] = {field: [] for field in fields}
+        for chunk in full:
+            for field, read in parts.items():
+                values = self._column(chunk, kind, field)
+                if read and (values.dtype, values.shape[1:]) != (read[0].dtype, read[0].shape[1:]):
+                    raise DataFormatError(
+                        f"{chunk.path}: {_HDF5_GROUP[kind]}/{field} has type {values.dtype} and "
+                        f"rows of shape {values.shape[1:]}, that of {full[0].path} "
+                        f"{read[0].dtype} and {read[0].shape[1:]}: chunks of different catalogues "
+                        "are mixed"
+                    )
+                read.append(values)
+        return {
+            field: _signed(field, np.concatenate(read) if read else self._empty(kind, field))
+            for field, read in parts.items()
+        }
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
@@ -154,15 +167,19 @@ class GroupFiles:
                 f"({group_url(self.snap, number)} of the web API)"
             )
         name = f"{_HDF5_GROUP[kind]}/{_HDF5_GROUP[kind]}LenType"
-        with reading(path, name):
-            dataset = self._cache.get(path)[name]
-            row = object_id - int(table[number])
-            if row >= dataset.shape[0]:
-                raise DataFormatError(
-                    f"{offsets.path} places {kind} {object_id} in row {row} of {path}, which has "
-                    f"{dataset.shape[0]}: the two are not of the same catalogue"
-                )
-            return int(dataset[row, part_type])
+        dataset = self._dataset(path, kind, f"{_HDF5_GROUP[kind]}LenType")
+        if dataset.shape[1:] != (N_PART_TYPES,) or dataset.dtype.kind not in "iu":
+            raise DataFormatError(
+                f"{path}: {name} has type {dataset.dtype} and shape {dataset.shape}; rows of "
+                f"{N_PART_TYPES} integers are expected"
+            )
+        row = object_id - int(table[number])
+        if row >= len(dataset):
+            raise DataFormatError(
+                f"{offsets.path} places {kind} {object_id} in row {row} of {path}, which has "
+                f"{len(dataset)}: the two are not of the same catalogue"
+            )
+        return int(dataset.read((row, part_type)))
 
     def _require_layout(self) -> None:
         if illustris_group_chunk(self.output, self.snap, 0).is_file():
@@ -221,9 +238,7 @@ class GroupFiles:
             ) from error
         self.n_ids_total = int(found.get("Nids_Total", 0))
 
-    def _count_name(self, kind: ObjectKind, found: dict[str, Any] | None = None) -> str:
-        if found is None:
-            return {"group": "groups", "subhalo": "subgroups"}[kind]
+    def _count_name(self, kind: ObjectKind, found: dict[str, Any]) -> str:
         names = _COUNT[kind]
         return next((name for name in names if f"{name}_Total" in found), names[0])
 
@@ -244,7 +259,7 @@ class GroupFiles:
                     f"{path} is of scale factor {found.get('Time')}, the other chunks of "
                     f"{self.header.scale_factor}: chunks of different snapshots are mixed"
                 )
-            counts = {kind: _rows(file, _HDF5_GROUP[kind]) for kind in KINDS}
+            counts = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
         return _Chunk(number, path, counts)
 
     def _check_totals(self, kind: ObjectKind) -> None:
@@ -254,16 +269,6 @@ class GroupFiles:
                 f"the chunks of {group_folder(self.output, self.snap)} hold {held} {kind}s, their "
                 f"headers say {self.totals[kind]}: chunks of different catalogues, or damaged ones"
             )
-
-    def _require_fields(
-        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk] | None = None
-    ) -> None:
-        chunk = next(chunk for chunk in chunks or self.chunks if chunk.counts[kind])
-        available = list(self._cache.get(chunk.path)[_HDF5_GROUP[kind]])
-        for field in fields:
-            if field not in available:
-                hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
-                raise missing_field(f"{_HDF5_GROUP[kind]} of {chunk.path}", field, available, hint)
 
     def _placed(self, kind: ObjectKind, offsets: OffsetsFile | None) -> list[tuple[int, _Chunk]]:
         """Chunks whose global ids are known, each with its first id."""
@@ -282,8 +287,22 @@ class GroupFiles:
         return [(int(first), chunk) for first, chunk in zip(firsts, leading, strict=False)]
 
     def _column(self, chunk: _Chunk, kind: ObjectKind, field: str) -> NDArray[Any]:
-        with reading(chunk.path, f"{_HDF5_GROUP[kind]}/{field}"):
-            return np.asarray(self._cache.get(chunk.path)[_HDF5_GROUP[kind]][field][()])
+        dataset = self._dataset(chunk.path, kind, field)
+        if len(dataset) != chunk.counts[kind]:
+            raise DataFormatError(
+                f"{chunk.path}: {dataset.name} has {len(dataset)} rows, other fields "
+                f"{chunk.counts[kind]}"
+            )
+        return dataset.read()
+
+    def _dataset(self, path: Path, kind: ObjectKind, field: str) -> StoredDataset:
+        file, name = self._cache.get(path), _HDF5_GROUP[kind]
+        group = find_group(file, path, name)
+        found = None if group is None else find_dataset(group, path, field)
+        if found is None:
+            hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
+            raise missing_field(f"{name} of {path}", field, list(group or ()), hint)
+        return found
 
     def _empty(self, kind: ObjectKind, field: str) -> NDArray[Any]:
         """Column of no rows; its type is that of TNG, as far as names tell."""
@@ -299,11 +318,10 @@ class GroupFiles:
         return np.empty(shape, np.int32 if integer else np.float32)
 
 
-def _rows(file: h5py.File, name: str) -> int:
+def _rows(file: h5py.File, path: Path, name: str) -> int:
     """Objects in a chunk, from the shape of its first dataset."""
-    group = file.get(name)
-    # the truth value of an h5py group says whether it is open, not whether it is empty
-    return int(group[min(group)].shape[0]) if group is not None and len(group) else 0
+    group = find_group(file, path, name)
+    return 0 if group is None else count_rows(group, path)
 
 
 def _signed(field: str, column: NDArray[Any]) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
+from sfr.hdf5 import FileCache, affordable
 from sfr.simulation.group_files import GroupFiles
-from sfr.simulation.hdf5 import FileCache, open_hdf5
 from sfr.simulation.layout import (
     chunk_numbers,
     group_chunk,
@@ -48,6 +49,7 @@ __all__ = ["LocalSimulation", "Segment", "open_simulation"]
 
 logger = logging.getLogger(__name__)
 
+#: Chunks that are kept open, where the limit on open files allows as many.
 _OPEN_CHUNKS = 64
 _NAMES = {
     "L35n2160TNG": "TNG50-1",
@@ -121,7 +123,9 @@ class LocalSimulation:
         self.output = output
         self.mapped = mapped
         self._lock = threading.RLock()
-        self._chunks: FileCache[ParticleFile] = FileCache(ParticleFile, _OPEN_CHUNKS)
+        self._chunks: FileCache[ParticleFile] = FileCache(
+            ParticleFile, affordable(_OPEN_CHUNKS, each=ParticleFile.DESCRIPTORS)
+        )
         self._offsets: dict[int, OffsetsFile] = {}
         self._groups: dict[int, GroupFiles] = {}
         self._headers: dict[int, Header] = {}
@@ -329,11 +333,12 @@ class LocalSimulation:
         Parameters and errors are those of `particles`; nothing is read before a piece is.
         """
         for part in self.segments(snap, kind, object_id, part_type):
-            with self._lock:
-                file = self._chunks.get(part.path)
-            yield from file.stretches(
-                part_type, start=part.start, stop=part.stop, mapped=self.mapped
-            )
+            opened = partial(self._opened, part.path)
+            with opened() as file:
+                pieces = file.stretches(
+                    part_type, start=part.start, stop=part.stop, mapped=self.mapped, opened=opened
+                )
+            yield from pieces
 
     def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int
@@ -453,18 +458,35 @@ class LocalSimulation:
         """
         n_groups, n_snapshot = self._numbers_of_files(snap)
         statuses = [
-            _status("group catalogue", group_chunk(self.output, snap, number), fetch)
+            _status(
+                "group catalogue",
+                group_chunk(self.output, snap, number),
+                group_url(snap, number),
+                lambda path: self._group_files(snap).check(path),
+            )
             for number in range(n_groups)
-            if (fetch := group_url(snap, number))
         ]
         statuses += [
-            _status("snapshot", snapshot_chunk(self.output, snap, number), fetch)
+            _status(
+                "snapshot",
+                snapshot_chunk(self.output, snap, number),
+                snapshot_url(snap, number),
+                _check_chunk,
+            )
             for number in range(n_snapshot)
-            if (fetch := snapshot_url(snap, number))
         ]
-        statuses.append(_status("offsets", offsets_file(self.output, snap), offsets_url(snap)))
-        trees = tree_files(self.output) or [tree_file(self.output, 0)]
-        statuses += [_status("trees", path, tree_url()) for path in trees]
+        statuses.append(
+            _status(
+                "offsets",
+                offsets_file(self.output, snap),
+                offsets_url(snap),
+                lambda _: self._check_offsets(snap),
+            )
+        )
+        statuses += [
+            _status("trees", path, tree_url(), lambda path: SubLinkFiles([path]))
+            for path in tree_files(self.output) or [tree_file(self.output, 0)]
+        ]
         return statuses
 
     def _numbers_of_files(self, snap: int) -> tuple[int, int]:
@@ -553,6 +575,12 @@ class LocalSimulation:
             )
         return self._chunks.get(path)
 
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[ParticleFile]:
+        """Chunk for as long as one thread reads it; others may have closed it before."""
+        with self._lock:
+            yield self._chunks.get(path)
+
     def _group_files(self, snap: int) -> GroupFiles:
         if snap not in self._groups:
             self._groups[snap] = GroupFiles(self.output, snap)
@@ -573,6 +601,13 @@ class LocalSimulation:
         if not offsets_file(self.output, snap).is_file():
             return None
         return self._offsets_file(snap)
+
+    def _check_offsets(self, snap: int) -> None:
+        offsets = OffsetsFile(self.output, snap)
+        try:
+            offsets.check()
+        finally:
+            offsets.close()
 
     def _require_matching_offsets(self, offsets: OffsetsFile, snap: int) -> None:
         groups = self._group_files(snap)
@@ -609,12 +644,17 @@ class LocalSimulation:
                 )
 
 
-def _status(kind: FileKind, path: Path, fetch: str) -> FileStatus:
+def _check_chunk(path: Path) -> None:
+    with ParticleFile(path) as chunk:
+        chunk.check()
+
+
+def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
     if not path.is_file():
         return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
     try:
-        open_hdf5(path).close()
-    except DataFormatError as error:
+        check(path)
+    except SfrError as error:
         return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
     size = f"{path.stat().st_size} bytes"
     return FileStatus(kind, path, present=True, readable=True, detail=size, fetch=fetch)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
-from sfr.simulation.hdf5 import open_hdf5, reading, take_rows
+from sfr.hdf5 import StoredDataset, find_dataset, open_hdf5
 
 __all__ = ["SubLinkFiles"]
 
@@ -24,11 +25,7 @@ class SubLinkFiles:
         counts = []
         for path in self.paths:
             with open_hdf5(path) as file:
-                if _FIELD not in file:
-                    raise DataFormatError(
-                        f"{path} has no dataset {_FIELD}: not a file of extended SubLink trees"
-                    )
-                counts.append(int(file[_FIELD].shape[0]))
+                counts.append(len(_leaves(file, path)))
         #: First row of each file, and the number of rows of all.
         self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -43,6 +40,20 @@ class SubLinkFiles:
         for path, start, stop in zip(self.paths, self.starts, self.starts[1:], strict=False):
             here = (rows >= start) & (rows < stop)
             if here.any():
-                with open_hdf5(path) as file, reading(path, _FIELD):
-                    result[here] = take_rows(file[_FIELD], rows[here] - start)
+                with open_hdf5(path) as file:
+                    result[here] = _leaves(file, path).take(rows[here] - start)
         return result
+
+
+def _leaves(file: h5py.File, path: Path) -> StoredDataset:
+    found = find_dataset(file, path, _FIELD)
+    if found is None:
+        raise DataFormatError(
+            f"{path} has no dataset {_FIELD}: not a file of extended SubLink trees"
+        )
+    if found.dtype.kind not in "iu" or len(found.shape) != 1:
+        raise DataFormatError(
+            f"{path}: {_FIELD} has type {found.dtype} and shape {found.shape}; one integer a row "
+            "is expected"
+        )
+    return found
