@@ -288,6 +288,11 @@ def read_shard(
             failures = {name: _read_column(group, path, name) for name in group or ()}
             names = set(file) - {"maps", "failures"} if columns is None else columns
             found = {name: _read_column(file, path, name) for name in sorted(names)}
+            for name, column in found.items():
+                if len(column) != len(stored):
+                    raise DataFormatError(
+                        f"{path}: {name} has {len(column)} rows, maps has {len(stored)}"
+                    )
             return Shard(maps, found, failures, dict(file.attrs))
     except DataFormatError as error:
         raise DataFormatError(

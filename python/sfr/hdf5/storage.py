@@ -137,8 +137,8 @@ def _require_external(dataset: h5py.Dataset, creation: Any, path: Path, name: st
                 ""
                 if file.is_absolute()
                 else (
-                    f" in {Path.cwd()}, where HDF5 looks for it; where it lies beside the HDF5 file "
-                    "set HDF5_EXTFILE_PREFIX='${ORIGIN}'"
+                    f" in {Path.cwd()}, where HDF5 looks for it; where it lies beside the HDF5 "
+                    "file set HDF5_EXTFILE_PREFIX='${ORIGIN}'"
                 )
             )
             raise DataMissingError(
