@@ -70,6 +70,7 @@ class OffsetsFile:
             The first thing that is not as it must be.
         """
         require_whole(self._file, self.path)
+        self.has_trees()
 
     def start(self, kind: ObjectKind, object_id: int, part_type: int) -> int:
         """Global index of the first particle of an object."""
