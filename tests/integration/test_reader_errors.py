@@ -540,10 +540,8 @@ def test_particle_file_range(sim):
 TREES = "postprocessing/trees/SubLink/tree_extended.0.hdf5"
 EVERYTHING_ELSE = [
     (GROUPS.format(1), "Subhalo/SubhaloMass"),
-    (GROUPS.format(0), "Subhalo/SubhaloPos"),
     (GROUPS.format(0), "Group/GroupLenType"),
     (OFFSETS, "FileOffsets/SnapByType"),
-    (OFFSETS, "FileOffsets/Subhalo"),
     (OFFSETS, "Group/SnapByType"),
     (OFFSETS, "Subhalo/SubLink/RowNum"),
     (TREES, "MainLeafProgenitorID"),
@@ -628,7 +626,45 @@ def test_what_else_is_read_is_there_and_is_what_it_should_be(sim, where, name, c
     assert bad[0].present
 
 
-@pytest.mark.parametrize("change", [lambda v: v.astype("f8"), lambda v: np.tile(v[:, None], 3)])
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("Subhalo/SubhaloPos", lambda v: v[:, 0].copy(), "has shape"),
+        ("Subhalo/SubhaloPos", lambda v: np.concatenate([v, v], 1), "has shape"),
+        ("Subhalo/SubhaloMassType", lambda v: v[:, 0].copy(), "has shape"),
+        ("Subhalo/SubhaloMass", lambda v: v[:, np.newaxis], "has shape"),
+        ("Subhalo/SubhaloFlag", lambda v: v[:, np.newaxis], "has shape"),
+        ("Subhalo/SubhaloFlag", lambda v: v.astype("f4"), "truth values are expected"),
+        ("Subhalo/SubhaloGrNr", lambda v: v.astype("f4"), "integers are expected"),
+        ("Subhalo/SubhaloMass", lambda v: v > 0, "numbers are expected"),
+        ("Group/GroupLenType", lambda v: v[:, 0].copy(), "has shape"),
+        ("Group/GroupLenType", lambda v: v[..., np.newaxis], "has shape"),
+        ("Group/GroupLenType", lambda v: v.astype("f4"), "integers are expected"),
+        ("Group/GroupMass", lambda v: np.tile(v[:, np.newaxis], 4), "has shape"),
+        ("Group/GroupFirstSub", lambda v: v.astype("f8"), "integers are expected"),
+    ],
+)
+def test_a_column_of_another_shape_or_type_in_all_chunks(sim, name, change, words):
+    """They were tracebacks in the middle of select, or six coordinates of which three counted."""
+    for path in (sim / "output/groups_099").iterdir():
+        with h5py.File(path) as file:
+            is_there = name in file
+        if is_there:
+            replace(path, name, change)
+    kind, field = name.split("/")
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataFormatError, match=rf"099\.\d\.hdf5: {name} .*{words}"):
+            simulation.catalogue(
+                99,
+                subhalo_fields=[field] if kind == "Subhalo" else [],
+                group_fields=[field] if kind == "Group" else [],
+            )
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert bad
+    assert all(status.kind == "group catalogue" for status in bad)
+
+
+@pytest.mark.parametrize("change", [lambda v: v.astype("f8"), lambda v: v.astype("i4")])
 def test_a_chunk_with_a_column_of_another_kind(sim, change):
     """It was cast to the type of the first chunk, without a word."""
     replace(sim / GROUPS.format(1), "Subhalo/SubhaloMass", change)
@@ -637,6 +673,18 @@ def test_a_chunk_with_a_column_of_another_kind(sim, change):
         pytest.raises(DataFormatError, match=r"099\.1\.hdf5: Subhalo/SubhaloMass has type"),
     ):
         simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+    with open_simulation(sim) as simulation:
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert [status.path for status in bad] == [sim / GROUPS.format(1)]
+    assert "Subhalo has other columns" in bad[0].detail
+    assert "SubhaloMass" in bad[0].detail
+
+
+@pytest.mark.parametrize("change", [lambda v: v[:, np.newaxis], lambda v: v[:0], lambda v: v + 1])
+def test_first_objects_of_chunks_in_another_shape(sim, change):
+    replace(sim / OFFSETS, "FileOffsets/Group", change)
+    with pytest.raises(DataFormatError, match=r"offsets_099.*FileOffsets/Group has shape"):
+        read_all(sim)
 
 
 def test_the_first_chunk_may_hold_no_subhalo(sim):
