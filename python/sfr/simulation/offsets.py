@@ -140,7 +140,7 @@ class OffsetsFile:
         if table.ndim != 1 or not table.size or table[0]:
             raise DataFormatError(
                 f"{self.path}: {name} has shape {table.shape} and begins with "
-                f"{table[:1].tolist()}; one number per group-catalogue chunk, the first 0, is expected"
+                f"{table[:1].tolist()}; one number per chunk, the first 0, is expected"
             )
         return table
 
