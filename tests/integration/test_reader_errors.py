@@ -278,27 +278,35 @@ def test_missing_field_of_a_full_snapshot(sim):
     assert "full snapshot" in str(caught.value)
 
 
-def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(sim):
+@pytest.mark.parametrize("how", ["gone", "never written", "a link", "gas is a link"])
+def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(mock_sim, sim, how):
     with h5py.File(sim / CHUNK.format(0), "r+") as file:
-        del file["PartType0/Masses"]
-    with open_simulation(sim) as simulation:
+        shape = file["PartType0/Masses"].shape
+        name = "PartType0" if how == "gas is a link" else "PartType0/Masses"
+        del file[name]
+        if how == "never written":
+            file.create_dataset(name, shape, "f4")
+        elif how != "gone":
+            file[name] = h5py.ExternalLink("gone.hdf5", "/x")
+    with open_simulation(mock_sim) as whole, open_simulation(sim) as simulation:
         simulation.require(99, {0: ["Masses"]})
         count = simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_groups_total
         where = [
-            {part.path.name for part in simulation.segments(99, "group", number, 0)}
+            {part.path.name for part in whole.segments(99, "group", number, 0)}
             for number in range(count)
         ]
         hit = [number for number in range(count) if "snap_099.0.hdf5" in where[number]]
         assert 0 < len(hit) < count
         for number in range(count):
             if number in hit:
-                with pytest.raises(DataMissingError, match="Masses"):
+                words = "PartType0" if how == "gas is a link" else "Masses"
+                with pytest.raises((DataMissingError, DataFormatError), match=words):
                     simulation.particles(99, "group", number, 0, ["Masses"])
             else:
                 simulation.particles(99, "group", number, 0, ["Masses"])
     for path in (sim / CHUNK.format(0)).parent.glob("*.hdf5"):
         with h5py.File(path, "r+") as file:
-            file["PartType0"].pop("Masses", None)
+            file.get("PartType0", {}).pop("Masses", None)
     with open_simulation(sim) as simulation, pytest.raises(DataMissingError, match="Masses"):
         simulation.require(99, {0: ["Masses"]})
 
