@@ -121,13 +121,14 @@ def _one_file(path: Path) -> list[dict[str, object]]:
 
     try:
         with open_particle_file(path) as file:
+            file.check()
             header = file.header
+            epoch = f"z = {header.redshift:.4g}" if header.is_cosmological else "not cosmological"
             rows = [
                 _row(
                     path.name,
                     "ok",
-                    f"{header.simulation_name}, snapshot {header.snapshot}, "
-                    f"z = {header.redshift:.4g}, "
+                    f"{header.simulation_name}, snapshot {header.snapshot}, {epoch}, "
                     f"box {header.box_size:g} ckpc/h, one of {header.num_files} chunks",
                 )
             ]

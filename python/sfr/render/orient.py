@@ -136,7 +136,7 @@ def nearby(
             centre,
             radius,
             depth=radius,
-            box_size=header.box_size,
+            box_size=header.period,
             threads=threads,
         )
         rows = near if rows is None else rows[near]
@@ -224,11 +224,12 @@ def _rungs(
     if recipe.rule == "youngest_fraction":
         name = f"youngest{100 * recipe.youngest_fraction:g}%"
         yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
-    else:
+    elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
             yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
     all_gas = _body(galaxy, gas(), "StarFormationRate", radius, header)
-    yield "sf_gas", all_gas.take(all_gas.extra > 0)
+    if "StarFormationRate" in gas():
+        yield "sf_gas", all_gas.take(all_gas.extra > 0)
     yield "stars", formed_after(0.0)
     yield "gas", all_gas
 
@@ -260,7 +261,7 @@ def _body(galaxy: Galaxy, fields: Fields, extra: str, radius: float, header: Hea
         np.ascontiguousarray(fields["Coordinates"]),
         np.eye(3),
         center=galaxy.centre,
-        box_size=header.box_size,
+        box_size=header.period,
     )
     velocities = fields["Velocities"].astype(np.float64) * np.sqrt(header.scale_factor)
     masses = fields["Masses"].astype(np.float64)

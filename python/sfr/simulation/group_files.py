@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError, RangeError
 from sfr.simulation.hdf5 import (
     FileCache,
-    attributes,
     missing_field,
     open_hdf5,
     reading,
-    simulation_name,
+)
+from sfr.simulation.header import (
+    CatalogueHeader,
+    require_agreement,
+    require_cosmological,
+    require_snapshot,
+    require_tng_units,
 )
 from sfr.simulation.layout import (
     chunk_numbers,
@@ -32,17 +37,15 @@ from sfr.simulation.layout import (
     illustris_group_chunk,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.protocol import KINDS, Header, ObjectKind
+from sfr.simulation.protocol import KINDS, ObjectKind
 
 __all__ = ["GroupFiles"]
 
 logger = logging.getLogger(__name__)
 
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
-_COUNT: dict[ObjectKind, tuple[str, ...]] = {
-    "group": ("Ngroups",),
-    "subhalo": ("Nsubgroups", "Nsubhalos"),
-}
+#: Names of the counts, as illustris_python asks for them.
+_COUNT: dict[ObjectKind, str] = {"group": "groups", "subhalo": "subgroups"}
 _OPEN_CHUNKS = 4
 _UINT32_NONE = 2**32 - 1
 _WITHOUT_FLAG = (
@@ -66,7 +69,8 @@ class GroupFiles:
         self.output = output
         self.snap = snap
         self._require_layout()
-        self._cache: FileCache[h5py.File] = FileCache(open_hdf5, _OPEN_CHUNKS)
+        self._cache: FileCache[h5py.File] = FileCache(self._open, _OPEN_CHUNKS)
+        self._first: CatalogueHeader | None = None
         self._read_header()
         self._chunks: list[_Chunk] | None = None
 
@@ -111,7 +115,7 @@ class GroupFiles:
         said = io.StringIO()
         with contextlib.redirect_stdout(said), reading(group_folder(self.output, self.snap), kind):
             found = groupcat.loadObjects(
-                str(self.output), self.snap, _HDF5_GROUP[kind], self._count_name(kind), wanted, 1
+                str(self.output), self.snap, _HDF5_GROUP[kind], _COUNT[kind], wanted, 1
             )
         if said.getvalue().strip():
             logger.info("illustris_python: %s", said.getvalue().strip())
@@ -156,13 +160,43 @@ class GroupFiles:
         name = f"{_HDF5_GROUP[kind]}/{_HDF5_GROUP[kind]}LenType"
         with reading(path, name):
             dataset = self._cache.get(path)[name]
+            self._require_placed(kind, number, dataset.shape[0], offsets)
             row = object_id - int(table[number])
-            if row >= dataset.shape[0]:
-                raise DataFormatError(
-                    f"{offsets.path} places {kind} {object_id} in row {row} of {path}, which has "
-                    f"{dataset.shape[0]}: the two are not of the same catalogue"
-                )
             return int(dataset[row, part_type])
+
+    def require_placed(self, offsets: OffsetsFile) -> None:
+        """Raise where a chunk holds another number of objects than the offsets file says.
+
+        Raises
+        ------
+        DataFormatError
+            With the chunk and both numbers.
+        """
+        for kind in KINDS:
+            for chunk in self.chunks:
+                self._require_placed(kind, chunk.number, chunk.counts[kind], offsets)
+
+    def check(self, path: Path) -> None:
+        """Raise where a chunk is not one of this catalogue.
+
+        Raises
+        ------
+        DataFormatError
+            It cannot be read, or its header is not what it must be.
+        """
+        self._open(path).close()
+
+    def _require_placed(
+        self, kind: ObjectKind, number: int, rows: int, offsets: OffsetsFile
+    ) -> None:
+        firsts = [*offsets.catalogue_files[kind].tolist(), self.totals[kind]]
+        if firsts[number + 1] - firsts[number] != rows:
+            raise DataFormatError(
+                f"{offsets.path}: FileOffsets/{_HDF5_GROUP[kind]} gives "
+                f"{group_chunk(self.output, self.snap, number)} "
+                f"{firsts[number + 1] - firsts[number]} {kind}s, it holds {rows}: "
+                "the two are not of the same catalogue"
+            )
 
     def _require_layout(self) -> None:
         if illustris_group_chunk(self.output, self.snap, 0).is_file():
@@ -194,38 +228,58 @@ class GroupFiles:
                 f"{path.name}; downloads of the web API (groupcat-NN.C.hdf5) have to be renamed"
             )
         file = self._cache.get(path)
-        found = attributes(file, path)
-        try:
-            self.n_files = int(found["NumFiles"])
-            self.totals: dict[ObjectKind, int] = {
-                kind: int(found[f"{self._count_name(kind, found)}_Total"]) for kind in KINDS
-            }
-            self.header = Header(
-                simulation_name=simulation_name(file, found),
-                snapshot=self.snap,
-                scale_factor=float(found["Time"]),
-                redshift=float(found["Redshift"]),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=None,
-                num_files=self.n_files,
-                mass_table=None,
-            )
-        except (TypeError, ValueError) as error:
-            raise DataFormatError(f"{path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{path}: Header has no {error.args[0]}; it is not a group catalogue of TNG"
-            ) from error
-        self.n_ids_total = int(found.get("Nids_Total", 0))
+        found = CatalogueHeader.read(file, path, self.snap)
+        self.first_path, self._first = path, found
+        self.header = found.header
+        self.n_files = found.header.num_files
+        self.totals = found.totals
+        self.n_ids_total = found.n_ids_total
+        self._require_no_further_chunks()
 
-    def _count_name(self, kind: ObjectKind, found: dict[str, Any] | None = None) -> str:
-        if found is None:
-            return {"group": "groups", "subhalo": "subgroups"}[kind]
-        names = _COUNT[kind]
-        return next((name for name in names if f"{name}_Total" in found), names[0])
+    def _require_no_further_chunks(self) -> None:
+        for number in chunk_numbers(group_folder(self.output, self.snap)):
+            path = group_chunk(self.output, self.snap, number)
+            if number >= self.n_files and path.is_file():
+                raise DataFormatError(
+                    f"{path} is chunk {number}, counted from 0; Header/NumFiles of "
+                    f"{self.paths[0].name} is {self.n_files}: chunks of different catalogues"
+                )
+
+    def _open(self, path: Path) -> h5py.File:
+        """Open a chunk and check that it is one of this catalogue."""
+        file = open_hdf5(path)
+        try:
+            self._check(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self, path: Path, file: h5py.File) -> None:
+        found = CatalogueHeader.read(file, path, self.snap)
+        require_cosmological(path, found.header)
+        require_snapshot(path, found.header, self.snap)
+        if self._first is not None:
+            first, expected = self.first_path, self._first
+            require_agreement(path, found.header, first, expected.header)
+            for (what, total), (_, other) in zip(
+                found.totalled(), expected.totalled(), strict=True
+            ):
+                if total != other:
+                    raise DataFormatError(
+                        f"{path}: the catalogue has {total} {what} in all, {first} says {other}: "
+                        "chunks of different catalogues are mixed"
+                    )
+        for kind in KINDS:
+            rows, stated = _rows(file, _HDF5_GROUP[kind]), found.counts[kind]
+            if rows != stated:
+                raise DataFormatError(
+                    f"{path}: Header says {stated} {kind}s in this file, its datasets hold {rows}: "
+                    "it is damaged"
+                )
+            group = file.get(_HDF5_GROUP[kind])
+            for field in group if isinstance(group, h5py.Group) else ():
+                require_tng_units(path, f"{_HDF5_GROUP[kind]}/{field}", group[field])
 
     @property
     def chunks(self) -> list[_Chunk]:
@@ -237,13 +291,7 @@ class GroupFiles:
         return self._chunks
 
     def _scan(self, number: int, path: Path) -> _Chunk:
-        with open_hdf5(path) as file:
-            found = attributes(file, path)
-            if not np.isclose(float(found.get("Time", np.nan)), self.header.scale_factor):
-                raise DataFormatError(
-                    f"{path} is of scale factor {found.get('Time')}, the other chunks of "
-                    f"{self.header.scale_factor}: chunks of different snapshots are mixed"
-                )
+        with self._open(path) as file:
             counts = {kind: _rows(file, _HDF5_GROUP[kind]) for kind in KINDS}
         return _Chunk(number, path, counts)
 
@@ -269,6 +317,7 @@ class GroupFiles:
         """Chunks whose global ids are known, each with its first id."""
         if offsets is not None:
             table = offsets.catalogue_files[kind]
+            self.require_placed(offsets)
             return [(int(table[chunk.number]), chunk) for chunk in self.chunks]
         leading = [chunk for index, chunk in enumerate(self.chunks) if chunk.number == index]
         left_out = len(self.chunks) - len(leading)

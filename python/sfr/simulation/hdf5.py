@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,9 @@ from sfr.errors import DataFormatError, DataMissingError
 
 __all__ = [
     "FileCache",
-    "attributes",
     "missing_field",
     "open_hdf5",
     "reading",
-    "simulation_name",
     "take_rows",
 ]
 
@@ -66,42 +63,6 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DataFormatError(f"{path}: {what} cannot be read: {error}") from error
-
-
-def attributes(file: h5py.File, path: Path) -> dict[str, Any]:
-    """Attributes of the Header group.
-
-    Raises
-    ------
-    DataFormatError
-        The file has no Header.
-    """
-    if "Header" not in file:
-        raise DataFormatError(
-            f"{path} has no Header group; it holds {sorted(file) or 'nothing'}. "
-            "Files of IllustrisTNG all have one"
-        )
-    with reading(path, "Header"):
-        return {name: _single(value) for name, value in file["Header"].attrs.items()}
-
-
-def _single(value: Any) -> Any:  # noqa: ANN401
-    """Return the number of an array that holds one: some writers know no scalars."""
-    return value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
-
-
-def simulation_name(file: h5py.File, header: dict[str, Any]) -> str:
-    """Find the internal name of the simulation, from the header or its initial conditions."""
-    name = header.get("SimulationName")
-    if name is None and "Parameters" in file:
-        ics = file["Parameters"].attrs.get("InitCondFile", b"")
-        match = re.search(r"L\d+n\d+[A-Za-z]\w*", _text(ics))
-        name = match[0] if match else None
-    return "unknown" if name is None else _text(name)
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - attributes are str, bytes or numpy strings
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def take_rows(dataset: h5py.Dataset, rows: NDArray[np.int64]) -> NDArray[Any]:

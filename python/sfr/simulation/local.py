@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
 from sfr.simulation.group_files import GroupFiles
 from sfr.simulation.hdf5 import FileCache, open_hdf5
+from sfr.simulation.header import require_agreement, require_cosmological, require_snapshot
 from sfr.simulation.layout import (
     chunk_numbers,
     group_chunk,
@@ -124,7 +125,8 @@ class LocalSimulation:
         self._chunks: FileCache[ParticleFile] = FileCache(ParticleFile, _OPEN_CHUNKS)
         self._offsets: dict[int, OffsetsFile] = {}
         self._groups: dict[int, GroupFiles] = {}
-        self._headers: dict[int, Header] = {}
+        #: Of each snapshot its first chunk that can be used, and the header of that.
+        self._headers: dict[int, tuple[Path, Header]] = {}
         self._trees: SubLinkFiles | None = None
 
     def __reduce__(self) -> tuple[Callable[..., LocalSimulation], tuple[Any, ...]]:
@@ -205,18 +207,16 @@ class LocalSimulation:
         DataMissingError
             Neither is there.
         DataFormatError
-            The two are of different times or boxes.
+            The two say different things, or the run is not cosmological.
         """
         with self._lock:
             if snap not in self._headers:
                 numbers = chunk_numbers(snapshot_folder(self.output, snap))
                 if not numbers:
                     return self._group_files(snap).header
-                found = next(self._readable(snap, numbers)).header
-                if group_folder(self.output, snap).is_dir():
-                    self._require_same(found, self._group_files(snap).header, snap)
-                self._headers[snap] = found
-            return self._headers[snap]
+                first = next(self._readable(snap, numbers))
+                self._headers[snap] = first.path, first.header
+            return self._headers[snap][1]
 
     def catalogue(
         self,
@@ -453,18 +453,35 @@ class LocalSimulation:
         """
         n_groups, n_snapshot = self._numbers_of_files(snap)
         statuses = [
-            _status("group catalogue", group_chunk(self.output, snap, number), fetch)
+            _status(
+                "group catalogue",
+                group_chunk(self.output, snap, number),
+                group_url(snap, number),
+                lambda path: self._group_files(snap).check(path),
+            )
             for number in range(n_groups)
-            if (fetch := group_url(snap, number))
         ]
         statuses += [
-            _status("snapshot", snapshot_chunk(self.output, snap, number), fetch)
+            _status(
+                "snapshot",
+                snapshot_chunk(self.output, snap, number),
+                snapshot_url(snap, number),
+                lambda _, number=number: self._chunk(snap, number).check(),  # type: ignore[misc]
+            )
             for number in range(n_snapshot)
-            if (fetch := snapshot_url(snap, number))
         ]
-        statuses.append(_status("offsets", offsets_file(self.output, snap), offsets_url(snap)))
-        trees = tree_files(self.output) or [tree_file(self.output, 0)]
-        statuses += [_status("trees", path, tree_url()) for path in trees]
+        statuses.append(
+            _status(
+                "offsets",
+                offsets_file(self.output, snap),
+                offsets_url(snap),
+                lambda _: self._check_offsets(snap),
+            )
+        )
+        statuses += [
+            _status("trees", path, tree_url(), _check_tree)
+            for path in tree_files(self.output) or [tree_file(self.output, 0)]
+        ]
         return statuses
 
     def _numbers_of_files(self, snap: int) -> tuple[int, int]:
@@ -496,22 +513,36 @@ class LocalSimulation:
                     f"{table.size} chunks of snapshot {snap}: catalogue, offsets and snapshot do "
                     "not belong together"
                 )
-            is_last = number + 1 == table.size
-            expected = -1 if is_last else int(table[number + 1] - table[number])
-            if expected:
-                chunk = self._chunk(snap, number)
+            chunk = self._holding(snap, number, part_type)
+            if chunk is not None:
                 held = chunk.counts[part_type]
-                if not is_last and held != expected:
-                    raise DataFormatError(
-                        f"{chunk.path} holds {held} particles of type {part_type}, the offsets "
-                        f"file says {expected}: it is damaged or of another snapshot"
-                    )
                 taken = min(remaining, held - row)
                 if taken > 0:
                     segments.append(Segment(chunk.path, row, row + taken))
                     remaining -= taken
             number, row = number + 1, 0
         return segments
+
+    def _holding(self, snap: int, number: int, part_type: int) -> ParticleFile | None:
+        """Open a chunk that holds what the offsets file says; None where that is nothing."""
+        table = self._offsets_file(snap).snapshot_files[:, part_type]
+        totals = self.header(snap).num_part_total
+        is_last = number + 1 == table.size
+        if is_last and totals is None:
+            # there is no chunk at all, which opening this one says
+            return self._chunk(snap, number)
+        end = totals[part_type] if is_last and totals is not None else table[number + 1]
+        expected = int(end) - int(table[number])
+        if not expected:
+            return None
+        chunk = self._chunk(snap, number)
+        if chunk.counts[part_type] != expected:
+            source = "offsets file and NumPart_Total say" if is_last else "offsets file says"
+            raise DataFormatError(
+                f"{chunk.path} holds {chunk.counts[part_type]} particles of type {part_type}, the "
+                f"{source} {expected}: it is damaged or of another snapshot"
+            )
+        return chunk
 
     def _empty(self, snap: int, part_type: int, field: str) -> NDArray[Any]:
         """Array of no particles, as the chunks that do have the type hold the field."""
@@ -551,7 +582,20 @@ class LocalSimulation:
             raise DataMissingError(
                 f"{path} is not there ({snapshot_url(snap, number)} of the web API)"
             )
-        return self._chunks.get(path)
+        chunk = self._chunks.get(path)
+        require_cosmological(path, chunk.header)
+        require_snapshot(path, chunk.header, snap)
+        for other in self._others(snap):
+            require_agreement(path, chunk.header, *other)
+        return chunk
+
+    def _others(self, snap: int) -> Iterator[tuple[Path, Header]]:
+        """Headers that those of all chunks of a snapshot must agree with."""
+        if group_folder(self.output, snap).is_dir():
+            groups = self._group_files(snap)
+            yield groups.first_path, groups.header
+        if snap in self._headers:
+            yield self._headers[snap]
 
     def _group_files(self, snap: int) -> GroupFiles:
         if snap not in self._groups:
@@ -574,6 +618,16 @@ class LocalSimulation:
             return None
         return self._offsets_file(snap)
 
+    def _check_offsets(self, snap: int) -> None:
+        """Raise where the offsets file does not fit the chunks that are there."""
+        offsets, groups = self._offsets_file(snap), self._group_files(snap)
+        groups.require_placed(offsets)
+        for number in range(len(offsets.snapshot_files)):
+            if not snapshot_chunk(self.output, snap, number).is_file():
+                continue
+            for part_type in range(N_PART_TYPES):
+                self._holding(snap, number, part_type)
+
     def _require_matching_offsets(self, offsets: OffsetsFile, snap: int) -> None:
         groups = self._group_files(snap)
         for kind in KINDS:
@@ -583,6 +637,13 @@ class LocalSimulation:
                 raise DataFormatError(
                     f"{offsets.path} has {rows} {kind}s, the group catalogue of snapshot {snap} "
                     f"has {total}: they do not belong together"
+                )
+            firsts = offsets.catalogue_files[kind]
+            if firsts.shape != (groups.n_files,) or np.any(firsts > total):
+                raise DataFormatError(
+                    f"{offsets.path} has {len(firsts)} chunks of {kind}s and the last starts at "
+                    f"{firsts[-1:].tolist()}; the group catalogue of snapshot {snap} has "
+                    f"{groups.n_files} chunks with {total} {kind}s: they do not belong together"
                 )
         header = self.header(snap)
         if header.num_part_total is None:
@@ -599,22 +660,21 @@ class LocalSimulation:
                 "not belong together"
             )
 
-    def _require_same(self, snapshot: Header, groups: Header, snap: int) -> None:
-        for name in ("scale_factor", "box_size"):
-            found, other = getattr(snapshot, name), getattr(groups, name)
-            if not np.isclose(found, other, rtol=1e-5, atol=0.0):
-                raise DataFormatError(
-                    f"snapshot {snap} of {self.output} has {name} {found}, its group catalogue "
-                    f"{other}: files of different snapshots or simulations are mixed"
-                )
+
+def _check_tree(path: Path) -> None:
+    SubLinkFiles([path])
 
 
-def _status(kind: FileKind, path: Path, fetch: str) -> FileStatus:
+def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
     if not path.is_file():
         return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
     try:
         open_hdf5(path).close()
-    except DataFormatError as error:
+        check(path)
+    except DataMissingError as error:
+        # what it is compared with is not there; that file has a line of its own
+        logger.debug("inventory: %s", error)
+    except SfrError as error:
         return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
     size = f"{path.stat().st_size} bytes"
     return FileStatus(kind, path, present=True, readable=True, detail=size, fetch=fetch)

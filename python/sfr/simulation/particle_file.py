@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DTypeError, RangeError
-from sfr.simulation.hdf5 import attributes, missing_field, open_hdf5, reading, simulation_name
-from sfr.simulation.layout import snapshot_number
-from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES, Header
+from sfr import units
+from sfr.errors import DataFormatError, RangeError
+from sfr.simulation.hdf5 import missing_field, open_hdf5, reading
+from sfr.simulation.header import Stated, particle_header, require_tng_units
+from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES
 
 __all__ = ["ParticleFile", "Stretch", "empty_field", "open_particle_file"]
 
@@ -124,15 +125,15 @@ class ParticleFile:
         self._datasets: dict[tuple[int, str], h5py.Dataset] = {}
         self._maps: dict[tuple[int, str], NDArray[Any] | None] = {}
         try:
-            self._attributes = attributes(self._file, path)
+            stated = Stated(self._file, path)
             if {"Group", "Subhalo"} & set(self._file):
                 raise DataFormatError(
                     f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
                     "needed"
                 )
-            self.header = self._read_header()
+            self.header = particle_header(stated)
             self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
-            self._warn_of_stale_counts()
+            self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
         except BaseException:
             self._file.close()
             raise
@@ -174,6 +175,19 @@ class ParticleFile:
         """Names of the fields of a particle type, sorted; empty where the file has none of it."""
         group = self._group(part_type)
         return [] if group is None else sorted(group)
+
+    def check(self) -> None:
+        """Look at every field whose unit is known, as `read` does before it reads.
+
+        Raises
+        ------
+        DataFormatError
+            One is not what it must be.
+        """
+        for part_type in range(N_PART_TYPES):
+            for field in self.fields(part_type):
+                if field in units.FIELD_UNITS:
+                    self._dataset(part_type, field)
 
     @property
     def is_mini(self) -> bool:
@@ -272,6 +286,7 @@ class ParticleFile:
                 f"{self.path}: PartType{part_type}/{field} has shape {dataset.shape}; of TNG it is "
                 f"{(*dataset.shape[:1], *empty_field(field).shape[1:])}"
             )
+        require_tng_units(self.path, f"PartType{part_type}/{field}", dataset)
         return dataset
 
     def _map(self, part_type: int, field: str) -> NDArray[Any] | None:
@@ -304,44 +319,14 @@ class ParticleFile:
             first = group["Coordinates"] if "Coordinates" in group else group[min(group)]
             return int(first.shape[0])
 
-    def _warn_of_stale_counts(self) -> None:
-        stated = self._attributes.get("NumPart_ThisFile")
-        if stated is not None and tuple(int(count) for count in stated) != self.counts:
+    def _warn_of_stale_counts(self, stated: tuple[int, ...] | None) -> None:
+        if stated is not None and stated != self.counts:
             logger.warning(
                 "%s: the header says %s particles by type, but the datasets hold %s",
                 self.path,
-                tuple(int(count) for count in stated),
+                stated,
                 self.counts,
             )
-
-    def _read_header(self) -> Header:
-        found = self._attributes
-        number = int(found.get("SnapshotNumber", snapshot_number(self.path)))
-        try:
-            return Header(
-                simulation_name=simulation_name(self._file, found),
-                snapshot=number,
-                scale_factor=float(found["Time"]),
-                redshift=float(found.get("Redshift", 1.0 / float(found["Time"]) - 1.0)),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=_totals(found),
-                num_files=int(found.get("NumFilesPerSnapshot", 1)),
-                mass_table=(
-                    tuple(float(mass) for mass in found["MassTable"])
-                    if "MassTable" in found
-                    else None
-                ),
-            )
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise DataFormatError(f"{self.path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "
-                "This is not a file of IllustrisTNG"
-            ) from error
 
 
 def _mapped(path: Path, userblock: int, dataset: h5py.Dataset) -> NDArray[Any] | None:
@@ -380,16 +365,3 @@ def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     begins = rows[np.concatenate([[0], breaks + 1])]
     ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
-
-
-def _totals(found: dict[str, Any]) -> tuple[int, ...]:
-    """Particles in the whole snapshot; a cutout states only its own."""
-    if "NumPart_Total" not in found and "NumPart_ThisFile" not in found:
-        raise KeyError("NumPart_ThisFile")
-    if "NumPart_Total" not in found:
-        return tuple(int(count) for count in found["NumPart_ThisFile"])
-    low = np.asarray(found["NumPart_Total"])
-    if low.dtype.kind not in "iu":
-        raise DTypeError(f"NumPart_Total has type {low.dtype}; an integer type is expected")
-    high = found.get("NumPart_Total_HighWord", np.zeros(low.size, np.uint32))
-    return tuple(int(part) + (int(word) << 32) for part, word in zip(low, high, strict=True))
