@@ -99,6 +99,7 @@ def make_maps(
     header: Header,
     recipe: MapsRecipe,
     *,
+    velocity: NDArray[np.float64] | None = None,
     threads: int | None = None,
 ) -> GalaxyMaps:
     """Project gas cells to the recipe's channels.
@@ -116,6 +117,8 @@ def make_maps(
         a, h and box of the snapshot.
     recipe : MapsRecipe
         Pixels, frame and channels.
+    velocity : ndarray of float64, shape (3,), or None
+        Peculiar velocity of the galaxy [km/s], for channels in its frame (``gas.is_relative``).
     threads : int or None
         As in `sfr.render.kernels`; the result does not depend on it.
 
@@ -135,7 +138,7 @@ def make_maps(
         frame has a finite value of a channel.
     """
     check_frame(recipe, header, orientation.rotation)
-    weigher = _Weigher(centre, orientation, header, recipe, threads)
+    weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
         weigher.weigh(stretches),
         channels=weigher.n_columns,
@@ -180,9 +183,10 @@ class _Weigher:
         orientation: Orientation,
         header: Header,
         recipe: MapsRecipe,
+        velocity: NDArray[np.float64] | None,
         threads: int | None,
     ) -> None:
-        self._orientation = orientation
+        self._velocity = velocity
         self._header = header
         self._recipe = recipe
         self._threads = threads
@@ -257,7 +261,7 @@ class _Weigher:
             fields,
             header.scale_factor,
             header.hubble_param,
-            self._orientation.bulk_velocity,
+            self._velocity,
             float(pixel_kpc**2),
         )
 
@@ -347,7 +351,28 @@ def render_galaxy(
         recipe.orientation,
         threads=threads,
     )
-    return make_maps(cells, galaxy.centre, orientation, header, recipe.maps, threads=threads)
+    return make_maps(
+        cells,
+        galaxy.centre,
+        orientation,
+        header,
+        recipe.maps,
+        velocity=_velocity(simulation, snapshot, subhalo_id, recipe.maps),
+        threads=threads,
+    )
+
+
+def _velocity(
+    simulation: Simulation, snapshot: int, subhalo_id: int, recipe: MapsRecipe
+) -> NDArray[np.float64] | None:
+    """Velocity of the subhalo [km/s], where a channel is relative to it."""
+    if not gas.is_relative((*recipe.channels, *recipe.candidates)):
+        return None
+    found = simulation.value(snapshot, "subhalo", subhalo_id, "SubhaloVel")
+    velocity = np.asarray(found, np.float64)
+    if velocity.shape != (3,) or not np.isfinite(velocity).all():
+        raise NonFiniteError(f"SubhaloVel = {velocity.tolist()}; allowed: three finite numbers")
+    return velocity
 
 
 def gas_fields(recipe: Recipe) -> list[str]:

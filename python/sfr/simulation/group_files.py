@@ -143,6 +143,12 @@ class GroupFiles:
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
+        return int(self.value(kind, object_id, f"{_HDF5_GROUP[kind]}LenType", offsets)[part_type])
+
+    def value(
+        self, kind: ObjectKind, object_id: int, field: str, offsets: OffsetsFile
+    ) -> NDArray[Any]:
+        """Row of one object in a field."""
         if not 0 <= object_id < self.totals[kind]:
             raise RangeError(
                 f"{kind} {object_id} asked; snapshot {self.snap} has {self.totals[kind]} "
@@ -157,12 +163,11 @@ class GroupFiles:
                 f"{path}, which holds {kind} {object_id}, is not there "
                 f"({group_url(self.snap, number)} of the web API)"
             )
-        name = f"{_HDF5_GROUP[kind]}/{_HDF5_GROUP[kind]}LenType"
+        name = f"{_HDF5_GROUP[kind]}/{field}"
         with reading(path, name):
             dataset = self._cache.get(path)[name]
             self._require_placed(kind, number, dataset.shape[0], offsets)
-            row = object_id - int(table[number])
-            return int(dataset[row, part_type])
+            return np.asarray(dataset[object_id - int(table[number])])
 
     def require_placed(self, offsets: OffsetsFile) -> None:
         """Raise where a chunk holds another number of objects than the offsets file says.

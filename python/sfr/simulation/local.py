@@ -274,6 +274,38 @@ class LocalSimulation:
                 missing_files=missing,
             )
 
+    def value(self, snap: int, kind: ObjectKind, object_id: int, field: str) -> NDArray[Any]:
+        """One field of the group catalogue for one object, in code units.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        kind : {"group", "subhalo"}
+            Of which table.
+        object_id : int
+            Global id.
+        field : str
+            Name as in the files.
+
+        Returns
+        -------
+        ndarray
+            The row of the object.
+
+        Raises
+        ------
+        DataMissingError
+            The chunk or the offsets file is not there.
+        DataFormatError
+            The field cannot be read, or files do not belong together.
+        RangeError
+            No such object.
+        """
+        with self._lock:
+            groups, offsets = self._group_files(snap), self._offsets_file(snap)
+            return groups.value(kind, object_id, field, offsets)
+
     def particles(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int, fields: Sequence[str]
     ) -> dict[str, NDArray[Any]]:

@@ -181,6 +181,10 @@ class Simulation(Protocol):
         """Columns of the group catalogue."""
         ...
 
+    def value(self, snap: int, kind: ObjectKind, object_id: int, field: str) -> NDArray[Any]:
+        """One field of the catalogue for one object, in code units."""
+        ...
+
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
         """Chunks of the group catalogue that are not there."""
         ...
