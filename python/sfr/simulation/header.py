@@ -106,7 +106,7 @@ class Stated:
         or_zero: bool = False,
     ) -> float:
         """Give a number between two others, both excluded, from wherever it is stated."""
-        found = self._everywhere(name)
+        found = self.everywhere(name)
         if not found:
             if default is None:
                 raise self.missing(name)
@@ -126,7 +126,7 @@ class Stated:
 
     def flag(self, name: str) -> bool | None:
         """Give a switch of the run, None where it is not stated."""
-        return None if not self._everywhere(name) else bool(self.number(name))
+        return None if not self.everywhere(name) else bool(self.number(name))
 
     def integer(self, name: str, default: int | None = None, *, low: int, high: int) -> int:
         """Give a whole number of Header between two others, both included."""
@@ -167,7 +167,8 @@ class Stated:
         match = re.search(r"L\d+n\d+[A-Za-z]\w*", self._text("Parameters", "InitCondFile"))
         return match[0] if match else "unknown"
 
-    def _everywhere(self, name: str) -> dict[str, float]:
+    def everywhere(self, name: str) -> dict[str, float]:
+        """Give a number under the name of each place that states it."""
         return {
             f"{group}/{name}": float(self._numbers(group, name, 1)[0])
             for group, held in self._groups.items()
@@ -455,13 +456,13 @@ def _require_code_units(stated: Stated) -> None:
     said = []
     for kind, (names, right, text) in _CODE_UNITS.items():
         for name in names:
-            value = stated.number(name, right, above=0.0)
-            if abs(value / right - 1) > _UNIT_TOLERANCE:
-                ratios[kind] = value / right
-                said.append(f"{name} is {value:.7g}; allowed: {right:.7g} ({text})")
+            for where, value in stated.everywhere(name).items():
+                if not abs(value / right - 1) <= _UNIT_TOLERANCE:
+                    ratios[kind] = value / right
+                    said.append(f"{where} is {value:.7g}; allowed: {right:.7g} ({text})")
     if said:
         raise stated.error(
-            f"{'; '.join(said)}, within {_UNIT_TOLERANCE:g}. Write a copy in the units of TNG: "
+            f"{'; '.join(said)}, within {_UNIT_TOLERANCE:g}. Write a copy in the units of TNG"
             f"{_conversion(ratios)}, and state the allowed units in it"
         )
 
@@ -469,6 +470,8 @@ def _require_code_units(stated: Stated) -> None:
 def _conversion(ratios: Mapping[str, float]) -> str:
     """Say what to multiply by what."""
     length, mass, velocity = (ratios.get(kind, 1.0) for kind in _CODE_UNITS)
+    if min(length, mass, velocity) <= 0:
+        return ""
     factors = {
         "lengths (Coordinates, BoxSize)": length,
         "Masses": mass,
@@ -476,7 +479,8 @@ def _conversion(ratios: Mapping[str, float]) -> str:
         "Density": mass / length**3,
         "InternalEnergy": velocity**2,
     }
-    return ", ".join(f"{what} times {by:.7g}" for what, by in factors.items() if by != 1.0)
+    changed = [f"{what} times {by:.7g}" for what, by in factors.items() if by != 1.0]
+    return f": {', '.join(changed)}"
 
 
 def _member(file: h5py.File, name: str) -> Any:  # noqa: ANN401 - group, dataset or named type

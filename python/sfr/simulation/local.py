@@ -425,7 +425,8 @@ class LocalSimulation:
                 )
             if self._trees is None:
                 self._trees = SubLinkFiles(paths)
-            return self._trees.main_leaf_ids(offsets.tree_rows(ids))
+            rows = offsets.tree_rows(ids)
+            return self._trees.main_leaf_ids(rows, snap=snap, subhalo_ids=ids)
 
     def require(
         self,

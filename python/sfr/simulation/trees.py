@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,8 @@ from sfr.simulation.hdf5 import open_hdf5, reading, take_rows
 __all__ = ["SubLinkFiles"]
 
 _FIELD = "MainLeafProgenitorID"
+#: What a row of a tree is: snapshot, and subhalo in it.
+_IDENTITY = ("SnapNum", "SubfindID")
 
 
 class SubLinkFiles:
@@ -32,8 +35,16 @@ class SubLinkFiles:
         #: First row of each file, and the number of rows of all.
         self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
-    def main_leaf_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Value of MainLeafProgenitorID in each row, -1 for row -1."""
+    def main_leaf_ids(
+        self, rows: NDArray[np.int64], *, snap: int, subhalo_ids: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Value of MainLeafProgenitorID in each row, -1 for row -1.
+
+        Raises
+        ------
+        DataFormatError
+            A row is not that of the subhalo of the snapshot, or is not there.
+        """
         result = np.full(rows.shape, -1, np.int64)
         if rows.size and int(rows.max()) >= int(self.starts[-1]):
             raise DataFormatError(
@@ -45,4 +56,25 @@ class SubLinkFiles:
             if here.any():
                 with open_hdf5(path) as file, reading(path, _FIELD):
                     result[here] = take_rows(file[_FIELD], rows[here] - start)
+                    self._require_same(file, path, rows[here] - start, snap, subhalo_ids[here])
         return result
+
+    def _require_same(
+        self,
+        file: h5py.File,
+        path: Path,
+        rows: NDArray[np.int64],
+        snap: int,
+        subhalo_ids: NDArray[np.int64],
+    ) -> None:
+        for name, expected in zip(_IDENTITY, (np.full(len(rows), snap), subhalo_ids), strict=True):
+            if name not in file:
+                continue
+            found = take_rows(file[name], rows).astype(np.int64)
+            if wrong := np.flatnonzero(found != expected).tolist():
+                first = wrong[0]
+                raise DataFormatError(
+                    f"{path}: {name} in row {rows[first]} is {found[first]}, the offsets file says "
+                    f"that the row is of subhalo {subhalo_ids[first]} of snapshot {snap}: trees "
+                    "and offsets are not of the same simulation"
+                )
