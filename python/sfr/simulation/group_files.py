@@ -97,7 +97,8 @@ class GroupFiles:
             With the number of missing chunks and the first of them.
         """
         missing = self.missing
-        if missing:
+        if missing and self.chunks:
+            # those that are there agree on the number
             number = self.paths.index(missing[0])
             raise DataMissingError(
                 f"{len(missing)} of {self.n_files} group-catalogue chunks are missing; the first "

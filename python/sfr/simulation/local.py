@@ -681,16 +681,17 @@ class LocalSimulation:
         header = self.header(snap)
         if header.num_part_total is None:
             return
+        source, _ = self._headers[snap]
         if header.num_files != len(offsets.snapshot_files):
             raise DataFormatError(
-                f"{offsets.path} has {len(offsets.snapshot_files)} snapshot chunks, the snapshot's "
-                f"header says {header.num_files}: they do not belong together"
+                f"{offsets.path} has {len(offsets.snapshot_files)} snapshot chunks, {source} says "
+                f"{header.num_files} (NumFilesPerSnapshot): they do not belong together"
             )
         if np.any(offsets.snapshot_files[-1] > np.array(header.num_part_total)):
             raise DataFormatError(
                 f"{offsets.path} starts the last chunk at {offsets.snapshot_files[-1].tolist()}, "
-                f"the snapshot's header counts {list(header.num_part_total)} particles: they do "
-                "not belong together"
+                f"{source} counts {list(header.num_part_total)} particles (NumPart_Total): they "
+                "do not belong together"
             )
 
 
