@@ -119,6 +119,7 @@ def test_odd_parameters_are_named(cutout, name, kind):
         ("NumFilesPerSnapshot", -1, "is -1"),
         ("NumFilesPerSnapshot", 10**9, "is 1000000000"),
         ("NumFilesPerSnapshot", 1.5, "1.5"),
+        ("NumFilesPerSnapshot", np.bool_(False), "is 0"),
         ("SnapshotNumber", 2**62, str(2**62)),
         ("HubbleParam", 67.74, "67.74"),
         ("Redshift", -1.0, "-1"),
@@ -497,6 +498,19 @@ def test_a_simulation_that_is_not_cosmological_is_refused_with_the_reason(sim):
     said = catalogue_refused(sim)
     assert "not of a cosmological run" in said
     assert "sfr map" in said
+
+
+def test_the_command_line_says_it_too(sfr, sim):
+    for path in (sim / "output").glob("*_099/*.hdf5"):
+        state(path, "ComovingIntegrationOn", 0, "Parameters")
+        state(path, "Redshift", 0.0)
+    for command in ("select", "doctor"):
+        result = sfr(command, "--sim", sim, "--snap", 99)
+        assert result.exit_code == 3, result.output
+        assert "cosmological" in result.output
+    assert sfr("map", sim / CHUNK.format(0), "--pixels", 32).exit_code == 0
+    doctor = sfr("doctor", "--sim", sim / CHUNK.format(0), "--json")
+    assert "not cosmological" in doctor.stdout
 
 
 def test_a_good_simulation_has_nothing_to_say(sim):

@@ -14,7 +14,7 @@ from sfr.cli.console import Console, exit_codes
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
-    from sfr.simulation import FileStatus
+    from sfr.simulation import FileStatus, LocalSimulation
 
 __all__ = ["register"]
 
@@ -153,7 +153,7 @@ def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]
         return [_row("simulation", "missing", str(error))]
     if not found:
         return [_no_catalogue(simulation.output)]
-    rows = [_row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")]
+    rows = [_named(simulation, found)]
     for snap in snapshots or found:
         try:
             statuses = simulation.inventory(snap)
@@ -165,6 +165,13 @@ def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]
             for kind in dict.fromkeys(status.kind for status in statuses)
         ]
     return rows
+
+
+def _named(simulation: LocalSimulation, found: Sequence[int]) -> dict[str, object]:
+    try:
+        return _row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")
+    except SfrError as error:
+        return _row("simulation", "unreadable", str(error))
 
 
 def _no_catalogue(output: Path) -> dict[str, object]:

@@ -15,6 +15,7 @@ import numpy as np
 from illustris_python import groupcat
 from numpy.typing import NDArray
 
+from sfr import units
 from sfr.errors import DataFormatError, DataMissingError, RangeError
 from sfr.simulation.hdf5 import (
     FileCache,
@@ -234,7 +235,8 @@ class GroupFiles:
                 f"{path.name}; downloads of the web API (groupcat-NN.C.hdf5) have to be renamed"
             )
         file = self._cache.get(path)
-        found = CatalogueHeader.read(file, path, self.snap)
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
         self.first_path, self._first = path, found
         self.header = found.header
         self.n_files = found.header.num_files
@@ -262,7 +264,8 @@ class GroupFiles:
         return file
 
     def _check(self, path: Path, file: h5py.File) -> None:
-        found = CatalogueHeader.read(file, path, self.snap)
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
         require_cosmological(path, found.header)
         require_snapshot(path, found.header, self.snap)
         if self._first is not None:
@@ -285,7 +288,8 @@ class GroupFiles:
                 )
             group = file.get(_HDF5_GROUP[kind])
             for field in group if isinstance(group, h5py.Group) else ():
-                require_tng_units(path, f"{_HDF5_GROUP[kind]}/{field}", group[field])
+                if field in units.FIELD_UNITS:
+                    require_tng_units(path, f"{_HDF5_GROUP[kind]}/{field}", group[field])
 
     @property
     def chunks(self) -> list[_Chunk]:

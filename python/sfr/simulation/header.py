@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ class Stated:
 
     def missing(self, name: str) -> DataFormatError:
         """Error for an attribute that has to be there."""
+        held = sorted(map(str, self._groups["Header"].attrs))
         return DataFormatError(
-            f"{self.path}: Header has no {name}; it holds {sorted(self._groups['Header'].attrs)}. "
+            f"{self.path}: Header has no {name}; it holds {held}. "
             "This is not a file of IllustrisTNG"
         )
 
@@ -118,7 +120,7 @@ class Stated:
                 raise self.error(f"{where} is {value:.10g}; allowed: {allowed}")
         (first, value), *others = found.items()
         for where, other in others:
-            if not np.isclose(other, value, rtol=_AGREEMENT, atol=0.0):
+            if not _same(other, value):
                 raise self.error(
                     f"{first} is {value:.10g}, {where} is {other:.10g}; allowed: the same in both"
                 )
@@ -511,7 +513,7 @@ def _checked_numbers(path: Path, what: str, value: Any, count: int) -> NDArray[A
             if what.startswith(("Header/", *_OTHER_GROUPS))
             else f"{path}: {what} is {shown}{kind}; allowed: {allowed}"
         )
-    return array.reshape(-1)
+    return array.reshape(-1).astype(np.int8 if array.dtype.kind == "b" else array.dtype)
 
 
 def _shortened(value: Any) -> str:  # noqa: ANN401 - anything
@@ -521,7 +523,7 @@ def _shortened(value: Any) -> str:  # noqa: ANN401 - anything
 
 def _same(found: Any, expected: Any) -> bool:  # noqa: ANN401 - any value
     if isinstance(found, float):
-        return bool(np.isclose(found, expected, rtol=_AGREEMENT, atol=0.0))
+        return math.isclose(found, expected, rel_tol=_AGREEMENT)
     return bool(found == expected)
 
 

@@ -125,15 +125,17 @@ class ParticleFile:
         self._datasets: dict[tuple[int, str], h5py.Dataset] = {}
         self._maps: dict[tuple[int, str], NDArray[Any] | None] = {}
         try:
-            stated = Stated(self._file, path)
-            if {"Group", "Subhalo"} & set(self._file):
-                raise DataFormatError(
-                    f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
-                    "needed"
-                )
-            self.header = particle_header(stated)
+            with reading(path, "Header"):
+                stated = Stated(self._file, path)
+                if {"Group", "Subhalo"} & set(self._file):
+                    raise DataFormatError(
+                        f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
+                        "needed"
+                    )
+                self.header = particle_header(stated)
             self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
-            self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
+            with reading(path, "Header/NumPart_ThisFile"):
+                self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
         except BaseException:
             self._file.close()
             raise
