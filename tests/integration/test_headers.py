@@ -332,8 +332,9 @@ def test_rounded_units_of_a_dataset_are_those_of_tng(cutout):
 
 def test_the_catalogue_of_a_file_in_other_units(sim):
     with h5py.File(sim / GROUPS.format(1), "r+") as file:
-        file["Subhalo/SubhaloPos"].attrs["to_cgs"] = 3.085678e24
-    assert "SubhaloPos has to_cgs 3.085678e+24" in catalogue_refused(sim)
+        file["Subhalo/SubhaloMass"].attrs["to_cgs"] = 1.989e33
+    assert "SubhaloMass has to_cgs 1.989e+33" in catalogue_refused(sim)
+    assert "SubhaloMass has to_cgs 1.989e+33" in said_by_doctor(sim)
 
 
 # files against each other

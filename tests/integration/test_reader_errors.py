@@ -538,3 +538,142 @@ def test_particle_file_range(sim):
             chunk.read(0, ["Masses"], stop=10**9)
         with pytest.raises(RangeError, match="part_type"):
             chunk.fields(7)
+
+
+TREES = "postprocessing/trees/SubLink/tree_extended.0.hdf5"
+EVERYTHING_ELSE = [
+    (GROUPS.format(1), "Subhalo/SubhaloMass"),
+    (GROUPS.format(0), "Subhalo/SubhaloPos"),
+    (GROUPS.format(0), "Group/GroupLenType"),
+    (OFFSETS, "FileOffsets/SnapByType"),
+    (OFFSETS, "FileOffsets/Subhalo"),
+    (OFFSETS, "Group/SnapByType"),
+    (OFFSETS, "Subhalo/SubLink/RowNum"),
+    (TREES, "MainLeafProgenitorID"),
+]
+
+
+def never_written(file: h5py.File, name: str) -> None:
+    old = file[name]
+    del file[name]
+    file.create_dataset(name, old.shape, old.dtype)
+
+
+def half_written(file: h5py.File, name: str) -> None:
+    old = file[name]
+    values = old[()]
+    del file[name]
+    chunks = (1, *old.shape[1:])
+    file.create_dataset(name, old.shape, old.dtype, chunks=chunks)[0] = values[0]
+
+
+def without_source(file: h5py.File, name: str) -> None:
+    old = file[name]
+    del file[name]
+    layout = h5py.VirtualLayout(old.shape, old.dtype)
+    layout[...] = h5py.VirtualSource("gone.hdf5", "x", old.shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def group_instead(file: h5py.File, name: str) -> None:
+    del file[name]
+    file.create_group(name)
+
+
+def single_value(file: h5py.File, name: str) -> None:
+    del file[name]
+    file[name] = 1
+
+
+def no_value(file: h5py.File, name: str) -> None:
+    del file[name]
+    file[name] = h5py.Empty("i4")
+
+
+def compound(file: h5py.File, name: str) -> None:
+    old = file[name]
+    del file[name]
+    file[name] = np.zeros(old.shape, [("a", "i4")])
+
+
+def dangling(file: h5py.File, name: str) -> None:
+    del file[name]
+    file[name] = h5py.SoftLink("/nowhere")
+
+
+def dangling_group(file: h5py.File, name: str) -> None:
+    first = name.split("/")[0]
+    del file[first]
+    file[first] = h5py.ExternalLink("gone.hdf5", "/x")
+
+
+CHANGES = (never_written, half_written, without_source, group_instead, single_value)
+CHANGES += (no_value, compound, dangling, dangling_group)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("where", "name"), EVERYTHING_ELSE)
+def test_what_else_is_read_is_there_and_is_what_it_should_be(sim, where, name, change):
+    """Catalogue, offsets and trees: zeros for what was never written, and tracebacks."""
+    edit(sim / where, lambda file: change(file, name))
+    named = rf"{Path(where).name}.*{'.*' if change is dangling_group else name.split('/')[-1]}"
+
+    def read_everything() -> None:
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass", "SubhaloPos"], group_fields=[])
+        simulation.particles(99, "group", 0, 0, ["Masses"])
+        simulation.main_leaf_ids(99, np.arange(3))
+
+    with open_simulation(sim) as simulation:
+        with pytest.raises((DataFormatError, DataMissingError), match=named):
+            read_everything()
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert [status.path for status in bad] == [sim / where]
+    assert bad[0].present
+
+
+@pytest.mark.parametrize("change", [lambda v: v.astype("f8"), lambda v: np.tile(v[:, None], 3)])
+def test_a_chunk_with_a_column_of_another_kind(sim, change):
+    """It was cast to the type of the first chunk, without a word."""
+    replace(sim / GROUPS.format(1), "Subhalo/SubhaloMass", change)
+    with (
+        open_simulation(sim) as simulation,
+        pytest.raises(DataFormatError, match=r"099\.1\.hdf5: Subhalo/SubhaloMass has type"),
+    ):
+        simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+
+
+def test_the_first_chunk_may_hold_no_subhalo(sim):
+    """illustris_python asks the first chunk for its fields."""
+    with open_simulation(sim) as simulation:
+        whole = simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+
+    def move(file: h5py.File) -> None:
+        masses = file["Subhalo/SubhaloMass"][()]
+        del file["Subhalo"]
+        file.create_group("Subhalo")
+        file["Header"].attrs["Nsubgroups_ThisFile"] = np.int32(0)
+        moved.append(masses)
+
+    moved: list[np.ndarray] = []
+    edit(sim / GROUPS.format(0), move)
+
+    def receive(file: h5py.File) -> None:
+        masses = np.concatenate([moved[0], file["Subhalo/SubhaloMass"][()]])
+        del file["Subhalo"]
+        file["Subhalo/SubhaloMass"] = masses
+        file["Header"].attrs["Nsubgroups_ThisFile"] = np.int32(len(masses))
+
+    edit(sim / GROUPS.format(1), receive)
+    with open_simulation(sim) as simulation:
+        found = simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+    np.testing.assert_array_equal(found.subhalos["SubhaloMass"], whole.subhalos["SubhaloMass"])
+
+
+def test_inventory_says_what_is_half_written(sim):
+    edit(sim / CHUNK.format(1), lambda file: never_written(file, "PartType0/Masses"))
+    edit(sim / CHUNK.format(2), lambda file: group_instead(file, "PartType0/Density"))
+    with open_simulation(sim) as simulation:
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert [status.path for status in bad] == [sim / CHUNK.format(n) for n in (1, 2)]
+    assert "PartType0/Masses was never written" in bad[0].detail
+    assert "PartType0/Density is a group" in bad[1].detail

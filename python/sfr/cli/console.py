@@ -30,6 +30,8 @@ _BUG, _DATA, _INTERRUPTED = 1, 3, 130
 _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
+#: Errors of files that are no fault of the program.
+_UNUSABLE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE})
 #: Columns of running text.
 _LONG = frozenset({"detail", "description"})
 
@@ -54,7 +56,9 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
                 _fail(f"no space left on the disk ({what}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                _fail(f"too many files are open: {error}; raise the limit (ulimit -n 1024)", _DATA)
+            if error.errno in _UNUSABLE:
                 _fail(f"a file or folder cannot be used: {error}", _DATA)
             _bug()
         except (typer.Exit, typer.Abort):

@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
-from sfr.errors import DataFormatError, EmptySelectionError, SfrError, WorkerLostError
+from sfr.errors import (
+    DataFormatError,
+    DataMissingError,
+    EmptySelectionError,
+    SfrError,
+    WorkerLostError,
+)
 from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe
 from sfr.render import gas
@@ -439,7 +445,7 @@ def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> boo
     """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
         shard = read_shard(path, with_maps=False, columns=())
-    except SfrError:
+    except (DataFormatError, DataMissingError):
         return False
     if shard.attributes["fingerprint"] != fingerprint:
         return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +10,21 @@ from typing import Any
 
 import h5py
 import numpy as np
-from illustris_python import groupcat
 from numpy.typing import NDArray
 
-from sfr import units
 from sfr.errors import DataFormatError, DataMissingError, RangeError
-from sfr.simulation.hdf5 import (
+from sfr.hdf5 import (
     FileCache,
-    missing_field,
+    StoredDataset,
+    count_rows,
+    find_dataset,
+    find_group,
     open_hdf5,
     reading,
+    require_dataset,
+    require_whole,
 )
+from sfr.simulation.hdf5 import missing_field
 from sfr.simulation.header import (
     CatalogueHeader,
     require_agreement,
@@ -38,7 +40,7 @@ from sfr.simulation.layout import (
     illustris_group_chunk,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.protocol import KINDS, ObjectKind
+from sfr.simulation.protocol import KINDS, N_PART_TYPES, ObjectKind
 
 __all__ = ["GroupFiles"]
 
@@ -108,44 +110,71 @@ class GroupFiles:
             )
 
     def read_all(self, kind: ObjectKind, fields: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Fields of every object, through illustris_python."""
-        wanted = list(dict.fromkeys(fields))
+        """Fields of every object."""
         self._check_totals(kind)
-        if not wanted or not self.totals[kind]:
-            return {field: self._empty(kind, field) for field in wanted}
-        self._require_fields(kind, wanted)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), reading(group_folder(self.output, self.snap), kind):
-            found = groupcat.loadObjects(
-                str(self.output), self.snap, _HDF5_GROUP[kind], _COUNT[kind], wanted, 1
-            )
-        if said.getvalue().strip():
-            logger.info("illustris_python: %s", said.getvalue().strip())
-        columns = found if isinstance(found, dict) else {wanted[0]: found}
-        return {field: _signed(field, columns[field]) for field in wanted}
+        return self._read(kind, fields, self.chunks)
 
     def read_present(
         self, kind: ObjectKind, fields: Sequence[str], offsets: OffsetsFile | None
     ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
         """Global ids and fields of the objects in the chunks that are there."""
-        wanted = list(dict.fromkeys(fields))
         placed = self._placed(kind, offsets)
         ids = [np.arange(first, first + chunk.counts[kind]) for first, chunk in placed]
-        full = [chunk for _, chunk in placed if chunk.counts[kind]]
-        if full:
-            self._require_fields(kind, wanted, full)
-            columns = {
-                field: np.concatenate([self._column(chunk, kind, field) for chunk in full])
-                for field in wanted
-            }
-        else:
-            columns = {field: self._empty(kind, field) for field in wanted}
         all_ids = np.concatenate([np.empty(0, np.int64), *ids])
-        return all_ids, {field: _signed(field, column) for field, column in columns.items()}
+        return all_ids, self._read(kind, fields, [chunk for _, chunk in placed])
+
+    def check(self, path: Path) -> None:
+        """Look at everything in a chunk, and whether it is one of this catalogue.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError
+            The first thing that is not as it must be.
+        """
+        with self._open(path) as file:
+            require_whole(file, path)
+            for name in _HDF5_GROUP.values():
+                group = find_group(file, path, name)
+                if group is None:
+                    continue
+                for field in group:
+                    # those of TNG begin so; others may be anything
+                    if field.startswith(name):
+                        require_dataset(group, path, field)
+                        require_tng_units(path, f"{name}/{field}", group[field])
+
+    def _read(
+        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk]
+    ) -> dict[str, NDArray[Any]]:
+        """Columns of some chunks, one after the other."""
+        full = [chunk for chunk in chunks if chunk.counts[kind]]
+        parts: dict[str, list[NDArray[Any]]] = {field: [] for field in fields}
+        for chunk in full:
+            for field, read in parts.items():
+                values = self._column(chunk, kind, field)
+                if read and (values.dtype, values.shape[1:]) != (read[0].dtype, read[0].shape[1:]):
+                    raise DataFormatError(
+                        f"{chunk.path}: {_HDF5_GROUP[kind]}/{field} has type {values.dtype} and "
+                        f"rows of shape {values.shape[1:]}, that of {full[0].path} "
+                        f"{read[0].dtype} and {read[0].shape[1:]}: chunks of different catalogues "
+                        "are mixed"
+                    )
+                read.append(values)
+        return {
+            field: _signed(field, np.concatenate(read) if read else self._empty(kind, field))
+            for field, read in parts.items()
+        }
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
-        return int(self.value(kind, object_id, f"{_HDF5_GROUP[kind]}LenType", offsets)[part_type])
+        field = f"{_HDF5_GROUP[kind]}LenType"
+        lengths = self.value(kind, object_id, field, offsets)
+        if lengths.shape != (N_PART_TYPES,) or lengths.dtype.kind not in "iu":
+            raise DataFormatError(
+                f"{group_folder(self.output, self.snap)}: {field} of {kind} {object_id} has type "
+                f"{lengths.dtype} and shape {lengths.shape}; {N_PART_TYPES} integers are expected"
+            )
+        return int(lengths[part_type])
 
     def value(
         self, kind: ObjectKind, object_id: int, field: str, offsets: OffsetsFile
@@ -165,11 +194,9 @@ class GroupFiles:
                 f"{path}, which holds {kind} {object_id}, is not there "
                 f"({group_url(self.snap, number)} of the web API)"
             )
-        name = f"{_HDF5_GROUP[kind]}/{field}"
-        with reading(path, name):
-            dataset = self._cache.get(path)[name]
-            self._require_placed(kind, number, dataset.shape[0], offsets)
-            return np.asarray(dataset[object_id - int(table[number])])
+        dataset = self._dataset(path, kind, field)
+        self._require_placed(kind, number, len(dataset), offsets)
+        return dataset.read(object_id - int(table[number]))
 
     def require_placed(self, offsets: OffsetsFile) -> None:
         """Raise where a chunk holds another number of objects than the offsets file says.
@@ -182,16 +209,6 @@ class GroupFiles:
         for kind in KINDS:
             for chunk in self.chunks:
                 self._require_placed(kind, chunk.number, chunk.counts[kind], offsets)
-
-    def check(self, path: Path) -> None:
-        """Raise where a chunk is not one of this catalogue.
-
-        Raises
-        ------
-        DataFormatError
-            It cannot be read, or its header is not what it must be.
-        """
-        self._open(path).close()
 
     def _require_placed(
         self, kind: ObjectKind, number: int, rows: int, offsets: OffsetsFile
@@ -280,16 +297,12 @@ class GroupFiles:
                         "chunks of different catalogues are mixed"
                     )
         for kind in KINDS:
-            rows, stated = _rows(file, _HDF5_GROUP[kind]), found.counts[kind]
+            rows, stated = _rows(file, path, _HDF5_GROUP[kind]), found.counts[kind]
             if rows != stated:
                 raise DataFormatError(
                     f"{path}: Header says {stated} {kind}s in this file, its datasets hold {rows}: "
                     "it is damaged"
                 )
-            group = file.get(_HDF5_GROUP[kind])
-            for field in group if isinstance(group, h5py.Group) else ():
-                if field in units.FIELD_UNITS:
-                    require_tng_units(path, f"{_HDF5_GROUP[kind]}/{field}", group[field])
 
     @property
     def chunks(self) -> list[_Chunk]:
@@ -302,7 +315,7 @@ class GroupFiles:
 
     def _scan(self, number: int, path: Path) -> _Chunk:
         with self._open(path) as file:
-            counts = {kind: _rows(file, _HDF5_GROUP[kind]) for kind in KINDS}
+            counts = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
         return _Chunk(number, path, counts)
 
     def _check_totals(self, kind: ObjectKind) -> None:
@@ -312,16 +325,6 @@ class GroupFiles:
                 f"the chunks of {group_folder(self.output, self.snap)} hold {held} {kind}s, their "
                 f"headers say {self.totals[kind]}: chunks of different catalogues, or damaged ones"
             )
-
-    def _require_fields(
-        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk] | None = None
-    ) -> None:
-        chunk = next(chunk for chunk in chunks or self.chunks if chunk.counts[kind])
-        available = list(self._cache.get(chunk.path)[_HDF5_GROUP[kind]])
-        for field in fields:
-            if field not in available:
-                hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
-                raise missing_field(f"{_HDF5_GROUP[kind]} of {chunk.path}", field, available, hint)
 
     def _placed(self, kind: ObjectKind, offsets: OffsetsFile | None) -> list[tuple[int, _Chunk]]:
         """Chunks whose global ids are known, each with its first id."""
@@ -341,8 +344,23 @@ class GroupFiles:
         return [(int(first), chunk) for first, chunk in zip(firsts, leading, strict=False)]
 
     def _column(self, chunk: _Chunk, kind: ObjectKind, field: str) -> NDArray[Any]:
-        with reading(chunk.path, f"{_HDF5_GROUP[kind]}/{field}"):
-            return np.asarray(self._cache.get(chunk.path)[_HDF5_GROUP[kind]][field][()])
+        dataset = self._dataset(chunk.path, kind, field)
+        if len(dataset) != chunk.counts[kind]:
+            raise DataFormatError(
+                f"{chunk.path}: {dataset.name} has {len(dataset)} rows, other fields "
+                f"{chunk.counts[kind]}"
+            )
+        return dataset.read()
+
+    def _dataset(self, path: Path, kind: ObjectKind, field: str) -> StoredDataset:
+        file, name = self._cache.get(path), _HDF5_GROUP[kind]
+        group = find_group(file, path, name)
+        found = None if group is None else find_dataset(group, path, field)
+        if found is None:
+            hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
+            raise missing_field(f"{name} of {path}", field, list(group or ()), hint)
+        require_tng_units(path, found.name, file[name][field])
+        return found
 
     def _empty(self, kind: ObjectKind, field: str) -> NDArray[Any]:
         """Column of no rows; its type is that of TNG, as far as names tell."""
@@ -358,11 +376,10 @@ class GroupFiles:
         return np.empty(shape, np.int32 if integer else np.float32)
 
 
-def _rows(file: h5py.File, name: str) -> int:
+def _rows(file: h5py.File, path: Path, name: str) -> int:
     """Objects in a chunk, from the shape of its first dataset."""
-    group = file.get(name)
-    # the truth value of an h5py group says whether it is open, not whether it is empty
-    return int(group[min(group)].shape[0]) if group is not None and len(group) else 0
+    group = find_group(file, path, name)
+    return 0 if group is None else count_rows(group, path)
 
 
 def _signed(field: str, column: NDArray[Any]) -> NDArray[Any]:

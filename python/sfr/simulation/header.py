@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sfr import units
 from sfr.errors import DataFormatError
+from sfr.hdf5 import reading
 from sfr.simulation.layout import snapshot_number
 from sfr.simulation.protocol import KINDS, N_PART_TYPES, Header, ObjectKind
 
@@ -358,11 +359,12 @@ def require_tng_units(path: Path, name: str, dataset: h5py.Dataset) -> None:
     unit = units.FIELD_UNITS.get(field)
     if unit is None:
         return
+    with reading(path, f"attributes of {name}"):
+        stated = {attribute: _value(dataset, attribute) for attribute in dataset.attrs}
     for attribute, right in unit.attributes().items():
-        if attribute not in dataset.attrs:
+        if attribute not in stated:
             continue
-        value = _value(dataset, attribute)
-        found = float(_checked_numbers(path, f"{name} {attribute}", value, 1)[0])
+        found = float(_checked_numbers(path, f"{name} {attribute}", stated[attribute], 1)[0])
         if attribute != "to_cgs":
             is_same, allowed = abs(found - right) < _EXPONENT_TOLERANCE, f"{right:g}"
         elif right == 0:

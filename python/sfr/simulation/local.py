@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
+from sfr.hdf5 import FileCache, affordable
 from sfr.simulation.group_files import GroupFiles
-from sfr.simulation.hdf5 import FileCache, open_hdf5
 from sfr.simulation.header import require_agreement, require_cosmological, require_snapshot
 from sfr.simulation.layout import (
     chunk_numbers,
@@ -49,6 +50,7 @@ __all__ = ["LocalSimulation", "Segment", "open_simulation"]
 
 logger = logging.getLogger(__name__)
 
+#: Chunks that are kept open, where the limit on open files allows as many.
 _OPEN_CHUNKS = 64
 _NAMES = {
     "L35n2160TNG": "TNG50-1",
@@ -122,7 +124,9 @@ class LocalSimulation:
         self.output = output
         self.mapped = mapped
         self._lock = threading.RLock()
-        self._chunks: FileCache[ParticleFile] = FileCache(ParticleFile, _OPEN_CHUNKS)
+        self._chunks: FileCache[ParticleFile] = FileCache(
+            ParticleFile, affordable(_OPEN_CHUNKS, each=ParticleFile.DESCRIPTORS)
+        )
         self._offsets: dict[int, OffsetsFile] = {}
         self._groups: dict[int, GroupFiles] = {}
         #: Of each snapshot its first chunk that can be used, and the header of that.
@@ -361,11 +365,12 @@ class LocalSimulation:
         Parameters and errors are those of `particles`; nothing is read before a piece is.
         """
         for part in self.segments(snap, kind, object_id, part_type):
-            with self._lock:
-                file = self._chunks.get(part.path)
-            yield from file.stretches(
-                part_type, start=part.start, stop=part.stop, mapped=self.mapped
-            )
+            opened = partial(self._opened, part.path)
+            with opened() as file:
+                pieces = file.stretches(
+                    part_type, start=part.start, stop=part.stop, mapped=self.mapped, opened=opened
+                )
+            yield from pieces
 
     def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int
@@ -485,7 +490,7 @@ class LocalSimulation:
             number no file states are listed as one missing first chunk.
         """
         n_groups, n_snapshot = self._numbers_of_files(snap)
-        statuses = [
+        groups = [
             _status(
                 "group catalogue",
                 group_chunk(self.output, snap, number),
@@ -494,28 +499,26 @@ class LocalSimulation:
             )
             for number in range(n_groups)
         ]
-        statuses += [
+        chunks = [
             _status(
                 "snapshot",
                 snapshot_chunk(self.output, snap, number),
                 snapshot_url(snap, number),
-                lambda _, number=number: self._chunk(snap, number).check(),  # type: ignore[misc]
+                partial(self._check_chunk, snap, number, compare=_are_whole(groups)),
             )
             for number in range(n_snapshot)
         ]
-        statuses.append(
-            _status(
-                "offsets",
-                offsets_file(self.output, snap),
-                offsets_url(snap),
-                lambda _: self._check_offsets(snap),
-            )
+        offsets = _status(
+            "offsets",
+            offsets_file(self.output, snap),
+            offsets_url(snap),
+            lambda _: self._check_offsets(snap, compare=_are_whole([*groups, *chunks])),
         )
-        statuses += [
-            _status("trees", path, tree_url(), _check_tree)
+        trees = [
+            _status("trees", path, tree_url(), lambda path: SubLinkFiles([path]))
             for path in tree_files(self.output) or [tree_file(self.output, 0)]
         ]
-        return statuses
+        return [*groups, *chunks, offsets, *trees]
 
     def _numbers_of_files(self, snap: int) -> tuple[int, int]:
         """Chunks that the catalogue and the snapshot should have, at least one each."""
@@ -630,6 +633,12 @@ class LocalSimulation:
         if snap in self._headers:
             yield self._headers[snap]
 
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[ParticleFile]:
+        """Chunk for as long as one thread reads it; others may have closed it before."""
+        with self._lock:
+            yield self._chunks.get(path)
+
     def _group_files(self, snap: int) -> GroupFiles:
         if snap not in self._groups:
             self._groups[snap] = GroupFiles(self.output, snap)
@@ -651,10 +660,23 @@ class LocalSimulation:
             return None
         return self._offsets_file(snap)
 
-    def _check_offsets(self, snap: int) -> None:
-        """Raise where the offsets file does not fit the chunks that are there."""
-        offsets, groups = self._offsets_file(snap), self._group_files(snap)
-        groups.require_placed(offsets)
+    def _check_chunk(self, snap: int, number: int, path: Path, *, compare: bool) -> None:
+        """Raise where a chunk is not whole, or not of the same snapshot as the catalogue."""
+        with ParticleFile(path) as chunk:
+            chunk.check()
+        if compare:
+            self._chunk(snap, number)
+
+    def _check_offsets(self, snap: int, *, compare: bool) -> None:
+        """Raise where the offsets file is not whole, or does not fit the chunks that are there."""
+        offsets = OffsetsFile(self.output, snap)
+        try:
+            offsets.check()
+        finally:
+            offsets.close()
+        if not compare:
+            return
+        self._group_files(snap).require_placed(self._offsets_file(snap))
         for number in range(len(offsets.snapshot_files)):
             if not snapshot_chunk(self.output, snap, number).is_file():
                 continue
@@ -695,19 +717,18 @@ class LocalSimulation:
             )
 
 
-def _check_tree(path: Path) -> None:
-    SubLinkFiles([path])
+def _are_whole(statuses: Sequence[FileStatus]) -> bool:
+    """Whether other files can be compared with these: what is wrong with one is said once."""
+    return any(status.ok for status in statuses) and not any(
+        status.present and not status.readable for status in statuses
+    )
 
 
 def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
     if not path.is_file():
         return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
     try:
-        open_hdf5(path).close()
         check(path)
-    except DataMissingError as error:
-        # what it is compared with is not there; that file has a line of its own
-        logger.debug("inventory: %s", error)
     except SfrError as error:
         return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
     size = f"{path.stat().st_size} bytes"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.hdf5 import open_hdf5, require_stored
 from sfr.recipe import TrainRecipe
 from sfr.train.keras_import import load_keras
 
@@ -184,7 +185,7 @@ def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     }
     try:
         with _open_hdf5(path) as file:
-            found = _collect(file, frozenset(wanted))
+            found = _collect(file, path, frozenset(wanted))
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataFormatError(f"--weights {path} cannot be read: {error}") from error
     return {
@@ -201,29 +202,33 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(member, "r") as file:
             yield file
     else:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
 
 
-def _collect(file: h5py.File, names: frozenset[str]) -> dict[str, list[NDArray[np.generic]]]:
+def _collect(
+    file: h5py.File, path: Path, names: frozenset[str]
+) -> dict[str, list[NDArray[np.generic]]]:
     """Return the arrays of the layers that are asked for, in Keras' order."""
     found: dict[str, list[NDArray[np.generic]]] = {}
 
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Group) or path.startswith("optimizer"):
+    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Group) or place.startswith("optimizer"):
             return
         if "weight_names" in item.attrs:
             # a legacy file: a group per layer, which lists its arrays in order
             listed = [n.decode() if isinstance(n, bytes) else n for n in item.attrs["weight_names"]]
-            name, arrays = path.split("/")[-1], [item[entry] for entry in listed]
+            name, arrays = place.split("/")[-1], [item[entry] for entry in listed]
         else:
             # Keras 3: the arrays are numbered, and an attribute or the path names the layer
             named = item.attrs.get("name", item.parent.attrs.get("name"))
-            candidates = [str(named), *reversed(path.split("/"))]
+            candidates = [str(named), *reversed(place.split("/"))]
             name = next((n for n in candidates if n in names), "")
             numbered = sorted((key for key in item if key.isdecimal()), key=int)
             arrays = [item[key] for key in numbered]
         if name in names and arrays:
+            for array in arrays:
+                require_stored(array, path, array.name)
             found[name] = [np.asarray(array[()]) for array in arrays]
 
     file.visititems(visit)
