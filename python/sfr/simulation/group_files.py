@@ -131,7 +131,7 @@ class GroupFiles:
         DataMissingError, DataFormatError
             The first thing that is not as it must be.
         """
-        with self._open(path) as file:
+        with self._open(path) as file, reading(path, "what it holds"):
             require_whole(file, path)
             for name in _HDF5_GROUP.values():
                 group = find_group(file, path, name)
@@ -283,6 +283,8 @@ class GroupFiles:
     def _check(self, path: Path, file: h5py.File) -> None:
         with reading(path, "Header"):
             found = CatalogueHeader.read(file, path, self.snap)
+        with reading(path, "what it holds"):
+            held = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
         require_cosmological(path, found.header)
         require_snapshot(path, found.header, self.snap)
         if self._first is not None:
@@ -297,11 +299,10 @@ class GroupFiles:
                         "chunks of different catalogues are mixed"
                     )
         for kind in KINDS:
-            rows, stated = _rows(file, path, _HDF5_GROUP[kind]), found.counts[kind]
-            if rows != stated:
+            if held[kind] != found.counts[kind]:
                 raise DataFormatError(
-                    f"{path}: Header says {stated} {kind}s in this file, its datasets hold {rows}: "
-                    "it is damaged"
+                    f"{path}: Header says {found.counts[kind]} {kind}s in this file, its datasets "
+                    f"hold {held[kind]}: it is damaged"
                 )
 
     @property

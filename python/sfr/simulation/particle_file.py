@@ -172,7 +172,8 @@ class ParticleFile:
                         "needed"
                     )
                 self.header = particle_header(stated)
-            self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
+            with reading(path, "what it holds"):
+                self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
             with reading(path, "Header/NumPart_ThisFile"):
                 self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
         except BaseException:
@@ -249,7 +250,8 @@ class ParticleFile:
         DataMissingError, DataFormatError
             The first thing that is not as it must be.
         """
-        require_whole(self._file, self.path)
+        with reading(self.path, "what it holds"):
+            require_whole(self._file, self.path)
         for part_type in range(N_PART_TYPES):
             for field in self.fields(part_type):
                 if field in _REAL or field in _VECTORS or field in _TYPES:
