@@ -190,3 +190,26 @@ def test_sources_of_a_virtual_dataset_that_cannot_be_opened_are_not_zeros(tmp_pa
     assert found[0] == "True"
     assert found[-1] == "ResourceError"
     assert set(found) == {"True", "ResourceError"}
+
+
+def test_a_file_that_cannot_be_mapped_is_read(tmp_path):
+    """Batch systems limit the address space; the file is larger than it."""
+    from tests.unit.test_hdf5 import VALUES, N, header
+
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        header(file)
+        file["PartType0/Coordinates"] = np.ones((N, 3))
+        file["PartType0/Masses"] = VALUES
+        # a hole, which takes no space on the disk
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        file.create_dataset("hole", (2**40,), "i1", dcpl=plan)
+    code = (
+        "import sys; from pathlib import Path; from tests.unit.test_hdf5 import *\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**38, 2**38))\n"
+        "found = masses(Path(sys.argv[1]), mapped=True)\n"
+        "print(found.flags.writeable, bool((found == VALUES[3:N - 2]).all()))"
+    )
+    done = limited(256, code, tmp_path / "a.hdf5")
+    assert done == "True True"

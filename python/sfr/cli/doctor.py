@@ -14,7 +14,7 @@ from sfr.cli.console import Console, exit_codes
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
-    from sfr.simulation import FileStatus, LocalSimulation
+    from sfr.simulation import FileStatus, LocalSimulation, ParticleFile
 
 __all__ = ["register"]
 
@@ -121,7 +121,6 @@ def _one_file(path: Path) -> list[dict[str, object]]:
 
     try:
         with open_particle_file(path) as file:
-            file.check()
             header = file.header
             epoch = f"z = {header.redshift:.4g}" if header.is_cosmological else "not cosmological"
             rows = [
@@ -138,9 +137,19 @@ def _one_file(path: Path) -> list[dict[str, object]]:
                     rows.append(_row(f"PartType{part_type}", "ok", f"{count} particles: {fields}"))
             if not any(file.counts):
                 rows.append(_row("particles", "missing", "the file holds a header only"))
+            rows += _whole(file)
             return rows
     except SfrError as error:
         return [_row(path.name, "unreadable", str(error))]
+
+
+def _whole(file: ParticleFile) -> list[dict[str, object]]:
+    """Say what is wrong with the datasets of a file; nothing where all is well."""
+    try:
+        file.check()
+    except SfrError as error:
+        return [_row("datasets", "unreadable", str(error))]
+    return []
 
 
 def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]:

@@ -214,12 +214,12 @@ def _find(group: h5py.Group, path: Path, name: str) -> Any | None:  # noqa: ANN4
     for part in name.split("/"):
         if not isinstance(here, h5py.Group):
             raise DataFormatError(f"{path}: {here.name} is {_kind(here)}; a group is needed")
-        link = here.get(part, getlink=True)
-        if link is None:
-            return None
         try:
             here = here[part]
         except (KeyError, OSError, RuntimeError, TypeError) as error:
+            link = here.get(part, getlink=True)
+            if link is None:
+                return None
             where = f"{here.name.rstrip('/')}/{part}".lstrip("/")
             raise _broken(path, where, link, error) from error
     return here
