@@ -226,7 +226,10 @@ def test_chunks_that_do_not_add_up(sim):
             file["Subhalo"][name] = values
 
     edit(sim / GROUPS.format(0), drop_rows)
-    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="headers say"):
+    with (
+        open_simulation(sim) as simulation,
+        pytest.raises(DataFormatError, match="its datasets hold"),
+    ):
         simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
 
 
@@ -441,9 +444,9 @@ def test_snapshot_of_another_time_beside_the_catalogue(sim):
     for path in (sim / "output/snapdir_099").iterdir():
         path.rename(path.with_name(path.name.replace("098", "099")))
     with open_simulation(sim) as simulation:
-        with pytest.raises(DataFormatError, match="scale_factor"):
+        with pytest.raises(DataFormatError, match=r"Time \(a\)"):
             simulation.header(99)
-        with pytest.raises(DataFormatError, match="scale_factor"):
+        with pytest.raises(DataFormatError, match=r"Time \(a\)"):
             simulation.particles(99, "group", 0, 0, ["Masses"])
 
 
@@ -453,7 +456,7 @@ def test_snapshot_of_another_box(sim):
             sim / CHUNK.format(number),
             lambda file: file["Header"].attrs.modify("BoxSize", np.float64(75000.0)),
         )
-    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="box_size"):
+    with open_simulation(sim) as simulation, pytest.raises(DataFormatError, match="BoxSize"):
         simulation.header(99)
 
 
@@ -510,7 +513,7 @@ def test_particle_file_without_header(tmp_path):
 def test_particle_file_with_half_a_header(tmp_path):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file.create_group("Header").attrs["Time"] = 1.0
-    with pytest.raises(DataFormatError, match="HubbleParam"):
+    with pytest.raises(DataFormatError, match="Header has no Omega0"):
         open_particle_file(tmp_path / "x.hdf5")
 
 

@@ -30,7 +30,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
-from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
+from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
 from sfr.store import (
     FAILURES,
@@ -305,7 +305,8 @@ def render_snapshot(
     DataMissingError
         The offsets, a chunk or a field is not there.
     ConfigError
-        Another process renders the snapshot into this folder with other settings.
+        Another process renders the snapshot into this folder with other settings, or the frame
+        is wider than the box.
     SfrError
         With ``strict``, what the first galaxy failed with.
     """
@@ -327,6 +328,7 @@ def render_snapshot(
     if (state := _state(job, force=force)).current:
         return _summarise(job, mine, "", 0)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     with ExitStack() as stack:
         with workspace.lock(job.step):
             sharing = workspace.sharing(job.step, job.fingerprint, alone=force)
@@ -372,6 +374,7 @@ def plan_render(
     shards = plan_shards(rows, recipe.maps)
     mine = _share(len(shards), part)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     paths = {i: workspace.shard(snapshot, i) for i in mine}
     there = [i for i in mine if not force and _is_current(paths[i], fingerprint)]
     chosen = _joined(shards[i] for i in mine)

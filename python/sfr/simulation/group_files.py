@@ -20,9 +20,17 @@ from sfr.hdf5 import (
     find_dataset,
     find_group,
     open_hdf5,
+    reading,
     require_whole,
 )
-from sfr.simulation.hdf5 import attributes, missing_field, simulation_name
+from sfr.simulation.hdf5 import missing_field
+from sfr.simulation.header import (
+    CatalogueHeader,
+    require_agreement,
+    require_cosmological,
+    require_snapshot,
+    require_tng_units,
+)
 from sfr.simulation.layout import (
     chunk_numbers,
     group_chunk,
@@ -31,17 +39,15 @@ from sfr.simulation.layout import (
     illustris_group_chunk,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.protocol import KINDS, N_PART_TYPES, Header, ObjectKind
+from sfr.simulation.protocol import KINDS, N_PART_TYPES, ObjectKind
 
 __all__ = ["GroupFiles"]
 
 logger = logging.getLogger(__name__)
 
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
-_COUNT: dict[ObjectKind, tuple[str, ...]] = {
-    "group": ("Ngroups",),
-    "subhalo": ("Nsubgroups", "Nsubhalos"),
-}
+#: Names of the counts, as illustris_python asks for them.
+_COUNT: dict[ObjectKind, str] = {"group": "groups", "subhalo": "subgroups"}
 _OPEN_CHUNKS = 4
 _UINT32_NONE = 2**32 - 1
 #: Columns of one value a row; of those that are not here names tell, or nothing does.
@@ -75,7 +81,8 @@ class GroupFiles:
         self.output = output
         self.snap = snap
         self._require_layout()
-        self._cache: FileCache[h5py.File] = FileCache(open_hdf5, _OPEN_CHUNKS)
+        self._cache: FileCache[h5py.File] = FileCache(self._open, _OPEN_CHUNKS)
+        self._first: CatalogueHeader | None = None
         self._read_header()
         self._chunks: list[_Chunk] | None = None
         self._checked: dict[str, tuple[Path, dict[str, str]]] = {}
@@ -103,7 +110,8 @@ class GroupFiles:
             With the number of missing chunks and the first of them.
         """
         missing = self.missing
-        if missing:
+        if missing and self.chunks:
+            # those that are there agree on the number
             number = self.paths.index(missing[0])
             raise DataMissingError(
                 f"{len(missing)} of {self.n_files} group-catalogue chunks are missing; the first "
@@ -126,15 +134,14 @@ class GroupFiles:
         return all_ids, self._read(kind, fields, [chunk for _, chunk in placed])
 
     def check(self, path: Path) -> None:
-        """Look at everything in a chunk.
+        """Look at everything in a chunk, and whether it is one of this catalogue.
 
         Raises
         ------
         DataMissingError, DataFormatError
             The first thing that is not as it must be.
         """
-        with open_hdf5(path) as file:
-            attributes(file, path)
+        with self._open(path) as file, reading(path, "what it holds"):
             require_whole(file, path)
             for name in _HDF5_GROUP.values():
                 self._check_columns(file, path, name)
@@ -148,6 +155,7 @@ class GroupFiles:
             column = _column_of(group, path, field) if field.startswith(name) else None
             if column is not None:
                 _require_rows(column, rows)
+                require_tng_units(path, column.name, column)
                 columns[field] = f"{column.dtype.newbyteorder('=')}, rows of {column.shape[1:]}"
         if rows:
             first, expected = self._checked.setdefault(name, (path, columns))
@@ -182,6 +190,19 @@ class GroupFiles:
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
+        field = f"{_HDF5_GROUP[kind]}LenType"
+        lengths = self.value(kind, object_id, field, offsets)
+        if lengths.shape != (N_PART_TYPES,) or lengths.dtype.kind not in "iu":
+            raise DataFormatError(
+                f"{group_folder(self.output, self.snap)}: {field} of {kind} {object_id} has type "
+                f"{lengths.dtype} and shape {lengths.shape}; {N_PART_TYPES} integers are expected"
+            )
+        return int(lengths[part_type])
+
+    def value(
+        self, kind: ObjectKind, object_id: int, field: str, offsets: OffsetsFile
+    ) -> NDArray[Any]:
+        """Row of one object in a field."""
         if not 0 <= object_id < self.totals[kind]:
             raise RangeError(
                 f"{kind} {object_id} asked; snapshot {self.snap} has {self.totals[kind]} "
@@ -196,14 +217,33 @@ class GroupFiles:
                 f"{path}, which holds {kind} {object_id}, is not there "
                 f"({group_url(self.snap, number)} of the web API)"
             )
-        dataset = self._dataset(path, kind, f"{_HDF5_GROUP[kind]}LenType")
-        row = object_id - int(table[number])
-        if row >= len(dataset):
+        dataset = self._dataset(path, kind, field)
+        self._require_placed(kind, number, len(dataset), offsets)
+        return dataset.read(object_id - int(table[number]))
+
+    def require_placed(self, offsets: OffsetsFile) -> None:
+        """Raise where a chunk holds another number of objects than the offsets file says.
+
+        Raises
+        ------
+        DataFormatError
+            With the chunk and both numbers.
+        """
+        for kind in KINDS:
+            for chunk in self.chunks:
+                self._require_placed(kind, chunk.number, chunk.counts[kind], offsets)
+
+    def _require_placed(
+        self, kind: ObjectKind, number: int, rows: int, offsets: OffsetsFile
+    ) -> None:
+        firsts = [*offsets.catalogue_files[kind].tolist(), self.totals[kind]]
+        if firsts[number + 1] - firsts[number] != rows:
             raise DataFormatError(
-                f"{offsets.path} places {kind} {object_id} in row {row} of {path}, which has "
-                f"{len(dataset)}: the two are not of the same catalogue"
+                f"{offsets.path}: FileOffsets/{_HDF5_GROUP[kind]} gives "
+                f"{group_chunk(self.output, self.snap, number)} "
+                f"{firsts[number + 1] - firsts[number]} {kind}s, it holds {rows}: "
+                "the two are not of the same catalogue"
             )
-        return int(dataset.read((row, part_type)))
 
     def _require_layout(self) -> None:
         if illustris_group_chunk(self.output, self.snap, 0).is_file():
@@ -235,36 +275,58 @@ class GroupFiles:
                 f"{path.name}; downloads of the web API (groupcat-NN.C.hdf5) have to be renamed"
             )
         file = self._cache.get(path)
-        found = attributes(file, path)
-        try:
-            self.n_files = int(found["NumFiles"])
-            self.totals: dict[ObjectKind, int] = {
-                kind: int(found[f"{self._count_name(kind, found)}_Total"]) for kind in KINDS
-            }
-            self.header = Header(
-                simulation_name=simulation_name(file, found),
-                snapshot=self.snap,
-                scale_factor=float(found["Time"]),
-                redshift=float(found["Redshift"]),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=None,
-                num_files=self.n_files,
-                mass_table=None,
-            )
-        except (TypeError, ValueError) as error:
-            raise DataFormatError(f"{path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{path}: Header has no {error.args[0]}; it is not a group catalogue of TNG"
-            ) from error
-        self.n_ids_total = int(found.get("Nids_Total", 0))
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
+        self.first_path, self._first = path, found
+        self.header = found.header
+        self.n_files = found.header.num_files
+        self.totals = found.totals
+        self.n_ids_total = found.n_ids_total
+        self._require_no_further_chunks()
 
-    def _count_name(self, kind: ObjectKind, found: dict[str, Any]) -> str:
-        names = _COUNT[kind]
-        return next((name for name in names if f"{name}_Total" in found), names[0])
+    def _require_no_further_chunks(self) -> None:
+        for number in chunk_numbers(group_folder(self.output, self.snap)):
+            path = group_chunk(self.output, self.snap, number)
+            if number >= self.n_files and path.is_file():
+                raise DataFormatError(
+                    f"{path} is chunk {number}, counted from 0; Header/NumFiles of "
+                    f"{self.paths[0].name} is {self.n_files}: chunks of different catalogues"
+                )
+
+    def _open(self, path: Path) -> h5py.File:
+        """Open a chunk and check that it is one of this catalogue."""
+        file = open_hdf5(path)
+        try:
+            self._check(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self, path: Path, file: h5py.File) -> None:
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
+        with reading(path, "what it holds"):
+            held = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
+        require_cosmological(path, found.header)
+        require_snapshot(path, found.header, self.snap)
+        if self._first is not None:
+            first, expected = self.first_path, self._first
+            require_agreement(path, found.header, first, expected.header)
+            for (what, total), (_, other) in zip(
+                found.totalled(), expected.totalled(), strict=True
+            ):
+                if total != other:
+                    raise DataFormatError(
+                        f"{path}: the catalogue has {total} {what} in all, {first} says {other}: "
+                        "chunks of different catalogues are mixed"
+                    )
+        for kind in KINDS:
+            if held[kind] != found.counts[kind]:
+                raise DataFormatError(
+                    f"{path}: Header says {found.counts[kind]} {kind}s in this file, its datasets "
+                    f"hold {held[kind]}: it is damaged"
+                )
 
     @property
     def chunks(self) -> list[_Chunk]:
@@ -276,13 +338,7 @@ class GroupFiles:
         return self._chunks
 
     def _scan(self, number: int, path: Path) -> _Chunk:
-        with open_hdf5(path) as file:
-            found = attributes(file, path)
-            if not np.isclose(float(found.get("Time", np.nan)), self.header.scale_factor):
-                raise DataFormatError(
-                    f"{path} is of scale factor {found.get('Time')}, the other chunks of "
-                    f"{self.header.scale_factor}: chunks of different snapshots are mixed"
-                )
+        with self._open(path) as file:
             counts = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
         return _Chunk(number, path, counts)
 
@@ -298,6 +354,7 @@ class GroupFiles:
         """Chunks whose global ids are known, each with its first id."""
         if offsets is not None:
             table = offsets.catalogue_files[kind]
+            self.require_placed(offsets)
             return [(int(table[chunk.number]), chunk) for chunk in self.chunks]
         leading = [chunk for index, chunk in enumerate(self.chunks) if chunk.number == index]
         left_out = len(self.chunks) - len(leading)
@@ -322,6 +379,7 @@ class GroupFiles:
         if found is None:
             hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
             raise missing_field(f"{name} of {path}", field, list(group or ()), hint)
+        require_tng_units(path, found.name, file[name][field])
         return found
 
     def _empty(self, kind: ObjectKind, field: str) -> NDArray[Any]:

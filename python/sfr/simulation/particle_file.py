@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DTypeError, RangeError
+from sfr.errors import DataFormatError, RangeError
 from sfr.hdf5 import (
     Mapping,
     StoredDataset,
@@ -21,12 +21,13 @@ from sfr.hdf5 import (
     find_dataset,
     find_group,
     open_hdf5,
+    reading,
     require_dataset,
     require_whole,
 )
-from sfr.simulation.hdf5 import attributes, missing_field, simulation_name
-from sfr.simulation.layout import snapshot_number
-from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES, Header
+from sfr.simulation.hdf5 import missing_field
+from sfr.simulation.header import Stated, particle_header, require_tng_units
+from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES
 
 __all__ = ["ParticleFile", "Stretch", "empty_field", "open_particle_file"]
 
@@ -163,15 +164,18 @@ class ParticleFile:
         self._mapping: Mapping | None = None
         self._is_mapped = False
         try:
-            self._attributes = attributes(self._file, path)
-            if {"Group", "Subhalo"} & set(self._file):
-                raise DataFormatError(
-                    f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
-                    "needed"
-                )
-            self.header = self._read_header()
-            self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
-            self._warn_of_stale_counts()
+            with reading(path, "Header"):
+                stated = Stated(self._file, path)
+                if {"Group", "Subhalo"} & set(self._file):
+                    raise DataFormatError(
+                        f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
+                        "needed"
+                    )
+                self.header = particle_header(stated)
+            with reading(path, "what it holds"):
+                self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
+            with reading(path, "Header/NumPart_ThisFile"):
+                self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
         except BaseException:
             self._file.close()
             raise
@@ -246,7 +250,8 @@ class ParticleFile:
         DataMissingError, DataFormatError
             The first thing that is not as it must be.
         """
-        require_whole(self._file, self.path)
+        with reading(self.path, "what it holds"):
+            require_whole(self._file, self.path)
         for part_type in range(N_PART_TYPES):
             for field in self.fields(part_type):
                 if field in _REAL or field in _VECTORS or field in _TYPES:
@@ -337,7 +342,7 @@ class ParticleFile:
     def _find(self, part_type: int, field: str) -> StoredDataset:
         group = self._group(part_type)
         dataset = None if group is None else find_dataset(group, self.path, field)
-        if dataset is None:
+        if group is None or dataset is None:
             raise missing_field(
                 f"PartType{part_type} of {self.path}",
                 field,
@@ -354,6 +359,7 @@ class ParticleFile:
                 f"{self.path}: PartType{part_type}/{field} has shape {dataset.shape}; of TNG it is "
                 f"{(*dataset.shape[:1], *empty_field(field).shape[1:])}"
             )
+        require_tng_units(self.path, dataset.name, group[field])
         if field in _REAL and dataset.dtype.kind == "b":
             raise DataFormatError(
                 f"{self.path}: {dataset.name} is of type {dataset.dtype}; numbers are needed"
@@ -398,44 +404,14 @@ class ParticleFile:
             return len(require_dataset(group, self.path, "Coordinates"))
         return count_rows(group, self.path)
 
-    def _warn_of_stale_counts(self) -> None:
-        stated = self._attributes.get("NumPart_ThisFile")
-        if stated is not None and tuple(int(count) for count in stated) != self.counts:
+    def _warn_of_stale_counts(self, stated: tuple[int, ...] | None) -> None:
+        if stated is not None and stated != self.counts:
             logger.warning(
                 "%s: the header says %s particles by type, but the datasets hold %s",
                 self.path,
-                tuple(int(count) for count in stated),
+                stated,
                 self.counts,
             )
-
-    def _read_header(self) -> Header:
-        found = self._attributes
-        number = int(found.get("SnapshotNumber", snapshot_number(self.path)))
-        try:
-            return Header(
-                simulation_name=simulation_name(self._file, found),
-                snapshot=number,
-                scale_factor=float(found["Time"]),
-                redshift=float(found.get("Redshift", 1.0 / float(found["Time"]) - 1.0)),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=_totals(found),
-                num_files=int(found.get("NumFilesPerSnapshot", 1)),
-                mass_table=(
-                    tuple(float(mass) for mass in found["MassTable"])
-                    if "MassTable" in found
-                    else None
-                ),
-            )
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise DataFormatError(f"{self.path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "
-                "This is not a file of IllustrisTNG"
-            ) from error
 
 
 def _rows(
@@ -470,16 +446,3 @@ def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     begins = rows[np.concatenate([[0], breaks + 1])]
     ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
-
-
-def _totals(found: dict[str, Any]) -> tuple[int, ...]:
-    """Particles in the whole snapshot; a cutout states only its own."""
-    if "NumPart_Total" not in found and "NumPart_ThisFile" not in found:
-        raise KeyError("NumPart_ThisFile")
-    if "NumPart_Total" not in found:
-        return tuple(int(count) for count in found["NumPart_ThisFile"])
-    low = np.asarray(found["NumPart_Total"])
-    if low.dtype.kind not in "iu":
-        raise DTypeError(f"NumPart_Total has type {low.dtype}; an integer type is expected")
-    high = found.get("NumPart_Total_HighWord", np.zeros(low.size, np.uint32))
-    return tuple(int(part) + (int(word) << 32) for part, word in zip(low, high, strict=True))
