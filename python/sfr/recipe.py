@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import tomllib
 import types
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sfr.errors import ConfigError
+from sfr.paths import plain
 
 __all__ = [
     "BUILT_IN",
@@ -36,6 +38,7 @@ __all__ = [
     "load_recipe",
     "parse_case",
     "published_cases",
+    "recipe_files",
 ]
 
 #: Names of the recipes that come with the package.
@@ -123,7 +126,8 @@ class SampleRecipe:
     total_mass_max: float
     #: Mass of the FoF group, exclusive upper limit [1e10 mass_unit].
     group_mass_max: float
-    #: Denominator of the sSFR: ``total_code`` SubhaloMass * 1e10, ``stellar_msun`` M_star [Msun].
+    #: Denominator of the label: ``total_code`` SubhaloMass * 1e10 [Msun/h], ``stellar_msun`` M_star
+    #: [Msun]; `sfr.target` says what follows.
     ssfr_mass: Literal["total_code", "stellar_msun"]
 
     def __post_init__(self) -> None:
@@ -295,9 +299,9 @@ class SplitRecipe:
 
     #: The unit that is never divided: an ``image``, or a ``galaxy`` with all its snapshots.
     by: Literal["image", "galaxy"]
-    #: Share of the units in the test subset.
+    #: Share of the units in the test subset; int((1 - it) N) of N units are left.
     test_fraction: float
-    #: Share of the rest that goes to the validation subset; 0: none.
+    #: Share of the rest that goes to the validation subset, counted in the same way; 0: none.
     validation_fraction: float
     #: Whether the subsets are drawn from bins of equal sSFR.
     stratified: bool
@@ -481,21 +485,45 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     ConfigError
         Unknown name, unreadable file, unknown field or value that is not allowed.
     """
-    data = _resolve(str(name_or_path), base=Path.cwd(), seen=())
-    result: Recipe = _build(Recipe, _with_cases(data), "")
+    first, *others = recipe_files(name_or_path)
+    merged = functools.reduce(_inherit, others, first)
+    # why fields are as they are: for people, not for a run
+    merged.pop("reasons", None)
+    result: Recipe = _build(Recipe, _with_cases(merged), "")
     return result
 
 
-def _resolve(name: str, *, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def recipe_files(name_or_path: str | Path) -> list[dict[str, Any]]:
+    """Read a recipe file and those that it extends, as they are written.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As in `load_recipe`.
+
+    Returns
+    -------
+    list of dict
+        The content of each without ``extends``; the first extends none, the last is the one named.
+
+    Raises
+    ------
+    ConfigError
+        Unknown name, or an unreadable file.
+    """
+    return _files(str(name_or_path), base=Path.cwd(), seen=())
+
+
+def _files(name: str, *, base: Path, seen: tuple[str, ...]) -> list[dict[str, Any]]:
     if name in seen:
         raise ConfigError(f"recipe: extends runs in a circle: {' -> '.join((*seen, name))}")
     data, folder = _read_toml(name, base)
     parent = data.pop("extends", None)
     if parent is None:
-        return data
+        return [data]
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
-    return _inherit(_resolve(parent, base=folder, seen=(*seen, name)), data)
+    return [*_files(parent, base=folder, seen=(*seen, name)), data]
 
 
 def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
@@ -510,10 +538,11 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
             + (f"; did you mean {hint[0]!r}?" if hint else "")
         )
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        # editors of Windows put a mark before the text
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
-    data.setdefault("name", path.stem)
+    data.setdefault("name", plain(path.stem))
     if isinstance(data.get("simulation"), str):
         # relative to the file that says so, wherever it is used from
         data["simulation"] = str((path.parent / Path(data["simulation"]).expanduser()).absolute())
@@ -622,4 +651,9 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401
         raise ConfigError(f"recipe: {where} = {value!r} is not of type {hint.__name__}")
     if hint is float and value != value:
         raise ConfigError(f"recipe: {where} is not a number")
+    if isinstance(value, str) and plain(value) != value:
+        raise ConfigError(
+            f"recipe: {where} = {plain(value)!r} holds bytes that are not UTF-8, which a recipe "
+            "cannot keep; rename the file or folder, or give a link to it"
+        )
     return value

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.hdf5 import StoredDataset, find_group, open_hdf5, reading, require_dataset
+from sfr.paths import plain
 from sfr.workspace import Workspace, digest
 
 __all__ = [
@@ -47,6 +48,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
+#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -81,7 +83,7 @@ PREDICTIONS: Schema = {
 
 #: Subsets of `SPLIT` and `PREDICTIONS`.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
+#: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
 
 #: Galaxy, channel, y, x.
@@ -270,12 +272,12 @@ def write_shard(workspace: Workspace, path: Path, shard: Shard) -> None:
         for name, column in shard.failures.items():
             _write_column(group, name, column)
         for name, value in shard.attributes.items():
-            file.attrs[name] = value
+            file.attrs[name] = plain(value) if isinstance(value, str) else value
 
 
 def _write_column(group: h5py.Group, name: str, column: NDArray[np.generic]) -> None:
     if column.dtype.kind == "U":
-        encoded = [str(value).encode() for value in column]
+        encoded = [plain(str(value)).encode() for value in column]
         width = max(1, *map(len, encoded)) if encoded else 1
         kind = h5py.string_dtype("utf-8", width)
         group.create_dataset(name, data=np.array(encoded, kind))

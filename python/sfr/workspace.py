@@ -1,13 +1,15 @@
 """Every path of a run's folder, whole-file writes, locks, fingerprints and the run's log.
 
 No other module builds a path inside the folder. A file that exists is whole: it is written under
-``.tmp/<host>-<pid>-<thread>/``, flushed and renamed. What a step made, and from what, is kept in
+``.tmp/<host>-<pid>-<thread>/``, flushed and renamed; where links lead to another file system, it
+is written beside its target there. What a step made, and from what, is kept in
 ``.state/<step>.json``; a step whose fingerprint and files are as they were is not repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -24,6 +26,7 @@ from typing import Any
 import filelock
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.paths import Marks, numbered, plain, require_folder
 from sfr.recipe import Recipe, load_recipe
 
 log = logging.getLogger(__name__)
@@ -50,8 +53,14 @@ def parse_image_name(name: str) -> tuple[int, int]:
     return int(snapshot), int(subhalo)
 
 
-def bare(text: str) -> str:
-    """Cut the folders from absolute paths in a text: results may be passed on."""
+def bare(text: str, *roots: Path) -> str:
+    """Cut the folders from absolute paths in a text: results may be passed on.
+
+    Paths with spaces or quotes in them end where nobody can tell; ``roots`` are folders that may
+    have such names, with plain ones below.
+    """
+    for root in roots:
+        text = re.sub(rf"{re.escape(str(root))}/(?:[^\s/]+/)*", "", text)
     return re.sub(
         r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
     )
@@ -80,6 +89,13 @@ class Workspace:
         for folder in (self.root, *self.root.parents):
             if folder.exists() and not folder.is_dir():
                 raise ConfigError(f"{self.root}: {folder} is a file; give a folder")
+            if folder.is_symlink() and not folder.exists():
+                raise ConfigError(
+                    f"{self.root}: {folder} is a link to {folder.readlink()}, which cannot be "
+                    "reached; make that folder or mount its disk"
+                )
+        #: Folders -> whether files can be renamed into them from the run's own scratch folder.
+        self._is_near: dict[Path, bool] = {}
 
     # -- paths ---------------------------------------------------------------------------------
 
@@ -137,7 +153,8 @@ class Workspace:
 
     def shards(self, snapshot: int) -> list[Path]:
         """All shards of a snapshot that exist, in order."""
-        return sorted(self.maps(snapshot).glob("part-*.hdf5"))
+        found = numbered(self.maps(snapshot), r"part-(\d{5,})\.hdf5")
+        return [path for _, path in found if path.is_file()]
 
     def failures_csv(self, snapshot: int) -> Path:
         """Galaxies of a snapshot that could not be rendered, with the reason."""
@@ -183,11 +200,15 @@ class Workspace:
 
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
-        found = [
-            (path.parents[1].name, int(path.parent.name.removeprefix("seed-")))
-            for path in self.root.glob("train/*/seed-*/metrics.json")
+        # not hidden ones, nor copies that somebody made
+        cases = sorted((self.root / "train").glob("[!.]*"))
+        return [
+            (case.name, seed)
+            for case in cases
+            if re.fullmatch(r"[\w.-]+", case.name)
+            for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
+            if (folder / "metrics.json").is_file()
         ]
-        return sorted(found)
 
     def relative(self, path: Path) -> str:
         """Return a path as seen from the run's folder, with forward slashes."""
@@ -209,24 +230,53 @@ class Workspace:
         """
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; give a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(str(path).encode()).hexdigest()[:8] + "-" + path.name
-        temporary = self._scratch / name
+        require_folder(path.parent)
+        require_folder(self._scratch)
+        # what is linked stays linked
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            raise DataMissingError(
+                f"{path} is a link to {target}, whose folder is not there; make that folder, mount "
+                "its disk, or remove the link"
+            )
+        # long names have no room for more; how they end tells libraries what to write
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:8] + "-" + path.name[-48:]
+        temporary = note = self._scratch / name
+        if not self._can_rename_into(target.parent):
+            temporary = target.parent / f".{self._scratch.name}-{name}"
+            with contextlib.suppress(OSError):
+                # tells `clean_scratch` of the file, should this process be killed
+                note.symlink_to(temporary)
         try:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self._scratch.rmdir()
+
+    def _can_rename_into(self, folder: Path) -> bool:
+        """Whether a folder is on the file system of the run's scratch folder, found by trying."""
+        if folder not in self._is_near:
+            probe, there = self._scratch / "probe", folder / f".{self._scratch.name}-probe"
+            try:
+                probe.touch()
+                probe.rename(there)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise OSError(error.errno, error.strerror, str(folder)) from error
+            self._is_near[folder] = not probe.exists()
+            for left in (probe, there):
+                left.unlink(missing_ok=True)
+        return self._is_near[folder]
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a whole text file (UTF-8, Unix line ends)."""
         with self.replacing(path) as temporary:
-            temporary.write_bytes(text.encode())
+            temporary.write_bytes(plain(text).encode())
 
     def write_json(self, path: Path, value: object) -> None:
         """Write a whole JSON file; keys keep their order, NaN is refused."""
@@ -238,6 +288,9 @@ class Workspace:
         for folder in (self.root / ".tmp").glob(f"{host}-*"):
             pid = folder.name.removeprefix(f"{host}-").partition("-")[0]
             if pid.isdecimal() and int(pid) != os.getpid() and not _is_alive(int(pid)):
+                for note in filter(Path.is_symlink, folder.glob("*")):
+                    with contextlib.suppress(OSError):
+                        note.readlink().unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.root / ".tmp").rmdir()
@@ -246,7 +299,7 @@ class Workspace:
 
     def _lock_file(self, name: str) -> Path:
         path = self.root / ".state" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        require_folder(path.parent)
         return path
 
     @contextlib.contextmanager
@@ -340,7 +393,8 @@ class Workspace:
         """Copy the sample, and how it was made, into another folder: for trying something out."""
         copy = Workspace(folder)
         steps = [*self.steps("select"), *self.steps("simulation")]
-        files = [self.sample_csv, self.by_snapshot_csv, *map(self._state_file, steps)]
+        files = [self.sample_csv, self.by_snapshot_csv]
+        files += [file(step) for step in steps for file in (self._state_file, self._sources_file)]
         for path in files:
             if path.is_file():
                 target = folder / path.relative_to(self.root)
@@ -393,7 +447,8 @@ class Workspace:
 
     def steps(self, prefix: str) -> list[str]:
         """Names of the finished steps that begin with a prefix, sorted."""
-        return sorted(p.stem for p in (self.root / ".state").glob(f"{prefix}*.json"))
+        found = (self.root / ".state").glob(f"{prefix}*.json")
+        return sorted(p.stem for p in found if re.fullmatch(r"[\w.-]+", p.stem))
 
     def check(self, step: str, fingerprint: str, *, force: bool = False) -> StepState:
         """Say whether a step's results are current.
@@ -432,6 +487,29 @@ class Workspace:
         sizes = {self.relative(path): path.stat().st_size for path in sorted(files)}
         self.write_json(self._state_file(step), {"fingerprint": fingerprint, "files": sizes})
 
+    def _sources_file(self, step: str) -> Path:
+        return self.root / ".state" / f"{step}.sources"
+
+    def sources(self, step: str, fingerprint: str) -> Marks:
+        """Return what is kept of the files that a step's results were made from.
+
+        Size and time only, beside the fingerprint and no part of it: files that are copied, moved
+        or fetched later leave the results as they are. Empty where nothing is known.
+        """
+        try:
+            found = json.loads(self._sources_file(step).read_text("utf-8"))
+            if found["fingerprint"] != fingerprint:
+                return {}
+            return {name: (int(size), int(time)) for name, (size, time) in found["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def keep_sources(self, step: str, fingerprint: str, files: Marks) -> None:
+        """Keep size and time of the files that a step's results are made from."""
+        listed = {name: list(files[name]) for name in sorted(files)}
+        text = json.dumps({"fingerprint": fingerprint, "files": listed}) + "\n"
+        self.write_text(self._sources_file(step), text)
+
     def forget(self, step: str) -> None:
         """Drop the record of a step, before its files are made anew."""
         self._state_file(step).unlink(missing_ok=True)
@@ -448,7 +526,7 @@ class Workspace:
 
     def log(self, line: Mapping[str, object]) -> None:
         """Append one line to the run's log in a single write."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        require_folder(self.root)
         data = (json.dumps(dict(line), allow_nan=False, default=str) + "\n").encode()
         descriptor = os.open(self.run_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:

@@ -465,6 +465,14 @@ def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, mon
     assert rows[1]["flags"] == "all_zero"
     table = (tmp_path / "semantic-fit" / "fits.csv").read_text().splitlines()
     assert len(table) == 3
+    # a folder, with what macOS leaves beside each file
+    (tmp_path / "folder").mkdir()
+    np.save("folder/good.npy", galaxy())
+    (tmp_path / "folder/._good.npy").write_bytes(b"no")
+    result = run("fit", "folder", "--work", work, "--out", "other", "--json")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["fits"]) == 1
+    assert "1 of 2 entries are left out: hidden or of the system: 1 (._good.npy)" in result.stderr
     assert table[0].startswith("file,image,A_px,A_px_error,e,e_error,theta_deg")
     assert picture_width("semantic-fit/fits.png") > 400
     # the picture of earlier images does not stay beside a table of others

@@ -8,6 +8,8 @@ import pytest
 from astropy import constants, units
 
 from sfr.imaging.png import read_png
+from sfr.recipe import Channel
+from sfr.render import gas
 from sfr.units import electron_density_cgs, entropy_kev_cm2, temperature_k
 
 pytestmark = pytest.mark.external
@@ -51,6 +53,28 @@ def test_select_on_an_incomplete_download(sfr, external_data, tmp_path):
     assert checks["99 offsets"]["state"] == "missing"
 
 
+def test_select_behind_a_gap_gives_the_rows_of_the_whole(sfr, external_data, tmp_path):
+    """Without the offsets file it ended with "no galaxy passes the cuts"."""
+    (tmp_path / "wide.toml").write_text(
+        'extends = "thesis"\n[sample]\ntotal_mass_max = 1e6\ngroup_mass_max = 1e6\n'
+    )
+    tables = []
+    for name, numbers in (("whole", range(6)), ("part", (1, 3, 4))):
+        folder = tmp_path / name / "output/groups_099"
+        folder.mkdir(parents=True)
+        for number in numbers:
+            path = external_data / f"groups_099/fof_subhalo_tab_099.{number}.hdf5"
+            (folder / path.name).symlink_to(path)
+        options = ("--snap", 99, "--allow-partial", "--recipe", "wide.toml")
+        result = sfr("select", "--sim", name, "--work", f"{name}-run", *options)
+        assert result.exit_code == 0, result.stderr
+        tables.append((tmp_path / f"{name}-run/sample.csv").read_text("utf-8").splitlines())
+    whole, part = tables
+    # of groups 2, 5, 6 (chunks 1 and 3) and 7, 8 (chunk 4)
+    assert part[1:] == [row for row in whole[1:] if row.split(",")[2] in {"2", "5", "6", "7", "8"}]
+    assert len(part) > 200
+
+
 def test_map_of_an_original_chunk_around_its_densest_cell(sfr, chunk, tmp_path):
     result = sfr("map", chunk, "--out", "map", "--pixels", 64, "--json")
     assert result.exit_code == 0, result.stderr
@@ -85,6 +109,27 @@ def test_temperature_and_entropy_of_original_cells_agree_with_astropy(chunk):
     np.testing.assert_allclose(found_n, n_e.value, rtol=1e-6)
     np.testing.assert_allclose(entropy_kev_cm2(found_t, found_n), k.value, rtol=1e-6)
     assert 5e3 < np.median(found_t) < 1e6
+
+
+def test_which_logarithms_of_the_entropy_are_positive_in_star_forming_gas(external_data):
+    """METHOD 2.4 ruled out sums of logarithms by those in keV cm^2 alone."""
+    with h5py.File(external_data / "subbox/snapdir_2332/snap_2332.3.hdf5") as file:
+        fields = {name: file["PartType0"][name][()] for name in file["PartType0"]}
+        header = dict(file["Header"].attrs)
+    forming = fields["StarFormationRate"] > 0
+    cells = gas.Cells(
+        {name: values[forming] for name, values in fields.items()},
+        header["Time"], header["HubbleParam"], np.zeros(3), 1.0,
+    )  # fmt: skip
+    ranges = {
+        "log10_entropy": (-2.3, -2.0),
+        "log10_entropy_k_cm2": (4.8, 5.1),
+        "log10_entropy_code": (6.1, 6.3),
+    }
+    for name, (low, high) in ranges.items():
+        values, _ = gas.weights(Channel("x", name), cells)
+        assert len(values) == 5
+        assert low < values.min() < values.max() < high
 
 
 @pytest.mark.parametrize("options", [(), ("--normal", "1,0,0"), ("--width", 500, "--depth", 100)])

@@ -57,6 +57,34 @@ def test_original_catalogue_in_part(partial):
     np.testing.assert_array_equal(hosts, found.group_ids[inside])
 
 
+@pytest.mark.parametrize("present", [(2,), (1, 4), (0, 3, 5), (3, 4)])
+def test_original_chunks_behind_a_gap_say_where_they_belong(external_data, tmp_path, present):
+    folder = tmp_path / "output/groups_099"
+    folder.mkdir(parents=True)
+    firsts, start = {}, 0
+    for number in range(6):
+        path = external_data / f"groups_099/fof_subhalo_tab_099.{number}.hdf5"
+        with h5py.File(path) as file:
+            n = int(file["Header"].attrs["Nsubgroups_ThisFile"])
+        firsts[number], start = range(start, start + n), start + n
+        if number in present:
+            (folder / path.name).symlink_to(path)
+    with open_simulation(tmp_path) as simulation:
+        part = simulation.catalogue(
+            99,
+            subhalo_fields=["SubhaloGrNr"],
+            group_fields=["GroupFirstSub", "GroupNsubs"],
+            allow_partial=True,
+        )
+    ids = [i for number in present for i in firsts[number]]
+    np.testing.assert_array_equal(part.subhalo_ids, ids)
+    rows = np.searchsorted(part.group_ids, part.subhalos["SubhaloGrNr"])
+    np.testing.assert_array_equal(part.group_ids[rows], part.subhalos["SubhaloGrNr"])
+    start = part.groups["GroupFirstSub"][rows]
+    assert np.all(start <= part.subhalo_ids)
+    assert np.all(part.subhalo_ids < start + part.groups["GroupNsubs"][rows])
+
+
 def test_original_header_without_snapshot(partial):
     with open_simulation(partial) as simulation:
         header = simulation.header(99)

@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.png import write_png
@@ -25,6 +27,7 @@ from sfr.store import (
     write_shard,
     write_table,
 )
+from sfr.target import target_of
 from sfr.train.evaluate import SETTINGS_STEP
 from sfr.workspace import Workspace, image_name
 
@@ -525,3 +528,44 @@ def test_contact_sheet_of_nothing_says_what_was_asked(small, demo, choice):
 def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
     with pytest.raises(error, match=str(next(iter(options.values())))):
         contact_sheet(small, demo, **options)
+
+
+@pytest.mark.parametrize("mass", ["total_code", "stellar_msun"])
+def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(quick, demo, mass):
+    """Everything said sSFR [1/yr], which of two it was stood nowhere."""
+    recipe = demo.with_fields("sample", ssfr_mass=mass)
+    target = target_of(recipe.sample)
+    page = page_of(write_report(quick, recipe))
+    assert page.count(target.name) > 8
+    assert target.sentence.replace("'", "&#39;") in page
+    other = {"total_code": "stellar-mass", "stellar_msun": "total-mass"}[mass]
+    assert other not in page
+    words = re.sub(r"<table.*?</table>|<pre.*?</pre>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(?<!-mass )sSFR(?!: )", words)
+    table = (quick.report / "tables/by_snapshot.csv").read_text()
+    assert ("published_mean_ssfr" in table) == target.is_published
+    cases = (quick.report / "tables/cases.csv").read_text().splitlines()[1:]
+    assert all(line.endswith(target.text) for line in cases)
+    assert ("the published sample" in page) == target.is_published
+
+
+def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+    texts = []
+    write = Figure.savefig
+
+    def look(figure, *args, **options):
+        texts.append({item.get_text() for item in figure.findobj(Text)})
+        write(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    for mass, symbol in (("total_code", "M$_{\\rm total}$"), ("stellar_msun", "M$_{\\rm stars}$")):
+        texts.clear()
+        recipe = demo.with_fields("sample", ssfr_mass=mass)
+        contact_sheet(small, recipe)
+        assert any(symbol in text for text in texts[0])
+        write_report(small, recipe.with_fields("cases", names=["composite", "mass"]))
+        labelled = [shown for shown in texts[1:] if any(symbol in text for text in shown)]
+        assert len(labelled) == 7, "predictions, 2 cases, predicted, sample, 2 sheets"
+        for text in set().union(*texts):
+            is_rate = text == "log$_{10}$ SFR [M$_\\odot$ yr$^{-1}$]"
+            assert "yr$^{-1}$" not in text or symbol in text or is_rate

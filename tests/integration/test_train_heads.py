@@ -162,6 +162,7 @@ def test_head_leaves_the_files_of_the_design(workspace, capfd):
     ]
     folder = workspace.head("mass", 1)
     assert set(content(folder)) == {
+        "best.weights.h5",
         "head.weights.h5",
         "history.csv",
         "checkpoint.npz",
@@ -234,6 +235,25 @@ def test_best_training_epoch_is_that_of_the_lowest_loss(workspace):
         workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
     )
     assert stored["epoch_used"] == 1 + int(np.argmin(loss))
+
+
+def test_weights_of_the_lowest_training_loss_lie_beside_the_last(tmp_path):
+    """The listing writes them to a file, and predicts from the last epoch."""
+    first, second, third = (write_run(tmp_path / name) for name in "abc")
+    fields = {"learning_rate": 0.01, "filter": "linear", "dropout": 0.5}
+    stored = train_case(first, recipe(epochs=8, **fields), "composite").results[0].metrics
+    best = stored["best_training_epoch"]
+    history = first.head("composite", 0) / "history.csv"
+    loss = np.loadtxt(history, delimiter=",", skiprows=1, usecols=1)
+    assert best == 1 + int(np.argmin(loss))
+    assert best < stored["epoch_used"] == 8, "the loss rises again, so that the two differ"
+    kept = content(first.head("composite", 0))
+    assert kept["best.weights.h5"] != kept["head.weights.h5"]
+    train_case(second, recipe(epochs=best, **fields), "composite")
+    assert content(second.head("composite", 0))["head.weights.h5"] == kept["best.weights.h5"]
+    train_case(third, recipe(epochs=8, predict_from="best_training", **fields), "composite")
+    found = content(third.head("composite", 0))
+    assert found["head.weights.h5"] == found["best.weights.h5"] == kept["best.weights.h5"]
 
 
 def test_network_learns_brightness(tmp_path):

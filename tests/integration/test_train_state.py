@@ -159,6 +159,29 @@ def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
     assert read_state(path, "key") is None
 
 
+@pytest.mark.parametrize("stop", [1, 3])
+def test_both_best_epochs_survive_a_stop(tmp_path, stop):
+    chosen = settings(optimizer="adam", learning_rate=0.5, predict_from="best_validation")
+    whole = trained(chosen, [0, 3])
+    assert len({*whole.best_epoch.tolist(), *whole.validation_epoch.tolist(), 4}) > 1
+    for seed, place in [(0, 0), (3, 1)]:
+        best = whole.loss[place].argmin()
+        assert (whole.seeds[place], whole.best_epoch[place]) == (seed, best + 1)
+    get = models(chosen)
+    for state in train(get, chosen, DATA, fresh(chosen, [0, 3])):
+        if state.epoch == stop:
+            break
+    write_state(Workspace(tmp_path), tmp_path / "c.npz", "k", settled(get(state.cases), state))
+    resumed = trained(chosen, [0, 3], start=read_state(tmp_path / "c.npz", "k"))
+    for name in ("best_weights", "validation_weights"):
+        assert len(getattr(whole, name)) == len(whole.weights)
+        for a, b in zip(getattr(whole, name), getattr(resumed, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (whole.best_epoch.tolist(), whole.validation_epoch.tolist()) == (
+        resumed.best_epoch.tolist(), resumed.validation_epoch.tolist(),
+    )  # fmt: skip
+
+
 def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "sfr")
     monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)

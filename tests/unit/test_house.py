@@ -8,7 +8,19 @@ import pytest
 import sfr
 
 ROOT = Path(sfr.__path__[0])
-LEAVES = {"errors", "hdf5", "units", "recipe", "workspace", "store", "progress", "tasks"}
+LEAVES = {
+    "errors",
+    "hdf5",
+    "paths",
+    "units",
+    "recipe",
+    "recipe_diff",
+    "target",
+    "workspace",
+    "store",
+    "progress",
+    "tasks",
+}
 STEPS = {
     "simulation": set(),
     "sample": {"simulation"},
@@ -21,11 +33,14 @@ STEPS = {
 LEAF_IMPORTS = {
     "errors": set(),
     "hdf5": {"errors", "hdf5"},
+    "paths": {"errors"},
     "units": set(),
     "progress": set(),
-    "recipe": {"errors"},
-    "workspace": {"errors", "recipe"},
-    "store": {"errors", "hdf5", "workspace"},
+    "recipe": {"errors", "paths"},
+    "target": {"recipe"},
+    "recipe_diff": {"errors", "recipe"},
+    "workspace": {"errors", "paths", "recipe"},
+    "store": {"errors", "hdf5", "paths", "workspace"},
     "tasks": {"errors"},
 }
 

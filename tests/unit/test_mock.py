@@ -370,6 +370,16 @@ def test_mock_leaves_a_folder_with_files_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["sim"]
 
 
+def test_mock_writes_where_a_link_leads(tmp_path):
+    (tmp_path / "there").mkdir()
+    out = tmp_path / "link"
+    out.symlink_to("there")
+    assert write_mock(out, galaxies=1, snaps=[99], cells=100).path == out
+    assert out.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "there"]
+    assert (tmp_path / "there/output").is_dir()
+
+
 def test_mock_takes_an_empty_folder_and_leaves_nothing_else(tmp_path):
     (tmp_path / "sim").mkdir()
     write_mock(tmp_path / "sim", galaxies=1, snaps=[99], cells=200)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
+from sfr.cli.streams import OutputLostError, echo
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ P = ParamSpec("P")
 #: Exit code of a run that finished although some galaxies failed.
 FINISHED_WITH_FAILURES = 4
 _BUG, _DATA, _INTERRUPTED = 1, 3, 130
+#: Errors of the system that only a fault of ours can cause.
+_OURS = frozenset({errno.EBADF, errno.EINVAL, errno.EFAULT, errno.EDEADLK})
 _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
-#: Errors of files that are no fault of the program.
-_UNUSABLE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE})
 #: Columns of running text.
-_LONG = frozenset({"detail", "description"})
+_LONG = frozenset({"detail", "description", "unit"})
 
 
 def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
@@ -58,9 +59,10 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
                 _fail(f"no permission: {error}", _DATA)
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 _fail(f"too many files are open: {error}; raise the limit (ulimit -n 1024)", _DATA)
-            if error.errno in _UNUSABLE:
-                _fail(f"a file or folder cannot be used: {error}", _DATA)
-            _bug()
+            if error.errno is None or error.errno in _OURS:
+                _bug()
+            # what the machine refuses: names too long, links in a circle, disks that went away
+            _fail(f"a file or folder cannot be used: {error}", _DATA)
         except (typer.Exit, typer.Abort):
             raise
         except Exception:  # the last resort: a bug, with its traceback
@@ -71,8 +73,14 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
 
 def _fail(message: str, code: int) -> None:
     typer.secho("error: ", fg="red", err=True, nl=False)
-    typer.echo(message, err=True)
+    echo(message, err=True)
     raise typer.Exit(code)
+
+
+def tell_of_lost_output(error: OutputLostError) -> None:
+    """Say that a result could not be written; a reader that went away wants no words."""
+    if error.exit_code == _DATA:
+        echo(f"error: {error}", err=True)
 
 
 def _bug() -> None:
@@ -117,7 +125,7 @@ class Console:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            typer.echo(text, err=True)
+            echo(text, err=True)
 
     def progress(
         self,
@@ -169,7 +177,7 @@ class Console:
     def _show_line(self, track: _Track, line: str, *, is_last: bool) -> None:
         now = time.monotonic()
         if now - track.last >= _PLAIN_SECONDS or (is_last and track.shown):
-            typer.echo(line, err=True)
+            echo(line, err=True)
             track.last, track.shown = now, True
 
     def close(self) -> None:
@@ -190,7 +198,7 @@ class Console:
         """Print rows as a table, or as JSON under ``key`` beside ``extra``."""
         self.close()
         if self.as_json:
-            typer.echo(json.dumps({**(extra or {}), key: [dict(r) for r in rows]}, allow_nan=False))
+            echo(json.dumps({**(extra or {}), key: [dict(r) for r in rows]}, allow_nan=False))
             return
         from rich.console import Console as RichConsole
         from rich.markup import escape
@@ -208,7 +216,7 @@ class Console:
             )
         for row in rows:
             table.add_row(*(escape(_text(value)) for value in row.values()))
-        typer.echo(title)
+        echo(title)
         if rows and not _LONG & rows[0].keys():
             # on a narrow terminal the last columns go, not the digits of the first
             endless = console.options.update(width=10_000)

@@ -10,6 +10,7 @@ import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
+from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
 __all__ = ["register"]
@@ -118,7 +119,7 @@ def register(app: typer.Typer) -> None:
         )
         if not as_json:
             for path in summary.files:
-                typer.echo(str(path))
+                echo(str(path))
 
 
 def _vector(option: str, text: str) -> tuple[float, float, float]:

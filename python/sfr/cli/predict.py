@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
+from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
 
         The images are composites, as sfr render writes them; the case that the model was trained on
         is applied here. Maps are normalised and stretched as those of the model's run were. The
-        table has the image, log10(1e15 sSFR) and the sSFR in 1/yr.
+        table has the image, log10(1e15 label), the label itself (ssfr_per_yr), and which label it
+        is: total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr] for models of the recipe thesis.
+        Files that cannot be used are named and left out; the exit code is then 4.
 
         Examples:
 
@@ -57,10 +59,15 @@ def register(app: typer.Typer) -> None:
         console.close()
         text = table_text(found.table)
         if out is None:
-            sys.stdout.write(text)
+            echo(text, end="")
         else:
-            Workspace(out.parent).write_text(out, text)
+            folder = Workspace(out.parent)
+            folder.write_text(out, text)
+            folder.clean_scratch()
         console.say(
             f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
-            f"{found.weights}"
+            f"{found.weights}\nlabel: {found.label}"
         )
+        if found.failures:
+            console.say(f"{len(found.failures)} files were left out")
+            raise typer.Exit(FINISHED_WITH_FAILURES)

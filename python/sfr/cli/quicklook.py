@@ -20,6 +20,7 @@ from sfr.errors import (
 )
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
+from sfr.paths import plain
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
 from sfr.render import gas, kernels
 from sfr.render.orient import (
@@ -162,16 +163,27 @@ def map_file(
         rows=[
             {
                 "channel": channel.name,
-                "unit": gas.channel_unit(channel),
+                "unit": unit,
                 "minimum": _extreme(np.nanmin, values),
                 "maximum": _extreme(np.nanmax, values),
                 "cells dropped": int(dropped),
             }
-            for channel, values, dropped in zip(
-                maps_recipe.channels, made.maps, made.ledger.n_bad_weight, strict=True
+            for channel, unit, values, dropped in zip(
+                maps_recipe.channels,
+                _units(maps_recipe),
+                made.maps,
+                made.ledger.n_bad_weight,
+                strict=True,
             )
         ],
     )
+
+
+def _units(maps: MapsRecipe) -> list[str]:
+    return [
+        gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
+        for channel in maps.channels
+    ]
 
 
 def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
@@ -290,7 +302,7 @@ def _write(
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> tuple[Path, ...]:
-    names, units = gas.names(maps.channels), [gas.channel_unit(c) for c in maps.channels]
+    names, units = gas.names(maps.channels), _units(maps)
     shard = Shard(
         made.maps[np.newaxis],
         {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},
@@ -317,8 +329,9 @@ def _write(
             names,
             units,
             width_ckpc_h=maps.width_ckpc_h,
-            title=path.name,
             rgb=picture,
+            title=plain(path.name),
+            fields=[channel.field for channel in maps.channels],
             bin_scale=maps.bin_scale,
         )
     if picture is None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
+from sfr.cli.streams import echo
+
+if TYPE_CHECKING:
+    from sfr.recipe_diff import Difference
 
 __all__ = ["register"]
 
@@ -54,4 +61,69 @@ def register(app: typer.Typer) -> None:
         from sfr.recipe import load_recipe
 
         data = load_recipe(name).to_dict()
-        typer.echo(json.dumps(data) if as_json else tomli_w.dumps(data), nl=as_json)
+        echo(json.dumps(data) if as_json else tomli_w.dumps(data), end="\n" if as_json else "")
+
+    @group.command("diff")
+    @exit_codes
+    def diff(
+        first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
+        second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
+        as_json: opt.Json = False,
+    ) -> None:
+        """Compare two recipes, field by field, with the reason of each difference.
+
+        A recipe file gives its own reasons under [reasons], with the fields as keys:
+        maps.pixels = "finer arms".
+
+        Examples:
+
+          sfr recipe diff thesis corrected
+
+          sfr recipe diff thesis mine.toml --json
+        """
+        import dataclasses
+        import json
+
+        from sfr.recipe_diff import differences
+
+        found = differences(first, second)
+        if as_json:
+            rows = [dataclasses.asdict(difference) for difference in found]
+            text = json.dumps({"first": first, "second": second, "differences": rows})
+        else:
+            text = _for_people(first, second, found)
+        echo(text)
+
+
+def _for_people(first: str, second: str, found: Sequence[Difference]) -> str:
+    """Write differences one below the other, as wide as the terminal is."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    count = {0: "no difference", 1: "1 difference"}.get(len(found), f"{len(found)} differences")
+    lines = [f"{first} -> {second}: {count}"]
+    for difference in found:
+        values = f"{_value(difference.first)} -> {_value(difference.second)}"
+        for text, indent in (
+            (f"{difference.field}: {values}", "  "),
+            (difference.reason or "no reason stated", "      "),
+        ):
+            hanging = indent if text == difference.reason else indent + "    "
+            lines += textwrap.wrap(
+                text,
+                width,
+                initial_indent=indent,
+                subsequent_indent=hanging,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    """Write a value as a recipe file does; a channel in words, without what it has not."""
+    import json
+
+    if value is None:
+        return "left out"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {part}" for k, part in value.items() if part != "none") + ")"
+    return json.dumps(value)

@@ -7,6 +7,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -31,4 +32,4 @@ def register(app: typer.Typer) -> None:
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
             index = run.report()
-        typer.echo(str(index))
+        echo(str(index))

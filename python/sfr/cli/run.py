@@ -9,6 +9,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import Run, open_run
+from sfr.cli.streams import echo
 from sfr.cli.train import print_cases
 
 __all__ = ["register", "run_all"]
@@ -27,7 +28,7 @@ def run_all(run: Run, console: Console, snapshots: Sequence[int], *, save_models
     if console.as_json:
         console.say(f"report: {index}")
     else:
-        typer.echo(f"report: {index}")
+        echo(f"report: {index}")
     run.finish()
 
 

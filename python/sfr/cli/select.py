@@ -7,6 +7,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.target import target_of
 
 __all__ = ["register"]
 
@@ -29,7 +30,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Select the galaxies and write sample.csv.
 
-        The file is the union of all snapshots selected in the folder.
+        The file is the union of all snapshots selected in the folder. Its column ssfr_per_yr is the
+        label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
+        corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
 
         Examples:
 
@@ -45,6 +48,7 @@ def register(app: typer.Typer) -> None:
         snapshots = opt.parse_snapshots(snap)
         with open_run(work, recipe, console, sim_path=sim, allow_partial=allow_partial) as run:
             summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
+        label = target_of(run.recipe.sample).text
         rows = [
             {
                 "snapshot": cut.snapshot,
@@ -62,8 +66,8 @@ def register(app: typer.Typer) -> None:
         n_galaxies = count_galaxies(summary.sample["galaxy_id"])
         console.table(
             f"{len(summary.sample['snapshot'])} rows, a galaxy and snapshot each, of {n_galaxies} "
-            f"galaxies in {run.workspace.sample_csv}",
+            f"galaxies in {run.workspace.sample_csv}; label: {label}",
             rows,
             key="snapshots",
-            extra={"sample": str(run.workspace.sample_csv)},
+            extra={"sample": str(run.workspace.sample_csv), "label": label},
         )

@@ -12,6 +12,7 @@ import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
+from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def evaluate(
     console.table(title, rows if as_json else [_for_people(row) for row in rows], key="errors")
     if not as_json:
         for path in files:
-            typer.echo(str(path))
+            echo(str(path))
 
 
 def _step_counts(text: str) -> list[int]:
@@ -388,7 +389,7 @@ def fit(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="FITS, PNG (or another picture), npy, or shards of maps (part-*.hdf5)."
+            help="FITS, PNG (or another picture), npy, shards of maps (part-*.hdf5), or folders."
         ),
     ],
     problem: ProblemName = "centred",
@@ -452,7 +453,8 @@ def fit(
 
       sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
     """
-    from sfr.semantic.files import read_images
+    from sfr.paths import chosen_files
+    from sfr.semantic.files import SUFFIXES, read_images
     from sfr.semantic.fit import FitOptions, fit_images
     from sfr.semantic.problem import get_problem
     from sfr.semantic.trained import find_encoders, load_encoder, obtain_encoder
@@ -462,7 +464,8 @@ def fit(
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     results = Workspace(out)
-    images = [image for path in files for image in read_images(path, channel=channel)]
+    chosen = chosen_files(files, SUFFIXES)
+    images = [image for path in chosen for image in read_images(path, channel=channel)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
@@ -480,12 +483,13 @@ def fit(
     )
     if not as_json:
         for path in written:
-            typer.echo(str(path))
+            echo(str(path))
     if failed:
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
 def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
+    from sfr.paths import plain
     from sfr.semantic.figures import examples_figure
     from sfr.store import write_table
 
@@ -501,7 +505,7 @@ def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
     content = examples_figure(
         [f.data for f in shown if f.data is not None],
         [f.model for f in shown if f.model is not None],
-        [f"{f.file} {f.label}".strip()[-40:] for f in shown],
+        [plain(f"{f.file} {f.label}".strip()[-40:]) for f in shown],
     )
     with workspace.replacing(figure) as temporary:
         temporary.write_bytes(content)

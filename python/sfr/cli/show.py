@@ -10,6 +10,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -45,6 +46,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make a contact sheet of galaxies, labelled with their specific star formation rate.
 
+        Which one is written above the images: the label of the recipe.
+
         Examples:
 
           sfr show --work run1
@@ -54,9 +57,11 @@ def register(app: typer.Typer) -> None:
           sfr show --order random --subset test --snap 99
         """
         from sfr.report.contact_sheet import contact_sheet
+        from sfr.sample.select import check_settings
 
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
+            check_settings(run.workspace, run.recipe)
             run.check_channels()
             path = contact_sheet(
                 run.workspace,
@@ -69,4 +74,4 @@ def register(app: typer.Typer) -> None:
                 seed=seed,
                 snapshots=opt.parse_snapshots(snap) or None,
             )
-        typer.echo(str(path))
+        echo(str(path))

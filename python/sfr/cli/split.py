@@ -7,6 +7,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.cli.streams import echo
 
 __all__ = ["register"]
 
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
             },
         )
         if not as_json:
-            typer.echo(
+            echo(
                 f"leak audit: of {leak.n_test} test images, {leak.n_same_galaxy} show a galaxy "
                 f"that is in training at another time, {leak.n_same_group} one whose FoF group is "
                 f"in training at the same time; {leak.n_untracked} cannot be told (in no tree)"

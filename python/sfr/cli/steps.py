@@ -336,8 +336,8 @@ class Run:
 
         sample = self.read_sample()
         found = {}
-        for step in self.workspace.steps("maps-"):
-            snap = int(step.removeprefix("maps-"))
+        numbers = (step.removeprefix("maps-") for step in self.workspace.steps("maps-"))
+        for step, snap in ((f"maps-{n}", int(n)) for n in numbers if n.isdecimal()):
             found[snap] = (
                 sample is not None
                 and snap in sample["snapshot"]

@@ -67,8 +67,8 @@ class Ledger(NamedTuple):
 class Thermal(NamedTuple):
     """Temperature or entropy of gas cells, made in the kernel as a weight.
 
-    ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n_e^(-2/3)`` with
-    ``n_e = dense rho x_e``. `sfr.units` has the factors.
+    ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n^(-2/3)`` with
+    ``n = dense rho x_e`` or, not ``of_electrons``, ``n = dense rho``. `sfr.units` has the factors.
     """
 
     #: float32 or float64, shape (N,): u.
@@ -83,6 +83,8 @@ class Thermal(NamedTuple):
     times: Floats | None = None
     #: Whether to take the decimal logarithm of T or K first.
     log10: bool = False
+    #: Whether the density of K is that of the electrons.
+    of_electrons: bool = True
 
 
 Weight: TypeAlias = Floats | Thermal

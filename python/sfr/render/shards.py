@@ -26,6 +26,7 @@ from sfr.errors import (
     SfrError,
     WorkerLostError,
 )
+from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe
 from sfr.render import gas
@@ -217,7 +218,7 @@ def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapsh
     return digest(
         {
             "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
-            "format": 3,
+            "format": 4,
             "shard": [SHARD_SIZE, _SHARD_BYTES, _SHARD_COST, _GALAXY_COST],
             "orientation": recipe.section("orientation"),
             "maps": recipe.section("maps"),
@@ -326,6 +327,7 @@ def render_snapshot(
         strict,
     )
     if (state := _state(job, force=force)).current:
+        _say_what_changed(job)
         return _summarise(job, mine, "", 0)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
     check_frame(recipe.maps, simulation.header(snapshot))
@@ -341,6 +343,7 @@ def render_snapshot(
             if is_alone:
                 workspace.wait_for_claims(f"{job.step}-part-")
             _remove_stale(job, mine if is_alone else range(0), force=force)
+            _keep_sources(job, is_new=is_alone and not workspace.shards(snapshot))
         made = _render(job, [i for i in mine if not job.path(i).is_file()], workers, on_progress)
         with workspace.lock(job.step):
             if not _state(job, force=False).current:
@@ -431,6 +434,8 @@ def _state(job: _Job, *, force: bool) -> StepState:
 
 def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
     """Remove shards of other settings, and of ``retry`` those with failures to try again."""
+    if force:
+        _outdate_what_is_made_of(job)
     kept = {job.path(index): index in retry for index in range(len(job.shards))}
     for path in job.workspace.shards(job.snapshot):
         if (
@@ -439,6 +444,55 @@ def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
             or not _is_current(path, job.fingerprint, or_failed=not kept[path])
         ):
             path.unlink(missing_ok=True)
+
+
+def _outdate_what_is_made_of(job: _Job) -> None:
+    """Let nothing that was made of the old maps count as current, should this be interrupted.
+
+    The new ones have the same fingerprint, but may come from files that were replaced.
+    """
+    workspace = job.workspace
+    for step in workspace.steps(f"images-{job.snapshot:03d}-part-"):
+        workspace.forget(step)
+    for step in ("normalisation", f"images-{job.snapshot:03d}"):
+        if workspace.has_run(step):
+            workspace.mark_done(step, "maps were made anew", ())
+
+
+def _say_what_changed(job: _Job) -> None:
+    """Say which files are not what finished maps were made from."""
+    warn_of_changed_files(
+        f"maps of snapshot {job.snapshot}",
+        job.workspace.sources(job.step, job.fingerprint),
+        job.simulation.source_path,
+        f"sfr render --snap {job.snapshot} --force",
+    )
+
+
+def _keep_sources(job: _Job, *, is_new: bool) -> None:
+    """Remember, before shards are made, what the files are that they are made from.
+
+    Shards that are there already stand for the files as they were when the first was made.
+    """
+    _, first = np.unique(job.rows["group_id"], return_index=True)
+    groups, cells = (job.rows[name][first] for name in ("group_id", "n_gas_group"))
+    files = job.simulation.particle_sources(job.snapshot, "group", _GAS, groups, cells)
+    subhalos, stars = job.rows["subhalo_id"], job.rows["n_stars"]
+    files |= job.simulation.particle_sources(job.snapshot, "subhalo", _STARS, subhalos, stars)
+    marks = mark_files(files)
+    if not is_new:
+        _say_what_changed(job)
+        marks |= job.workspace.sources(job.step, job.fingerprint)
+    job.workspace.keep_sources(job.step, job.fingerprint, marks)
+
+
+def _forget_bad_sources(job: _Job, failures: Table) -> None:
+    """Let no file that failed count as one that maps were made from: it will be fetched again."""
+    known = job.workspace.sources(job.step, job.fingerprint)
+    reasons = "\n".join(failures["reason"].tolist())
+    good = {name: mark for name, mark in known.items() if Path(name).name not in reasons}
+    if good != known:
+        job.workspace.keep_sources(job.step, job.fingerprint, good)
 
 
 def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> bool:
@@ -565,7 +619,8 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
                 where = f"snapshot {job.snapshot} subhalo {subhalo_id}"
                 raise kind(f"{where}: {reason}") from error
             log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, reason)
-            failures.append((subhalo_id, stage, bare(reason)))
+            root = job.simulation.source_path(".")
+            failures.append((subhalo_id, stage, bare(reason, root)))
         on_done(i + 1)
     return _shard(job, results, failures)
 
@@ -636,7 +691,11 @@ def _attributes(job: _Job) -> dict[str, object]:
     maps, header = job.recipe.maps, job.simulation.header(job.snapshot)
     attributes: dict[str, object] = {}
     for kind, channels in (("channel", maps.channels), ("candidate", maps.candidates)):
-        texts = gas.names(channels), [gas.channel_unit(channel) for channel in channels]
+        gas_in = maps.star_forming_gas
+        texts = (
+            gas.names(channels),
+            [gas.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
+        )
         for what, values in zip(("names", "units"), texts, strict=True):
             # h5py cannot store an empty list of strings
             attributes[f"{kind}_{what}"] = values or np.array([], "S1")
@@ -696,5 +755,6 @@ def _finish(job: _Job) -> None:
     table = {name: np.concatenate([failures[name] for failures in found]) for name in FAILURES}
     failures_csv = job.workspace.failures_csv(job.snapshot)
     write_table(job.workspace, failures_csv, table)
+    _forget_bad_sources(job, table)
     job.workspace.mark_done(job.step, job.fingerprint, [*paths, failures_csv])
     job.workspace.remove_locks(f"{job.step}-part-")

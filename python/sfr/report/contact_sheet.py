@@ -1,4 +1,4 @@
-"""Contact sheets: images of many galaxies side by side, labelled with their sSFR."""
+"""Contact sheets: images of many galaxies side by side, with their label (`sfr.target`)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sfr.recipe import Recipe
 from sfr.report.files import save
 from sfr.report.style import GREY, drawn
 from sfr.store import SAMPLE, SPLIT, Table, read_table
+from sfr.target import target_of
 from sfr.workspace import Workspace, image_name
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ __all__ = ["Order", "contact_sheet"]
 Order = Literal["ssfr", "random", "id"]
 
 _NOTES: Final = {
-    "ssfr": "evenly spread over the range of log$_{10}$ sSFR [yr$^{-1}$], lowest first",
-    "random": "drawn at random, lowest log$_{10}$ sSFR [yr$^{-1}$] first",
-    "id": "the first by snapshot and subhalo, with their log$_{10}$ sSFR [yr$^{-1}$]",
+    "ssfr": "evenly spread over the range of log sSFR, lowest first",
+    "random": "drawn at random, lowest log sSFR first",
+    "id": "the first by snapshot and subhalo",
 }
 _GAP: Final = 0.05
 _LABEL: Final = 0.30
@@ -62,7 +63,7 @@ def contact_sheet(
     workspace : Workspace
         The run's folder, with a sample and images.
     recipe : Recipe
-        The experiment; gives the width of the frame.
+        The experiment; gives the width of the frame and the label.
     path : Path, optional
         The PNG to write; ``show-<case>.png`` in the run's folder by default.
     case : str
@@ -110,8 +111,9 @@ def contact_sheet(
         tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
     target = path or workspace.root / f"show-{case}.png"
+    note = f"{_NOTES[order]}\nlog sSFR: {target_of(recipe.sample).axis}"
     picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
-    save(workspace, target, _sheet(tiles, columns, picture_width, title, _NOTES[order]))
+    save(workspace, target, _sheet(tiles, columns, picture_width, title, note))
     return target
 
 
@@ -214,7 +216,7 @@ def _sheet(
     wide, high = columns * (1 + _GAP) - _GAP, rows * (1 + _LABEL)
     inches = 1.75
     # the title needs some width even over a single image
-    figure = Figure(figsize=(max(wide * inches, 3.6) + 0.2, high * inches + 0.75))
+    figure = Figure(figsize=(max(wide * inches, 3.6) + 0.2, high * inches + 0.92))
     figure.set_layout_engine("none")
     figure_wide, figure_high = figure.get_size_inches()
     axes = figure.add_axes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from sfr.workspace import Workspace
@@ -27,9 +26,8 @@ def save(workspace: Workspace, path: Path, data: bytes) -> None:
         with workspace.replacing(path) as temporary:
             temporary.write_bytes(data)
         return
-    # another folder may be another file system, onto which the run's scratch cannot be renamed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sfr-") as folder:
-        temporary = Path(folder) / path.name
+    # a run may be read only
+    elsewhere = Workspace(path.parent)
+    with elsewhere.replacing(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
+    elsewhere.clean_scratch()

@@ -32,6 +32,7 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.target import Target, target_of
 from sfr.train.evaluate import Comparison, compare, read_heads
 from sfr.workspace import Workspace, bare
 
@@ -126,7 +127,7 @@ def write_report(
     context = _figures(pages, rows, results, sample, recipe)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
-    tables, listed = _tables(workspace, rows, compared, sample)
+    tables, listed = _tables(workspace, rows, compared, sample, target_of(recipe.sample))
     context |= listed | _words(workspace, recipe, rows, comparison, results, sample)
     context["compared"] = compared
     index = workspace.report / "index.html"
@@ -177,7 +178,7 @@ def _figures(
     sample: Table,
     recipe: Recipe,
 ) -> dict[str, Any]:
-    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
+    ssfr, target = np.asarray(sample["ssfr_per_yr"], np.float64), target_of(recipe.sample)
     several = any(len(result.heads) > 1 for result in results)
     colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
@@ -186,35 +187,38 @@ def _figures(
             "cases.png",
             lambda: figures.r_figure(rows, colours),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
-            caption=f"Correlation of predicted with true sSFR by case.{_unequal(rows)}",
+            caption=f"Correlation of predicted with true log {target.name} by case."
+            f"{_unequal(rows)}",
         ),
         "prediction_picture": pages.add(
             "predictions.png",
-            lambda: figures.prediction_figure(results),
-            alt="Predicted against true sSFR for every case.",
-            caption="Predicted against true sSFR of the test images, coloured by the density of "
-            f"points (yellow: dense). Dashed: equality.{which}",
+            lambda: figures.prediction_figure(results, target),
+            alt=f"Predicted against true {target.name} for every case.",
+            caption=f"Predicted against true {target.name} of the test images, coloured by the "
+            f"density of points (yellow: dense). Dashed: equality.{which}",
         ),
         "residual_picture": pages.add(
             "residuals.png",
-            lambda: figures.residual_figure(results, colours),
+            lambda: figures.residual_figure(results, colours, target),
             alt="Histogram of the difference of the logarithms for every case.",
             caption="Difference of the logarithms. Dashed: one standard deviation on either side "
             "of the mean. The outermost bins hold all that lies beyond.",
         ),
-        "case_pictures": [_case_picture(pages, result, colours[result.name]) for result in results],
+        "case_pictures": [
+            _case_picture(pages, result, colours[result.name], target) for result in results
+        ],
         "predicted_picture": pages.add(
             "predicted_ssfr.png",
-            lambda: figures.predicted_figure(ssfr, results, colours),
-            alt="Histograms of true and predicted sSFR for every case.",
-            caption="True sSFR of the whole sample (grey) and predicted sSFR of the test images "
-            "(line). A prediction that tends to the mean is narrower than the truth.",
+            lambda: figures.predicted_figure(ssfr, results, colours, target),
+            alt=f"Histograms of true and predicted {target.name} for every case.",
+            caption=f"True {target.name} of the whole sample (grey) and predicted one of the test "
+            "images (line). A prediction that tends to the mean is narrower than the truth.",
         ),
         "sample_picture": pages.add(
             "sample_ssfr.png",
-            lambda: figures.sample_figure(ssfr),
-            alt="Histogram of the sSFR of the sample.",
-            caption="sSFR of the sample; every snapshot of a galaxy counts.",
+            lambda: figures.sample_figure(ssfr, target),
+            alt=f"Histogram of the {target.name} of the sample.",
+            caption=f"The {target.name} of the sample; every snapshot of a galaxy counts.",
         ),
         "mass_picture": pages.add(
             "sfr_mass.png",
@@ -242,11 +246,11 @@ def _unequal(rows: Sequence[CaseRow]) -> str:
     )
 
 
-def _case_picture(pages: _Pictures, result: CaseResult, colour: str) -> Picture:
+def _case_picture(pages: _Pictures, result: CaseResult, colour: str, target: Target) -> Picture:
     return pages.add(
         f"case_{result.name}.png",
-        lambda: figures.case_figure(result, colour),
-        alt=f"Predicted against true sSFR and differences of {result.name}.",
+        lambda: figures.case_figure(result, colour, target),
+        alt=f"Predicted against true {target.name} and differences of {result.name}.",
         caption=f"{result.name}, seed {result.shown.seed}.",
     )
 
@@ -256,7 +260,7 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
     workspace = pages.workspace
     if not any(workspace.images.glob("Snap*.png")):
         return []
-    pictures = []
+    pictures, label = [], target_of(recipe.sample).name
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
     for case in (name for name in shown if name in recipe.cases.names):
@@ -266,7 +270,7 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
         except ConfigError:
             # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
             continue
-        words = f"Images of galaxies, case {case}, from the lowest to the highest sSFR."
+        words = f"Images of galaxies, case {case}, from the lowest to the highest {label}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
 
@@ -276,15 +280,20 @@ def _tables(
     rows: Sequence[CaseRow],
     compared: Sequence[ComparedRow],
     sample: Table,
+    target: Target,
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
     paths = [folder / "cases.csv", folder / "comparison.csv"]
-    write_table(workspace, paths[0], as_columns(CaseRow, rows))
+    write_table(
+        workspace, paths[0], as_columns(CaseRow, rows) | {"label": [target.text] * len(rows)}
+    )
     write_table(workspace, paths[1], as_columns(ComparedRow, compared))
-    names, lines = snapshot_rows(workspace)
-    if names:
+    by_snapshot = snapshot_rows(workspace, target)
+    if by_snapshot:
         paths.append(folder / "by_snapshot.csv")
-        workspace.write_text(paths[-1], workspace.by_snapshot_csv.read_text("utf-8"))
+        write_table(workspace, paths[-1], by_snapshot)
+    # the page says which label it is in words
+    shown = {name: column for name, column in by_snapshot.items() if name != "label"}
     failures = failure_rows(workspace, set(sample["snapshot"].tolist()))
     if failures:
         paths.append(folder / "failures.csv")
@@ -295,8 +304,8 @@ def _tables(
     for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
         (folder / name).unlink(missing_ok=True)
     return paths, {
-        "snapshot_names": [_heading(name) for name in names],
-        "snapshot_lines": lines,
+        "snapshot_names": [_heading(name) for name in shown],
+        "snapshot_lines": list(zip(*shown.values(), strict=True)),
         "subsets": subset_rows(workspace),
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
@@ -321,6 +330,7 @@ def _words(
         "title": "What images of gas say about star formation",
         "version": sfr.__version__,
         "recipe_name": recipe.name,
+        "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
         "facts": _facts(simulation, recipe, rows, sample),
         "banners": _banners(simulation, recipe, rows),
@@ -369,6 +379,7 @@ def _facts(
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
+        ("label", target_of(recipe.sample).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from sfr import units
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, SfrError
+from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.store import SAMPLE, Table, read_table, write_table
+from sfr.target import Target, target_of
 from sfr.workspace import Workspace, digest
 
 __all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "check_settings", "select"]
@@ -253,6 +256,10 @@ def select(
         else _fingerprint(simulation, recipe, snap, allow_partial=allow_partial)
         for snap in wanted
     }
+    # before they are read, so that what is replaced meanwhile is noticed the next time
+    marks = {
+        snap: mark_files(simulation.catalogue_sources(snap)) for snap in wanted if snap not in gone
+    }
     parts: list[Table] = []
     cuts: list[SnapshotCuts] = []
     for done, snap in enumerate(wanted, start=1):
@@ -263,6 +270,12 @@ def select(
             rows = old["snapshot"] == snap
             parts.append({column: values[rows] for column, values in old.items()})
             cuts.append(_cuts_unchanged(parts[-1], snap))
+            warn_of_changed_files(
+                f"sample of snapshot {snap}",
+                workspace.sources(f"select-{snap:03d}", fingerprints[snap]),
+                simulation.source_path,
+                f"sfr select --snap {snap} --force",
+            )
         else:
             part, cut = _select_one(
                 simulation, recipe, snap, state.reason or "new", allow_partial=allow_partial
@@ -271,14 +284,18 @@ def select(
             cuts.append(cut)
         on_progress("catalogues", done, len(wanted))
     sample = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
-    if any(cut.reason for cut in cuts):
+    beside = by_snapshot(sample, target_of(recipe.sample))
+    if any(cut.reason for cut in cuts) or _columns_of(workspace.by_snapshot_csv) != list(beside):
         write_table(workspace, workspace.sample_csv, sample)
-        write_table(workspace, workspace.by_snapshot_csv, by_snapshot(sample))
+        write_table(workspace, workspace.by_snapshot_csv, beside)
         workspace.mark_done(_SIMULATION_STEP, name, ())
         workspace.mark_done(_SETTINGS_STEP, digest(_label_section(recipe)), ())
         for snap in wanted:
             files = [workspace.sample_csv, workspace.by_snapshot_csv]
             workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
+        for cut in (cut for cut in cuts if cut.reason):
+            step = f"select-{cut.snapshot:03d}"
+            workspace.keep_sources(step, fingerprints[cut.snapshot], marks[cut.snapshot])
     return SelectSummary(sample, tuple(cuts), digest(fingerprints))
 
 
@@ -385,8 +402,10 @@ def _select_one(
         **counts,
     )
     if cuts.n_selected == 0:
+        absent = f" ({cuts.missing_chunks} of {catalogue.n_files} chunks are missing)"
         raise EmptySelectionError(
-            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes, "
+            f"snapshot {snapshot}: no galaxy passes the cuts: {cuts.n_loaded} subhaloes"
+            f"{absent if cuts.missing_chunks else ''}, "
             f"{cuts.n_flag} with SubhaloFlag, {cuts.n_stellar_mass} in the range of stellar mass, "
             f"{cuts.n_total_mass} below the total mass, {cuts.n_group_mass} below the group mass; "
             "adapt [sample] in a recipe file"
@@ -399,19 +418,28 @@ def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
     return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
 
 
-def by_snapshot(sample: Table) -> dict[str, list[Any]]:
-    """Make the table of the sample's sSFR by snapshot beside the published rows.
+def _columns_of(path: Path) -> list[str]:
+    """Read the names of a table's columns; none where there is no table."""
+    if not path.is_file():
+        return []
+    return path.read_text("utf-8").partition("\n")[0].split(",")
+
+
+def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:
+    """Make the table of the label by snapshot, beside the published rows if they are of that label.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         ``sample.csv``.
+    target : Target
+        What its column ``ssfr_per_yr`` is.
 
     Returns
     -------
     dict of str to list
-        z, N, mean, minimum and maximum of sSFR [1/yr]. The mean counts all galaxies, the minimum
-        those with SFR > 0; published values are None for other snapshots.
+        z, N, mean, minimum and maximum of the label, and what it is. The mean counts all galaxies,
+        the minimum those with SFR > 0; published values are None for other snapshots.
     """
     table: dict[str, list[Any]] = {name: [] for name in _BY_SNAPSHOT}
     for snap in sorted(set(sample["snapshot"].tolist()), reverse=True):
@@ -433,10 +461,13 @@ def by_snapshot(sample: Table) -> dict[str, list[Any]]:
             _scaled(mean, 1e-12),
             _scaled(low, 1e-17),
             _scaled(high, 1e-10),
+            target.text,
         )
         for name, value in zip(_BY_SNAPSHOT, values, strict=True):
             table[name].append(value)
-    return table
+    if target.is_published:
+        return table
+    return {name: values for name, values in table.items() if not name.startswith("published_")}
 
 
 _BY_SNAPSHOT = (
@@ -453,6 +484,7 @@ _BY_SNAPSHOT = (
     "published_mean_ssfr",
     "published_min_ssfr",
     "published_max_ssfr",
+    "label",
 )
 
 

@@ -65,7 +65,8 @@ def examples_figure(
             panel.set_xticks([])
             panel.set_yticks([])
             figure.colorbar(shown, ax=panel, fraction=0.046, pad=0.03).locator = MaxNLocator(4)
-        axes[0].set_title(title, fontsize=9, fontweight="normal")
+        # a name of a file is no formula
+        axes[0].set_title(title, fontsize=9, fontweight="normal", parse_math=False)
     for panel, name in zip(panels[0], ("data", "model", "data \u2212 model"), strict=True):
         panel.annotate(
             name, (0.5, 1.2), xycoords="axes fraction", ha="center", fontweight="bold", color=INK

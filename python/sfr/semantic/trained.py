@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -261,7 +262,9 @@ def load_encoder(folder: Path) -> Encoder:
 
 def trained_encoders(workspace: Workspace) -> list[Path]:
     """Folders of all encoders trained in a folder, sorted."""
-    return sorted(path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
+    found = (path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
+    # not copies that somebody made
+    return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
 
 
 def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ from sfr.simulation.layout import (
     group_folder,
     group_url,
     illustris_group_chunk,
+    offsets_file,
+    offsets_url,
 )
 from sfr.simulation.offsets import OffsetsFile
 from sfr.simulation.protocol import KINDS, N_PART_TYPES, ObjectKind
@@ -48,6 +52,13 @@ logger = logging.getLogger(__name__)
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
 #: Names of the counts, as illustris_python asks for them.
 _COUNT: dict[ObjectKind, str] = {"group": "groups", "subhalo": "subgroups"}
+#: Fields that tell where a chunk belongs.
+_OWN_IDS: dict[ObjectKind, tuple[str, ...]] = {
+    "group": ("GroupFirstSub", "GroupNsubs", "GroupPos"),
+    "subhalo": ("SubhaloGrNr", "SubhaloPos"),
+}
+#: One number for each kind of object.
+_Ids = dict[ObjectKind, int]
 _OPEN_CHUNKS = 4
 _UINT32_NONE = 2**32 - 1
 #: Columns of one value a row; of those that are not here names tell, or nothing does.
@@ -267,8 +278,10 @@ class GroupFiles:
             )
 
     def _read_header(self) -> None:
-        number = chunk_numbers(group_folder(self.output, self.snap))[0]
-        path = group_chunk(self.output, self.snap, number)
+        numbers = chunk_numbers(group_folder(self.output, self.snap))
+        paths = [group_chunk(self.output, self.snap, number) for number in numbers]
+        # other files of the folder may end in the same way
+        path = next(filter(Path.is_file, paths), paths[0])
         if not path.is_file():
             raise DataFormatError(
                 f"{group_folder(self.output, self.snap)} holds files under other names than "
@@ -356,16 +369,97 @@ class GroupFiles:
             table = offsets.catalogue_files[kind]
             self.require_placed(offsets)
             return [(int(table[chunk.number]), chunk) for chunk in self.chunks]
-        leading = [chunk for index, chunk in enumerate(self.chunks) if chunk.number == index]
-        left_out = len(self.chunks) - len(leading)
+        firsts = self._first_ids
+        left_out = self.unplaced
         if left_out and kind == "subhalo":
             logger.warning(
-                "%d group-catalogue chunks after the first missing one are left out: without the "
-                "offsets file the ids of their objects are not known",
-                left_out,
+                "%d group-catalogue chunks are left out, the first is %s: the ids of their objects "
+                "do not follow from the chunks that are there; fetch %s (%s of the web API)",
+                len(left_out),
+                left_out[0].name,
+                offsets_file(self.output, self.snap),
+                offsets_url(self.snap),
             )
-        firsts = np.cumsum([0, *(chunk.counts[kind] for chunk in leading)])
-        return [(int(first), chunk) for first, chunk in zip(firsts, leading, strict=False)]
+        return [(firsts[c.number][kind], c) for c in self.chunks if c.number in firsts]
+
+    @property
+    def unplaced(self) -> tuple[Path, ...]:
+        """Chunks that are there, whose objects have no known ids without the offsets file."""
+        left = (chunk for chunk in self.chunks if chunk.number not in self._first_ids)
+        return tuple(chunk.path for chunk in left if any(chunk.counts.values()))
+
+    @functools.cached_property
+    def _first_ids(self) -> dict[int, _Ids]:
+        """First global ids of the chunks for which they follow from the chunks themselves.
+
+        They follow by counting from the first chunk on, from the last one back, and from any
+        chunk that says where it belongs (`_own_ids`).
+        """
+        chunks = {chunk.number: chunk for chunk in self.chunks}
+        firsts: dict[int, _Ids] = {}
+        for chunk in self.chunks:
+            counted: _Ids | None = None
+            if chunk.number == 0:
+                counted = {"group": 0, "subhalo": 0}
+            elif chunk.number - 1 in firsts:
+                counted = _shifted(firsts[chunk.number - 1], chunks[chunk.number - 1].counts, 1)
+            elif chunk.number == self.n_files - 1:
+                counted = _shifted(self.totals, chunk.counts, -1)
+            stated = self._own_ids(chunk)
+            if counted and stated and counted != stated:
+                raise DataFormatError(
+                    f"{chunk.path} says that it begins at group {stated['group']} and subhalo "
+                    f"{stated['subhalo']}, the other chunks make it {counted['group']} and "
+                    f"{counted['subhalo']}: chunks of different catalogues, or damaged ones"
+                )
+            if found := counted or stated:
+                firsts[chunk.number] = found
+        for chunk in reversed(self.chunks):
+            if chunk.number not in firsts and chunk.number + 1 in firsts:
+                firsts[chunk.number] = _shifted(firsts[chunk.number + 1], chunk.counts, -1)
+        self._require_order(firsts)
+        return firsts
+
+    def _own_ids(self, chunk: _Chunk) -> _Ids | None:
+        """First ids as a chunk states them: None where it does not, or where they contradict.
+
+        ``SubhaloGrNr`` and ``GroupFirstSub`` are global ids, so one subhalo that is known to be
+        the first of one group tells both; it is known by its position, which is that of the group
+        to the last bit. Ids alone do not tell: groups of one subhalo each look all the same.
+        """
+        names = set(_OWN_IDS["group"]) | set(_OWN_IDS["subhalo"])
+        columns: dict[str, NDArray[Any]] = {}
+        for kind, fields in _OWN_IDS.items():
+            group = self._cache.get(chunk.path).get(_HDF5_GROUP[kind], {})
+            columns |= {
+                field: _signed(field, self._column(chunk, kind, field))
+                for field in fields
+                if field in group
+            }
+        if columns.keys() != names or not (chunk.counts["group"] and chunk.counts["subhalo"]):
+            return None
+        found = _ids_by_position(columns)
+        before = [other for other in self.chunks if other.number < chunk.number]
+        for kind in KINDS:
+            # ids that start anew in each chunk fail here
+            least = sum(other.counts[kind] for other in before)
+            if len(before) < chunk.number:
+                least += 1
+            if found is None or not least <= found[kind] <= self.totals[kind] - chunk.counts[kind]:
+                return None
+        return found
+
+    def _require_order(self, firsts: Mapping[int, _Ids]) -> None:
+        placed = [chunk for chunk in self.chunks if chunk.number in firsts]
+        for kind in KINDS:
+            for chunk, following in pairwise(placed):
+                end = firsts[chunk.number][kind] + chunk.counts[kind]
+                start = firsts[following.number][kind]
+                if end > start or (end != start and following.number == chunk.number + 1):
+                    raise DataFormatError(
+                        f"{chunk.path} ends at {kind} {end}, {following.path} starts at {start}: "
+                        "chunks of different catalogues, or damaged ones"
+                    )
 
     def _column(self, chunk: _Chunk, kind: ObjectKind, field: str) -> NDArray[Any]:
         dataset = self._dataset(chunk.path, kind, field)
@@ -425,6 +519,47 @@ def _require_rows(dataset: StoredDataset | None, rows: int) -> None:
         raise DataFormatError(
             f"{dataset.path}: {dataset.name} has {len(dataset)} rows, other fields {rows}"
         )
+
+
+def _shifted(ids: _Ids, counts: _Ids, sign: int) -> _Ids:
+    return {kind: ids[kind] + sign * counts[kind] for kind in KINDS}
+
+
+def _ids_by_position(columns: Mapping[str, NDArray[Any]]) -> _Ids | None:
+    """Find the global ids of the first group and the first subhalo of a chunk.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        The fields of `_OWN_IDS` of all rows of the chunk.
+
+    Returns
+    -------
+    dict or None
+        None where no group's position is that of a subhalo, or where rows contradict each other.
+    """
+    group_of = columns["SubhaloGrNr"].astype(np.int64)
+    first_sub, n_subs = (columns[name].astype(np.int64) for name in ("GroupFirstSub", "GroupNsubs"))
+    heads = np.flatnonzero(np.diff(group_of, prepend=group_of[0] - 1))
+    rows = {columns["SubhaloPos"][row].tobytes(): int(row) for row in heads}
+    candidates = set()
+    for place in np.flatnonzero(n_subs > 0).tolist():
+        row = rows.get(columns["GroupPos"][place].tobytes())
+        if row is not None:
+            candidates.add((int(group_of[row]) - place, int(first_sub[place]) - row))
+    if len(candidates) != 1:
+        return None
+    group, subhalo = candidates.pop()
+    # every subhalo whose group is here must be where its group says
+    ids, places = subhalo + np.arange(group_of.size), group_of - group
+    here = (places >= 0) & (places < n_subs.size)
+    start = first_sub[places[here]]
+    fits = (start <= ids[here]) & (ids[here] < start + n_subs[places[here]])
+    has = n_subs > 0
+    low, high = first_sub[has], first_sub[has] + n_subs[has]
+    overlap = np.minimum(high, subhalo + group_of.size) - np.maximum(low, subhalo)
+    is_whole = int(np.maximum(overlap, 0).sum()) == int(here.sum())
+    return {"group": group, "subhalo": subhalo} if fits.all() and is_whole else None
 
 
 def _rows(file: h5py.File, path: Path, name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sfr.paths import numbered
+
 __all__ = [
     "chunk_numbers",
     "group_chunk",
@@ -79,11 +81,9 @@ def tree_files(output: Path) -> list[Path]:
 
 
 def chunk_numbers(folder: Path) -> list[int]:
-    """Numbers C of the files ``*.C.hdf5`` of a folder, ascending."""
-    if not folder.is_dir():
-        return []
-    matches = (re.search(r"\.(\d+)\.hdf5$", entry.name) for entry in folder.iterdir())
-    return sorted({int(match[1]) for match in matches if match})
+    """Numbers C of the files ``*.C.hdf5`` of a folder, ascending; hidden ones are not ours."""
+    found = numbered(folder, r"[^.].*\.(\d+)\.hdf5")
+    return sorted({number for number, path in found if path.is_file()})
 
 
 def snapshot_number(path: Path) -> int:

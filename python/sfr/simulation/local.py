@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
 from sfr.hdf5 import FileCache, affordable
+from sfr.paths import numbered
 from sfr.simulation.group_files import GroupFiles
 from sfr.simulation.header import require_agreement, require_cosmological, require_snapshot
 from sfr.simulation.layout import (
@@ -104,7 +106,9 @@ def open_simulation(path: str | Path, *, mapped: bool = False) -> LocalSimulatio
         what = "is a file, not a folder" if folder.is_file() else "is not there"
         raise DataMissingError(f"simulation folder {folder} {what}. {_LAYOUT}")
     for candidate in (folder / "output", folder):
-        if any(candidate.glob("groups_[0-9]*")) or any(candidate.glob("snapdir_[0-9]*")):
+        # a folder that may not be listed is an error of its own, which a glob would swallow
+        entries = candidate.iterdir() if candidate.is_dir() else ()
+        if any(re.match(r"(groups|snapdir)_\d", path.name) and path.is_dir() for path in entries):
             return LocalSimulation(candidate, mapped=mapped)
     found = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "") if found else "nothing"
@@ -187,18 +191,79 @@ class LocalSimulation:
             }
 
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
-        """Chunks of the group catalogue that are not there, in order."""
+        """Chunks of the group catalogue whose objects are not to be had, in order.
+
+        They are not there, or the ids of their objects are not known without the offsets file.
+        """
         with self._lock:
-            return self._group_files(snap).missing
+            groups = self._group_files(snap)
+            missing = groups.missing
+            if missing and not offsets_file(self.output, snap).is_file():
+                return tuple(sorted({*missing, *groups.unplaced}, key=groups.paths.index))
+            return missing
 
     def snapshots(self) -> list[int]:
         """Snapshots with at least one chunk of a group catalogue, ascending."""
-        numbers = {
-            int(folder.name[len("groups_") :])
-            for folder in self.output.glob("groups_[0-9]*")
-            if folder.name[len("groups_") :].isdigit() and chunk_numbers(folder)
-        }
-        return sorted(numbers)
+        found = numbered(self.output, r"groups_(\d{3,})")
+        return [number for number, folder in found if chunk_numbers(folder)]
+
+    def catalogue_sources(self, snap: int) -> dict[str, Path]:
+        """Files that are there of which a sample is made, by names that last (`source_path`)."""
+        numbers = chunk_numbers(group_folder(self.output, snap))
+        chunks = [group_chunk(self.output, snap, number) for number in numbers]
+        return self._named([*chunks, offsets_file(self.output, snap), *tree_files(self.output)])
+
+    def particle_sources(
+        self,
+        snap: int,
+        kind: ObjectKind,
+        part_type: int,
+        object_ids: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> dict[str, Path]:
+        """Files that are there of which particles of some objects are read; none is opened.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        kind : {"group", "subhalo"}
+            What the objects are.
+        part_type : int
+            Type of the particles.
+        object_ids, lengths : ndarray of int, shape (n,)
+            The objects, and how many such particles each has.
+
+        Returns
+        -------
+        dict of str to Path
+            The offsets file and the chunks, by names that last (`source_path`).
+        """
+        with self._lock:
+            offsets = self._offsets_file(snap)
+            table = offsets.snapshot_files[:, part_type]
+            holding = {*np.flatnonzero(np.diff(table)).tolist(), table.size - 1}
+            numbers: set[int] = set()
+            for object_id, length in zip(object_ids.tolist(), lengths.tolist(), strict=True):
+                if length:
+                    start = offsets.start(kind, object_id, part_type)
+                    ends = np.searchsorted(table, [start, start + length - 1], side="right")
+                    numbers.update(range(int(ends[0]) - 1, int(ends[1])))
+        used = sorted(numbers & holding)
+        chunks = [snapshot_chunk(self.output, snap, number) for number in used]
+        return self._named([offsets_file(self.output, snap), *chunks])
+
+    def _named(self, paths: Sequence[Path]) -> dict[str, Path]:
+        roots = {path: self._root(path) for path in paths if path.is_file()}
+        return {path.relative_to(root).as_posix(): path for path, root in roots.items()}
+
+    def _root(self, path: Path) -> Path:
+        return self.output if path.is_relative_to(self.output) else self.output.parent
+
+    def source_path(self, name: str) -> Path:
+        """Path of a file that `catalogue_sources` or `particle_sources` named, there or not."""
+        path = self.output / name
+        return path if path.is_file() else self.output.parent / name
 
     def header(self, snap: int) -> Header:
         """Header of a snapshot.
@@ -215,7 +280,11 @@ class LocalSimulation:
         """
         with self._lock:
             if snap not in self._headers:
-                numbers = chunk_numbers(snapshot_folder(self.output, snap))
+                numbers = [
+                    number
+                    for number in chunk_numbers(snapshot_folder(self.output, snap))
+                    if snapshot_chunk(self.output, snap, number).is_file()
+                ]
                 if not numbers:
                     return self._group_files(snap).header
                 first = next(self._readable(snap, numbers))

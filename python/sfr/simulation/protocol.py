@@ -186,7 +186,26 @@ class Simulation(Protocol):
         ...
 
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:
-        """Chunks of the group catalogue that are not there."""
+        """Chunks of the group catalogue whose objects are not to be had."""
+        ...
+
+    def catalogue_sources(self, snap: int) -> dict[str, Path]:
+        """Files that are there of which a sample is made, by names that last."""
+        ...
+
+    def particle_sources(
+        self,
+        snap: int,
+        kind: ObjectKind,
+        part_type: int,
+        object_ids: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> dict[str, Path]:
+        """Files that are there of which particles of some objects are read."""
+        ...
+
+    def source_path(self, name: str) -> Path:
+        """Path of a file by the name that lasts, there or not."""
         ...
 
     def require(

@@ -57,7 +57,7 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 sSFR, with any common offset [dex].
+        log10 of the label, with any common offset [dex].
 
     Returns
     -------
@@ -148,7 +148,7 @@ class ScoredHead:
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex].
+        log10(1e15 label) [dex].
     """
 
     case: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -360,8 +361,9 @@ def _join(parts: Sequence[Path], path: Path, count: int) -> None:
 
 def _remove_others(path: Path, case: str) -> None:
     """Remove features of other inputs, and the parts that this file was joined from."""
+    ours = re.compile(rf"{re.escape(case)}-[0-9a-f]{{16}}(\.part-\d{{5,}})?\.npy")
     for other in path.parent.glob(f"{case}-*.npy"):
-        if other == path:
+        if other == path or not ours.fullmatch(other.name):
             continue
         if not other.name.startswith(f"{path.stem}.part-"):
             log.info("features of %s with other inputs are removed: %s", case, other.name)

@@ -24,6 +24,7 @@ from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
+from sfr.target import target_of
 from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
@@ -53,6 +54,8 @@ Features = NDArray[np.floating[Any]]
 _SHOWN_SEED: Final = 0
 #: Where a finished head's training can be continued from, in its folder.
 _CHECKPOINT: Final = "checkpoint.npz"
+#: Weights of the lowest training loss, which the listing keeps and does not predict from.
+_BEST_WEIGHTS: Final = "best.weights.h5"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 #: Time between two checkpoints: what a killed training loses at most [s].
 _CHECKPOINT_SECONDS: Final = 30.0
@@ -625,12 +628,16 @@ class _Run:
         shown = f"{np.mean(r):.3f}" if r else "undefined"
         return f"loss {state.loss[:, -1].mean():.4f}, test r {shown}"
 
+    def _weights_used(self, end: State) -> tuple[NDArray[np.float32], ...]:
+        """Return the weights of the epoch that the recipe predicts from."""
+        return end.predicting(self.recipe.train.predict_from)[0]
+
     def _predict(self, end: State) -> NDArray[np.float64]:
         """Predict all rows with the epoch that the recipe asks for, shape (N, K)."""
         if not end.seeds:
             return np.zeros((self.rows.label.size, 0))
         heads = self._heads(end.cases)
-        heads.put(dataclasses.replace(end, weights=end.best_weights or end.weights))
+        heads.put(dataclasses.replace(end, weights=self._weights_used(end)))
         return heads.predict(np.arange(self.rows.label.size))
 
     def _features(self, case: str) -> NDArray[np.floating[Any]]:
@@ -660,7 +667,7 @@ class _Run:
         )
         head, difference = self._published_head(_feature_shape(array)), []
         for place in range(len(end.seeds)):
-            head.set_weights([array[place] for array in end.best_weights or end.weights])
+            head.set_weights([array[place] for array in self._weights_used(end)])
             found = np.asarray(head.predict_on_batch(features))[:, 0]
             difference.append(prediction[rows, place] - found)
         log.info(
@@ -681,11 +688,15 @@ class _Run:
         (seed,) = end.seeds
         folder = self.workspace.head(case, seed)
         files = self._write_tables(folder, end, prediction)
-        files.append(folder / "head.weights.h5")
         head = self._published_head(_feature_shape(self._arrays[case]))
-        head.set_weights([array[0] for array in end.best_weights or end.weights])
-        with self.workspace.replacing(files[-1]) as temporary:
-            head.save_weights(temporary)
+        for name, weights in (
+            (_BEST_WEIGHTS, end.best_weights),
+            ("head.weights.h5", self._weights_used(end)),
+        ):
+            head.set_weights([array[0] for array in weights])
+            files.append(folder / name)
+            with self.workspace.replacing(files[-1]) as temporary:
+                head.save_weights(temporary)
         write_state(self.workspace, folder / _CHECKPOINT, self.resume_key(case), end)
         (folder / "model.keras").unlink(missing_ok=True)
         self._complete_model(case, seed)
@@ -747,7 +758,8 @@ class _Run:
             "n_missing_images": rows.n_missing_images,
             "n_dropped_zero_sfr": rows.n_dropped_zero_sfr,
             "epochs": recipe.epochs,
-            "epoch_used": int(end.best_epoch[0]) or end.epoch,
+            "epoch_used": int(end.predicting(recipe.predict_from)[1][0]),
+            "best_training_epoch": int(end.best_epoch[0]),
             "dead_at_first_epoch": bool(end.dead_at_first[0]),
             "at_epochs": [
                 {"epoch": epoch, **metrics(rows.label[test], array[0][test])}
@@ -757,6 +769,7 @@ class _Run:
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
+            "label": target_of(self.recipe.sample).text,
             "settings": self.settings,
         }
 

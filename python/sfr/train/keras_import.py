@@ -102,7 +102,8 @@ def _quiet_stderr() -> Iterator[None]:
             yield
         except BaseException:
             held.seek(0)
-            os.write(saved, held.read())
+            with contextlib.suppress(OSError):
+                os.write(saved, held.read())
             raise
         finally:
             os.dup2(saved, 2)

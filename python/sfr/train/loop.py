@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Data:
     Attributes
     ----------
     label : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex].
+        log10(1e15 label) [dex].
     training, validation : ndarray of int64
         Rows of each subset; validation may be empty.
     """
@@ -144,30 +144,27 @@ def _after_epoch(
         loss=np.column_stack([state.loss, loss]),
         validation_loss=np.column_stack([state.validation_loss, validation]),
     )
-    if recipe.predict_from == "last":
-        return state
-    return _keep_best(heads, state, recipe.predict_from)
+    state = _keep_best(heads, state, "best", state.loss)
+    if recipe.predict_from == "best_validation":
+        return _keep_best(heads, state, "validation", state.validation_loss)
+    return state
 
 
-def _keep_best(heads: Heads, state: State, which: str) -> State:
+def _keep_best(heads: Heads, state: State, kept: str, scores: NDArray[np.float64]) -> State:
     """Keep the weights of the heads that have never been better."""
-    scores = state.loss if which == "best_training" else state.validation_loss
-    now = scores[:, -1]
-    before = np.min(scores[:, :-1], axis=1, initial=np.inf)
-    better = now < before
+    better = scores[:, -1] < np.min(scores[:, :-1], axis=1, initial=np.inf)
     if not better.any():
         return state
-    weights = heads.weights()
-    best = state.best_weights or weights
-    chosen = [
-        np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-        for new, old in zip(weights, best, strict=True)
-    ]
-    return dataclasses.replace(
-        state,
-        best_weights=tuple(chosen),
-        best_epoch=np.where(better, state.epoch, state.best_epoch),
-    )
+    chosen = heads.weights()
+    best: tuple[NDArray[np.float32], ...] = getattr(state, f"{kept}_weights")
+    if best and not better.all():
+        chosen = tuple(
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(chosen, best, strict=True)
+        )
+    epochs = np.where(better, state.epoch, getattr(state, f"{kept}_epoch"))
+    changes: dict[str, Any] = {f"{kept}_weights": chosen, f"{kept}_epoch": epochs}
+    return dataclasses.replace(state, **changes)
 
 
 def _without(state: State, bad: NDArray[np.int64], epoch: int) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +15,29 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DataMissingError
+from sfr.errors import DataFormatError, DataMissingError, SfrError
 from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import read_png
+from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
+from sfr.target import target_of
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
+
+log = logging.getLogger(__name__)
 
 __all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"]
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
 _BATCH: Final = 16
+_SUFFIXES: Final = (".png", ".hdf5")
+#: Of models that older versions saved.
+_UNKNOWN_LABEL: Final = dict.fromkeys(("text", "sentence"), "not stated by this model")
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,19 @@ class Predictions:
     weights : str
         Weights of its backbone.
     table : dict
-        Columns ``image``, ``prediction`` (log10(1e15 sSFR) [dex]) and ``ssfr_per_yr``.
+        Columns ``image``, ``prediction`` (log10(1e15 label) [dex]), ``ssfr_per_yr`` (the label) and
+        ``label``: name, formula and unit of what the model was trained on.
+    label : str
+        The same, with what a reader must know of it.
+    failures : tuple of str
+        Why files were left out.
     """
 
     case: str
     weights: str
     table: dict[str, list[Any]]
+    label: str
+    failures: tuple[str, ...] = ()
 
 
 def about_model(
@@ -72,7 +87,7 @@ def about_model(
     dict
         Plain data.
     """
-    maps = recipe.maps
+    maps, target = recipe.maps, target_of(recipe.sample)
     return {
         "case": case,
         # place of the channel that the case keeps, null where it keeps all
@@ -83,6 +98,7 @@ def about_model(
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
+        "label": {"text": target.text, "sentence": target.sentence},
         "normalisation": normalisation,
     }
 
@@ -90,7 +106,7 @@ def about_model(
 def predict_images(
     model: Path, images: Sequence[Path], *, on_progress: Progress = silent
 ) -> Predictions:
-    """Predict the sSFR of galaxies from composite images or from maps.
+    """Predict the label of galaxies (`sfr.target`) from composite images or from maps.
 
     Parameters
     ----------
@@ -104,19 +120,22 @@ def predict_images(
     Returns
     -------
     Predictions
-        One row an image.
+        One row an image. A file that cannot be read, or that the model cannot take, is told and
+        left out where others can.
 
     Raises
     ------
     DataMissingError
         The model or an image is not there.
     DataFormatError
-        The model or an image cannot be read, or has another size than the model was trained on.
+        The model cannot be read, or not one of the images can be, or has the size that the model
+        was trained on.
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
+    label = about.get("label", _UNKNOWN_LABEL)
     case = _case_of(path, about)
-    files = _files(images)
+    files = chosen_files(images, _SUFFIXES)
     network = _load(path)
     names: list[str] = []
     predictions: list[float] = []
@@ -129,13 +148,18 @@ def predict_images(
         predictions.extend(found.astype(np.float64).tolist())
         waiting.clear()
 
+    failures: list[str] = []
     for done, file in enumerate(files, start=1):
-        for name, image in _composites(file, about):
-            if image.shape != (about["pixels"], about["pixels"], 3):
-                raise DataFormatError(
-                    f"{file} has {image.shape[1]} x {image.shape[0]} pixels, the model takes "
-                    f"{about['pixels']}"
-                )
+        try:
+            composites = [_checked(file, *one, about) for one in _composites(file, about)]
+        except (SfrError, OSError) as error:
+            if len(files) == len(failures) + 1:
+                # not one of them can be used
+                raise
+            log.warning("%s", error)
+            failures.append(str(error))
+            composites = []
+        for name, image in composites:
             names.append(name)
             waiting.append(case(image))
             if len(waiting) == _BATCH:
@@ -148,8 +172,9 @@ def predict_images(
         "image": names,
         "prediction": predictions,
         "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
+        "label": [label["text"]] * len(names),
     }
-    return Predictions(about["case"], about["weights"], table)
+    return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
@@ -199,25 +224,19 @@ def _load(path: Path) -> Any:  # noqa: ANN401
         raise DataFormatError(f"model {path} cannot be loaded: {error}") from error
 
 
-def _files(images: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in images:
-        if path.is_dir():
-            found = sorted([*path.glob("*.png"), *path.glob("*.hdf5")])
-            if not found:
-                raise DataMissingError(f"folder {path} holds no .png and no .hdf5 file")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataMissingError(f"image {path} is not there; give PNG files, shards or folders")
-    return files
+def _checked(path: Path, name: str, image: RGB, about: Mapping[str, Any]) -> tuple[str, RGB]:
+    if image.shape != (about["pixels"], about["pixels"], 3):
+        raise DataFormatError(
+            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the model takes "
+            f"{about['pixels']}"
+        )
+    return name, image
 
 
 def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB]]:
     """Yield name and composite of each galaxy of a file."""
-    if path.suffix != ".hdf5":
-        yield path.name, read_png(path)
+    if path.suffix.lower() not in (".hdf5", ".h5"):
+        yield plain(path.name), read_png(path)
         return
     if about["normalisation"] is None:
         raise DataMissingError(f"{path}: this model does not know how maps are normalised; use PNG")
@@ -240,7 +259,10 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
     ):
         held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
         if held != wanted:
-            raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+            raise DataFormatError(
+                f"{path} has {what} {held}, the model takes {wanted}; where one of them was made "
+                "by an older version, whose units do not name the statistic, render and train again"
+            )
     if "pixel_scale_ckpc_h" not in about:
         raise DataMissingError(
             f"{path}: this model was saved without the size of its pixels; use PNG, or delete the "
@@ -257,7 +279,7 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
 def _names(path: Path, shard: Shard) -> list[str]:
     """Name the galaxies of a file like their images; sfr map knows no galaxy."""
     if "snapshot" not in shard.attributes:
-        return [f"{path.name}[{place}]" for place in range(len(shard.maps))]
+        return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
     return [image_name(snapshot, int(k)) for k in shard.columns["subhalo_id"]]
 

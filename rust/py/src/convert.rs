@@ -90,6 +90,7 @@ pub(crate) enum Weight<'py> {
         density: Option<Floats<'py>>,
         times: Option<Floats<'py>>,
         log10: bool,
+        of_electrons: bool,
         /// `factor` and `mu` of [`Thermal`], then the density factor and the factor of the entropy.
         factors: [f64; 6],
     },
@@ -114,6 +115,7 @@ impl<'py> Weight<'py> {
             density: optional("density")?,
             times: optional("times")?,
             log10: object.getattr("log10")?.extract()?,
+            of_electrons: object.getattr("of_electrons")?.extract()?,
             factors: fixed(&object.getattr("factors")?, &factors, "6 numbers", |item| {
                 number(item, &factors)
             })?,
@@ -129,6 +131,7 @@ impl<'py> Weight<'py> {
                 density,
                 times,
                 log10,
+                of_electrons,
                 factors: [heat, top, low, slope, density_factor, factor],
             } => {
                 let thermal = Thermal {
@@ -143,6 +146,7 @@ impl<'py> Weight<'py> {
                         thermal,
                         density: density.view()?,
                         density_factor: *density_factor,
+                        of_electrons: *of_electrons,
                         factor: *factor,
                     },
                 };

@@ -100,7 +100,10 @@ def write_mock(
     """
     _check(out, galaxies, snaps, seed, cells, signal)
     numbers = tuple(sorted({int(snap) for snap in snaps}))
-    temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    # where links lead, so that a rename ends it; long names have no room for more
+    target = Path(os.path.realpath(out))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name[:48]}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     writer = _Writer(
         FileStyle(temporary / "output", f"L35n{cells}MOCK{galaxies}_{signal}_{seed}", compressed),
@@ -115,9 +118,9 @@ def write_mock(
         writer.write_all()
         _require_sample(writer, galaxies)
         n_bytes = sum(path.stat().st_size for path in temporary.rglob("*.hdf5"))
-        if out.is_dir():
-            out.rmdir()
-        temporary.rename(out)
+        if target.is_dir():
+            target.rmdir()
+        temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
