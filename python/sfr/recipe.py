@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,7 @@ from sfr.errors import ConfigError
 
 __all__ = [
     "BUILT_IN",
+    "Case",
     "CasesRecipe",
     "Channel",
     "ImageRecipe",
@@ -32,10 +34,73 @@ __all__ = [
     "SplitRecipe",
     "TrainRecipe",
     "load_recipe",
+    "parse_case",
+    "published_cases",
 ]
 
 #: Names of the recipes that come with the package.
 BUILT_IN = ("thesis", "corrected", "demo")
+
+_COMPOSITE = "composite"
+_SCALED = re.compile(r"(gauss|structure)(\d+(?:\.\d+)?)", re.ASCII)
+_SCALES = ("gauss3", "gauss5", "gauss10", "structure3", "structure5", "structure10")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the name of a version of the images means."""
+
+    family: Literal["composite", "channel", "gauss", "structure"]
+    #: Place of the one channel that is kept, among those of the recipe; None: all.
+    channel: int | None = None
+    #: Standard deviation of the blur [px]; None: no blur.
+    radius_px: float | None = None
+
+
+def parse_case(name: str, channels: Sequence[str]) -> Case:
+    """Read the name of a version of the images.
+
+    Parameters
+    ----------
+    name : str
+        ``composite``, one of the channels, or ``gauss<px>`` or ``structure<px>`` with a number of
+        pixels.
+    channels : sequence of str
+        Names of the recipe's channels, in their order.
+
+    Returns
+    -------
+    Case
+        Its meaning.
+
+    Raises
+    ------
+    ConfigError
+        The name is none of these.
+
+    Examples
+    --------
+    >>> parse_case("mass", ["entropy", "mass", "metals"]).channel
+    1
+    """
+    if name == _COMPOSITE:
+        return Case("composite")
+    if name in channels:
+        return Case("channel", channel=list(channels).index(name))
+    match = _SCALED.fullmatch(name)
+    if match is None or not 0 < float(match[2]) <= 1000:
+        raise ConfigError(
+            f"unknown case {name!r}; known: {', '.join([_COMPOSITE, *channels])} (the channels of "
+            "the recipe by name), and gauss<px> or structure<px> with 0 < px <= 1000, for example "
+            "gauss3"
+        )
+    family: Any = match[1]
+    return Case(family, radius_px=float(match[2]))
+
+
+def published_cases(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the ten published cases in their order, with these channels as single ones."""
+    return tuple(dict.fromkeys((_COMPOSITE, *channels, *_SCALES)))
 
 
 def _require(condition: bool, name: str, found: object, allowed: str) -> None:  # noqa: FBT001
@@ -209,7 +274,9 @@ class ImageRecipe:
 class CasesRecipe:
     """The versions of an image that are compared (METHOD 2.7)."""
 
-    #: Cases of ``--all-cases``; ``gauss<px>`` and ``structure<px>`` take any number of pixels.
+    #: Cases of ``--all-cases``: ``composite``, names of channels, ``gauss<px>`` and
+    #: ``structure<px>`` with any number of pixels. Left out: the ten published ones, with a case
+    #: for each channel of the recipe.
     names: tuple[str, ...]
     #: What blur and single channels act on: the 8-bit ``composite`` or the float ``maps``.
     act_on: Literal["composite", "maps"]
@@ -324,8 +391,43 @@ class Recipe:
     simulation: str | None = None
 
     def __post_init__(self) -> None:
-        names = [channel.name for channel in self.maps.channels]
-        _require(len(names) == 3, "maps.channels", names, "three: red, green and blue")
+        names = self.channels
+        _require(
+            len(names) == 3,
+            "maps.channels",
+            names,
+            "three, which are red, green and blue of the images (sfr map draws any number)",
+        )
+        _require(
+            len({name.casefold() for name in names}) == len(names),
+            "maps.channels",
+            names,
+            "names that differ by more than capitals, because each is the folder of a case",
+        )
+        taken = [n for n in names if n.casefold() == _COMPOSITE or _SCALED.fullmatch(n.casefold())]
+        _require(
+            not taken,
+            "maps.channels",
+            taken,
+            "names other than composite, gauss<px> and structure<px>, which are cases of all "
+            "channels",
+        )
+        try:
+            meanings = [parse_case(name, names) for name in self.cases.names]
+        except ConfigError as error:
+            raise ConfigError(
+                f"recipe: cases.names: {error}. Without cases.names a recipe has the ten published "
+                "cases, with one for each of its channels"
+            ) from None
+        twice = [
+            n for n, m in zip(self.cases.names, meanings, strict=True) if meanings.count(m) > 1
+        ]
+        _require(not twice, "cases.names", twice, "each scale once")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels: red, green and blue."""
+        return tuple(channel.name for channel in self.maps.channels)
 
     def with_fields(self, section: str, **changes: object) -> Recipe:
         """Return a recipe in which fields of one section have other values.
@@ -348,8 +450,8 @@ class Recipe:
             Unknown section or field, or a value that is not allowed.
         """
         wanted = {key: value for key, value in changes.items() if value is not None}
-        merged = _merge(self.to_dict(), {section: wanted})
-        result: Recipe = _build(Recipe, merged, "")
+        merged = _inherit(self.to_dict(), {section: wanted})
+        result: Recipe = _build(Recipe, _with_cases(merged), "")
         return result
 
     def to_dict(self) -> dict[str, Any]:
@@ -380,7 +482,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         Unknown name, unreadable file, unknown field or value that is not allowed.
     """
     data = _resolve(str(name_or_path), base=Path.cwd(), seen=())
-    result: Recipe = _build(Recipe, data, "")
+    result: Recipe = _build(Recipe, _with_cases(data), "")
     return result
 
 
@@ -393,7 +495,7 @@ def _resolve(name: str, *, base: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         return data
     if not isinstance(parent, str):
         raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
-    return _merge(_resolve(parent, base=folder, seen=(*seen, name)), data)
+    return _inherit(_resolve(parent, base=folder, seen=(*seen, name)), data)
 
 
 def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
@@ -416,6 +518,44 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], Path]:
         # relative to the file that says so, wherever it is used from
         data["simulation"] = str((path.parent / Path(data["simulation"]).expanduser()).absolute())
     return data, path.parent
+
+
+def _inherit(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge recipes; cases that are the published ten of the old channels are left to the new."""
+    merged = _merge(old, new)
+    channels, cases = _channel_names(old), old.get("cases")
+    if (
+        channels is not None
+        and isinstance(cases, Mapping)
+        and _listed(cases.get("names")) == list(published_cases(channels))
+        and not (isinstance(new.get("cases"), Mapping) and "names" in new["cases"])
+        and isinstance(merged["cases"], Mapping)
+    ):
+        merged["cases"] = {k: v for k, v in merged["cases"].items() if k != "names"}
+    return merged
+
+
+def _with_cases(data: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the published cases where a recipe names none."""
+    channels, cases = _channel_names(data), data.get("cases")
+    if channels is None or not isinstance(cases, Mapping) or "names" in cases:
+        return data
+    return {**data, "cases": {"names": list(published_cases(channels)), **cases}}
+
+
+def _channel_names(data: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of the channels of a recipe that is not checked yet; None: cannot tell."""
+    maps = data.get("maps")
+    channels = _listed(maps.get("channels")) if isinstance(maps, Mapping) else None
+    if channels is None:
+        return None
+    names = [c.get("name") if isinstance(c, Mapping) else None for c in channels]
+    known = [name for name in names if isinstance(name, str)]
+    return known if len(known) == len(names) else None
+
+
+def _listed(value: object) -> list[Any] | None:
+    return list(value) if isinstance(value, (list, tuple)) else None
 
 
 def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

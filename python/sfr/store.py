@@ -29,6 +29,8 @@ __all__ = [
     "VALIDATION",
     "Shard",
     "Table",
+    "count_galaxies",
+    "galaxy_numbers",
     "iter_shards",
     "maps_digest",
     "read_arrays",
@@ -86,6 +88,37 @@ LABEL_SCALE_YR = 1e15
 _MAP_AXES = 4
 _MAKE_AGAIN = "delete it and run the step that makes it again"
 _KINDS = {int: np.int64, float: np.float64, str: np.str_}
+
+
+def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
+    """Give the galaxies of some images numbers from 0.
+
+    Parameters
+    ----------
+    galaxy_id : array_like of int, shape (N,)
+        As in ``sample.csv``: negative in no tree, so such an image is a galaxy of its own.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        From 0 to the number of galaxies - 1.
+
+    Examples
+    --------
+    >>> galaxy_numbers([70, 30, 70, -1, -1]).tolist()
+    [1, 0, 1, 2, 3]
+    """
+    ids = np.asarray(galaxy_id, np.int64)
+    numbers = np.empty(ids.size, np.int64)
+    known = ids >= 0
+    found, numbers[known] = np.unique(ids[known], return_inverse=True)
+    numbers[~known] = found.size + np.arange(ids.size - np.count_nonzero(known))
+    return numbers
+
+
+def count_galaxies(galaxy_id: ArrayLike) -> int:
+    """Count galaxies: those with a negative id are in no tree, and each is one of its own."""
+    return int(galaxy_numbers(galaxy_id).max(initial=-1)) + 1
 
 
 def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]) -> None:

@@ -358,7 +358,7 @@ class Workspace:
             return load_recipe(self.recipe_toml)
         except ConfigError as error:
             raise ConfigError(
-                f"{self.recipe_toml} is damaged ({error}); delete it and give --recipe"
+                f"{self.recipe_toml} cannot be used ({error}); delete it and give --recipe"
             ) from error
 
     def store_recipe(self, recipe: Recipe) -> None:

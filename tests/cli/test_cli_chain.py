@@ -42,6 +42,9 @@ def test_mock_select_split_render(sfr, tmp_path):
     assert [row["galaxies"] for row in json.loads(made.stdout)["snapshots"]] == [4, 4]
     selected = sfr("select", "--sim", "sim", "--snap", "98,99", "--json")
     assert [row["selected"] for row in json.loads(selected.stdout)["snapshots"]] == [4, 4]
+    assert "8 rows, a galaxy and snapshot each, of 4 galaxies" in sfr(
+        "select", "--sim", "sim", "--snap", "98,99"
+    ).stdout.replace("\n", " ")
     rendered = sfr("render", "--sim", "sim", "--snap", "98,99", "--json")
     assert rendered.exit_code == 0, rendered.stderr
     assert [row["rendered"] for row in json.loads(rendered.stdout)["snapshots"]] == [4, 4]
@@ -50,6 +53,7 @@ def test_mock_select_split_render(sfr, tmp_path):
     assert again.stderr.count("already there") == 6
     split = json.loads(sfr("split", "--json").stdout)
     assert {row["subset"]: row["images"] for row in split["subsets"]}["test"] == 1
+    assert {row["subset"]: row["galaxies"] for row in split["subsets"]}["test"] == 1
     lines = [
         json.loads(line) for line in (tmp_path / "sfr-work/run.jsonl").read_text().splitlines()
     ]

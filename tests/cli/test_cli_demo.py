@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sfr.cli import app
-from sfr.imaging.cases import NAMES
+from sfr.recipe import load_recipe
 from sfr.train.predict import ABOUT
 
+NAMES = load_recipe("demo").cases.names
 SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
 
 

@@ -281,27 +281,35 @@ def test_missing_field_of_a_full_snapshot(sim):
     assert "full snapshot" in str(caught.value)
 
 
-def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(sim):
+@pytest.mark.parametrize("how", ["gone", "never written", "a link", "gas is a link"])
+def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(mock_sim, sim, how):
     with h5py.File(sim / CHUNK.format(0), "r+") as file:
-        del file["PartType0/Masses"]
-    with open_simulation(sim) as simulation:
+        shape = file["PartType0/Masses"].shape
+        name = "PartType0" if how == "gas is a link" else "PartType0/Masses"
+        del file[name]
+        if how == "never written":
+            file.create_dataset(name, shape, "f4")
+        elif how != "gone":
+            file[name] = h5py.ExternalLink("gone.hdf5", "/x")
+    with open_simulation(mock_sim) as whole, open_simulation(sim) as simulation:
         simulation.require(99, {0: ["Masses"]})
         count = simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_groups_total
         where = [
-            {part.path.name for part in simulation.segments(99, "group", number, 0)}
+            {part.path.name for part in whole.segments(99, "group", number, 0)}
             for number in range(count)
         ]
         hit = [number for number in range(count) if "snap_099.0.hdf5" in where[number]]
         assert 0 < len(hit) < count
         for number in range(count):
             if number in hit:
-                with pytest.raises(DataMissingError, match="Masses"):
+                words = "PartType0" if how == "gas is a link" else "Masses"
+                with pytest.raises((DataMissingError, DataFormatError), match=words):
                     simulation.particles(99, "group", number, 0, ["Masses"])
             else:
                 simulation.particles(99, "group", number, 0, ["Masses"])
     for path in (sim / CHUNK.format(0)).parent.glob("*.hdf5"):
         with h5py.File(path, "r+") as file:
-            file["PartType0"].pop("Masses", None)
+            file.get("PartType0", {}).pop("Masses", None)
     with open_simulation(sim) as simulation, pytest.raises(DataMissingError, match="Masses"):
         simulation.require(99, {0: ["Masses"]})
 
@@ -543,10 +551,8 @@ def test_particle_file_range(sim):
 TREES = "postprocessing/trees/SubLink/tree_extended.0.hdf5"
 EVERYTHING_ELSE = [
     (GROUPS.format(1), "Subhalo/SubhaloMass"),
-    (GROUPS.format(0), "Subhalo/SubhaloPos"),
     (GROUPS.format(0), "Group/GroupLenType"),
     (OFFSETS, "FileOffsets/SnapByType"),
-    (OFFSETS, "FileOffsets/Subhalo"),
     (OFFSETS, "Group/SnapByType"),
     (OFFSETS, "Subhalo/SubLink/RowNum"),
     (TREES, "MainLeafProgenitorID"),
@@ -631,7 +637,45 @@ def test_what_else_is_read_is_there_and_is_what_it_should_be(sim, where, name, c
     assert bad[0].present
 
 
-@pytest.mark.parametrize("change", [lambda v: v.astype("f8"), lambda v: np.tile(v[:, None], 3)])
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("Subhalo/SubhaloPos", lambda v: v[:, 0].copy(), "has shape"),
+        ("Subhalo/SubhaloPos", lambda v: np.concatenate([v, v], 1), "has shape"),
+        ("Subhalo/SubhaloMassType", lambda v: v[:, 0].copy(), "has shape"),
+        ("Subhalo/SubhaloMass", lambda v: v[:, np.newaxis], "has shape"),
+        ("Subhalo/SubhaloFlag", lambda v: v[:, np.newaxis], "has shape"),
+        ("Subhalo/SubhaloFlag", lambda v: v.astype("f4"), "truth values are expected"),
+        ("Subhalo/SubhaloGrNr", lambda v: v.astype("f4"), "integers are expected"),
+        ("Subhalo/SubhaloMass", lambda v: v > 0, "numbers are expected"),
+        ("Group/GroupLenType", lambda v: v[:, 0].copy(), "has shape"),
+        ("Group/GroupLenType", lambda v: v[..., np.newaxis], "has shape"),
+        ("Group/GroupLenType", lambda v: v.astype("f4"), "integers are expected"),
+        ("Group/GroupMass", lambda v: np.tile(v[:, np.newaxis], 4), "has shape"),
+        ("Group/GroupFirstSub", lambda v: v.astype("f8"), "integers are expected"),
+    ],
+)
+def test_a_column_of_another_shape_or_type_in_all_chunks(sim, name, change, words):
+    """They were tracebacks in the middle of select, or six coordinates of which three counted."""
+    for path in (sim / "output/groups_099").iterdir():
+        with h5py.File(path) as file:
+            is_there = name in file
+        if is_there:
+            replace(path, name, change)
+    kind, field = name.split("/")
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataFormatError, match=rf"099\.\d\.hdf5: {name} .*{words}"):
+            simulation.catalogue(
+                99,
+                subhalo_fields=[field] if kind == "Subhalo" else [],
+                group_fields=[field] if kind == "Group" else [],
+            )
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert bad
+    assert all(status.kind == "group catalogue" for status in bad)
+
+
+@pytest.mark.parametrize("change", [lambda v: v.astype("f8"), lambda v: v.astype("i4")])
 def test_a_chunk_with_a_column_of_another_kind(sim, change):
     """It was cast to the type of the first chunk, without a word."""
     replace(sim / GROUPS.format(1), "Subhalo/SubhaloMass", change)
@@ -640,6 +684,18 @@ def test_a_chunk_with_a_column_of_another_kind(sim, change):
         pytest.raises(DataFormatError, match=r"099\.1\.hdf5: Subhalo/SubhaloMass has type"),
     ):
         simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+    with open_simulation(sim) as simulation:
+        bad = [status for status in simulation.inventory(99) if not status.ok]
+    assert [status.path for status in bad] == [sim / GROUPS.format(1)]
+    assert "Subhalo has other columns" in bad[0].detail
+    assert "SubhaloMass" in bad[0].detail
+
+
+@pytest.mark.parametrize("change", [lambda v: v[:, np.newaxis], lambda v: v[:0], lambda v: v + 1])
+def test_first_objects_of_chunks_in_another_shape(sim, change):
+    replace(sim / OFFSETS, "FileOffsets/Group", change)
+    with pytest.raises(DataFormatError, match=r"offsets_099.*FileOffsets/Group has shape"):
+        read_all(sim)
 
 
 def test_the_first_chunk_may_hold_no_subhalo(sim):

@@ -15,7 +15,17 @@ from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
-from sfr.store import FAILURES, PREDICTIONS, SAMPLE, SPLIT, Shard, write_shard, write_table
+from sfr.store import (
+    FAILURES,
+    PREDICTIONS,
+    SAMPLE,
+    SPLIT,
+    Shard,
+    read_table,
+    write_shard,
+    write_table,
+)
+from sfr.train.evaluate import SETTINGS_STEP
 from sfr.workspace import Workspace, image_name
 
 SCATTER = {
@@ -225,6 +235,74 @@ def test_report_of_all_cases_links_only_to_files_beside_it(tmp_path, demo):
     assert set(cases_of(summary)) == set(SCATTER)
     for name in ("montage_structure3.png", "case_gauss10.png", "predictions.png", "losses.png"):
         assert (workspace.report / name).read_bytes().startswith(b"\x89PNG")
+
+
+def rows_of(summary, name):
+    with (summary.index.parent / "tables" / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_report_counts_images_and_galaxies_and_puts_the_cases_side_by_side(tmp_path, demo):
+    """24 images of 8 galaxies stood there as N = 24."""
+    cases = ("composite", "mass", "structure10")
+    workspace = make_folder(tmp_path / "run", cases=cases, n_test=30, images=False)
+    make_more_seeds(workspace, "mass", 2)
+    recipe = demo.with_fields("cases", names=cases)
+    summary = write_report(workspace, recipe)
+    predictions = read_table(workspace.head("mass", 0) / "predictions.csv", PREDICTIONS)
+    galaxies = len(set(predictions["galaxy_id"][predictions["subset"] == "test"].tolist()))
+    assert galaxies < 30
+    for row in cases_of(summary).values():
+        assert (row["n_test"], row["n_galaxies"]) == ("30", str(galaxies))
+        assert float(row["r_low"]) < float(row["r"]) < float(row["r_high"])
+    compared = rows_of(summary, "comparison.csv")
+    assert {row["case"] for row in compared} == set(cases)
+    assert compared[0]["behind"] == "0.0"
+    assert all((row["seeds"], row["n_galaxies"]) == ("0", str(galaxies)) for row in compared)
+    behind = float(compared[1]["behind_low"]), float(compared[1]["behind_high"])
+    assert behind[0] <= float(compared[1]["behind"]) <= behind[1]
+    assert compared[1]["told_apart"] == str(behind[0] > 0)
+    page = page_of(summary)
+    assert f"30 test images of {galaxies} galaxies" in page
+    assert "compared on seed 0, which all of them have alive" in page
+    assert "One network a case" in page
+    assert "these means are not like for like" in page
+
+
+def make_more_seeds(workspace, case, seeds):
+    """Add heads whose predictions are worse."""
+    table = read_table(workspace.head(case, 0) / "predictions.csv", PREDICTIONS)
+    for seed in range(1, seeds):
+        noise = np.random.default_rng(seed).standard_normal(table["truth"].size)
+        make_head(workspace, case, seed, table | {"prediction": table["prediction"] + noise})
+
+
+def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
+    """The tables left them out, the figures did not."""
+    path = small.head("mass", 0) / "metrics.json"
+    small.write_json(path, json.loads(path.read_text()) | {"settings": "now"})
+    small.mark_done(SETTINGS_STEP, "now", ())
+    summary = write_report(small, demo)
+    assert summary.n_cases == 1
+    assert cases_of(summary)["composite"]["status"] == "not trained"
+    names = {path.name for path in summary.figures}
+    assert "case_mass.png" in names
+    assert "case_composite.png" not in names
+    small.mark_done(SETTINGS_STEP, "other", ())
+    with pytest.raises(DataMissingError, match="that is current"):
+        write_report(small, demo)
+
+
+def test_report_of_other_channels_shows_one_of_them(small, tmp_path):
+    path = tmp_path / "r.toml"
+    channels = ", ".join(f'{{ name = "{name}", field = "mass" }}' for name in ("a", "b", "c"))
+    path.write_text(f'extends = "demo"\n[maps]\nchannels = [{channels}]\n')
+    summary = write_report(small, load_recipe(path))
+    shown = [path.name for path in summary.figures if path.name.startswith("montage")]
+    assert shown == [
+        "montage_composite.png", "montage_a.png", "montage_gauss10.png", "montage_structure3.png"
+    ]  # fmt: skip
+    assert "mass" not in cases_of(summary), "it is no channel of this recipe"
 
 
 def test_report_of_the_same_folder_has_the_same_bytes_and_no_paths(small, demo, monkeypatch):

@@ -18,7 +18,7 @@ from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
 from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.train.backbone import build_backbone
-from sfr.train.evaluate import case_table, metrics
+from sfr.train.evaluate import case_table, metrics, read_heads
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes, initial_weights
@@ -43,6 +43,10 @@ def recipe(**train):
         **train,
     }
     return load_recipe("demo").with_fields("maps", pixels=PIXELS).with_fields("train", **settings)
+
+
+def table(workspace, names=None):
+    return case_table(read_heads(workspace, recipe().with_fields("cases", names=names)))
 
 
 def write_run(root, n=N, *, pixels=PIXELS, subset=None, ssfr=None):
@@ -182,7 +186,7 @@ def test_head_leaves_the_files_of_the_design(workspace, capfd):
     assert (stored["n"], stored["n_train"], stored["weights"]) == (3, 9, "random")
     assert (folder / "history.csv").read_text().splitlines()[0] == "epoch,loss,validation_loss"
     assert (folder / "history.csv").read_text().splitlines()[1].endswith(",")
-    assert [row["case"] for row in case_table(workspace, ["composite"])] == ["composite", "mass"]
+    assert [row["case"] for row in table(workspace, ["composite"])] == ["composite", "mass"]
 
 
 def test_saved_network_predicts_from_images(workspace, whole_network, tmp_path):
@@ -254,7 +258,7 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
     assert stored["rmse_dex"] > 3
     assert [result.seed for result in summary.dead] == [0]
     assert "dead" in caplog.text
-    row = case_table(workspace)[0]
+    row = table(workspace)[0]
     assert (row["dead"], row["r"]) == (1, None)
 
 

@@ -18,12 +18,13 @@ from sfr.errors import (
     EmptySelectionError,
     ShapeError,
 )
-from sfr.imaging.cases import NAMES, get_case
+from sfr.imaging.cases import case_function
 from sfr.imaging.lupton import lupton_rgb, stretch
 from sfr.imaging.normalise import find_normalisation
 from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
 from sfr.store import Shard
+from sfr.train.features import feature_key
 from sfr.workspace import Workspace
 
 RECIPE = load_recipe("thesis").image
@@ -145,6 +146,13 @@ def test_normalisation_without_galaxies_or_without_light_is_an_error():
         find_normalisation([], load_recipe("corrected").normalisation, snapshot=99)
 
 
+CHANNELS = ("entropy", "mass", "temperature")
+
+
+def get_case(name, channels=CHANNELS):
+    return case_function(name, load_recipe("thesis").cases, channels)
+
+
 @pytest.fixture
 def picture():
     return np.random.default_rng(5).integers(0, 256, (32, 40, 3), dtype=np.uint8)
@@ -152,8 +160,9 @@ def picture():
 
 def test_there_are_ten_cases_and_each_keeps_shape_and_input(picture):
     before = picture.copy()
-    assert len(NAMES) == 10
-    for name in NAMES:
+    names = load_recipe("thesis").cases.names
+    assert len(names) == 10
+    for name in names:
         made = get_case(name)(picture)
         assert made.shape == picture.shape
         assert made.dtype == np.uint8
@@ -165,6 +174,33 @@ def test_single_channels_are_copied_into_all_three(picture):
         made = get_case(name)(picture)
         for channel in range(3):
             np.testing.assert_array_equal(made[:, :, channel], picture[:, :, i])
+
+
+def test_a_case_is_the_channel_of_its_name_not_of_a_number(picture):
+    """With channels entropy, mass, metals the case temperature was the metals channel."""
+    for channels in (("mass", "metals", "entropy"), ("entropy", "mass", "metals")):
+        for place, name in enumerate(channels):
+            made = get_case(name, channels)(picture)
+            np.testing.assert_array_equal(made, np.repeat(picture[:, :, place, None], 3, axis=2))
+        with pytest.raises(ConfigError, match=r"unknown case 'temperature'.*metals"):
+            get_case("temperature", channels)
+
+
+def test_features_are_known_by_the_place_of_the_channel_too():
+    """Two channels that swap names leave the images as they are, but not their cases."""
+    names = ("metals", "entropy", "mass")
+    keys = []
+    for order in ((0, 1, 2), (1, 0, 2)):
+        channels = [{"name": names[i], "field": "mass"} for i in order]
+        recipe = load_recipe("thesis").with_fields("maps", channels=channels)
+        keys.append(
+            {
+                case: feature_key(recipe, case, images="i", weights="w")
+                for case in recipe.cases.names
+            }
+        )
+    same = {case for case in keys[0] if keys[0][case] == keys[1][case]}
+    assert keys[0].keys() - same == {"metals", "entropy"}
 
 
 def test_structure_wraps_modulo_256(picture):

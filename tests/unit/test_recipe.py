@@ -1,5 +1,7 @@
 """Recipes: built in, from files, and what a wrong one says."""
 
+from pathlib import Path
+
 import pytest
 
 from sfr.errors import ConfigError
@@ -27,7 +29,10 @@ def test_thesis_holds_the_published_numbers():
     assert (train.optimizer, train.learning_rate) == ("adadelta", 0.001)
     assert (train.batch_size, train.epochs, train.output) == (100, 1500, "relu")
     assert train.dense_units == (64, 128, 256, 512, 256)
-    assert len(recipe.cases.names) == 10
+    assert recipe.cases.names == (
+        "composite", "entropy", "mass", "temperature", "gauss3", "gauss5", "gauss10",
+        "structure3", "structure5", "structure10",
+    )  # fmt: skip
 
 
 def test_a_file_lists_only_what_differs(tmp_path):
@@ -83,3 +88,88 @@ def test_with_fields_checks_and_leaves_none_alone():
     assert recipe.with_fields("train", epochs=None, seeds=3).train.epochs == 1500
     with pytest.raises(ConfigError, match=r"train\.epochs"):
         recipe.with_fields("train", epochs=-1)
+
+
+# -- cases follow from channels --------------------------------------------------------------------
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+METALS = """
+[maps]
+channels = [
+  { name = "entropy", field = "entropy" },
+  { name = "mass", field = "mass" },
+  { name = "metals", field = "metallicity" },
+]
+"""
+
+
+def cases_of(folder, text, name="mine"):
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return load_recipe(path).cases.names
+
+
+def test_the_example_of_the_readme_has_a_case_for_each_of_its_channels(tmp_path):
+    """It inherited the case temperature, which showed its metals, and knew no case metals."""
+    text = README.read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
+    assert "metals" in text
+    names = cases_of(tmp_path, text)
+    assert names[:4] == ("composite", "entropy", "mass", "metals")
+    assert names[4:] == load_recipe("thesis").cases.names[4:]
+
+
+def test_cases_follow_the_channels_through_a_resolved_recipe_and_through_code(tmp_path):
+    Workspace(tmp_path).store_recipe(load_recipe("demo"))
+    assert "temperature" in (tmp_path / "recipe.toml").read_text()
+    wanted = cases_of(tmp_path, 'extends = "thesis"' + METALS)
+    assert cases_of(tmp_path, 'extends = "recipe.toml"' + METALS) == wanted
+    channels = load_recipe(tmp_path / "mine.toml").to_dict()["maps"]["channels"]
+    assert load_recipe("corrected").with_fields("maps", channels=channels).cases.names == wanted
+    # other fields of the section do not name cases
+    other = METALS + '[cases]\nstructure = "centred"\n'
+    assert cases_of(tmp_path, 'extends = "thesis"' + other) == wanted
+
+
+def test_cases_that_a_recipe_names_stay_as_they_are(tmp_path):
+    base = 'extends = "thesis"\n[cases]\nnames = ["mass", "gauss7"]\n'
+    assert cases_of(tmp_path, base, "base") == ("mass", "gauss7")
+    assert cases_of(tmp_path, 'extends = "base.toml"' + METALS) == ("mass", "gauss7")
+
+
+@pytest.mark.parametrize("name", ["temperature", "composit", "gauss0", "Mass", ""])
+def test_a_case_that_is_no_channel_of_the_recipe_is_an_error_of_the_recipe(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"cases\.names: unknown case .*entropy, mass, metals"):
+        cases_of(tmp_path, f'extends = "thesis"{METALS}[cases]\nnames = ["mass", "{name}"]\n')
+
+
+def test_a_scale_that_is_written_in_two_ways_is_one_case(tmp_path):
+    text = 'extends = "thesis"\n[cases]\nnames = ["gauss3", "mass", "gauss3.0"]\n'
+    with pytest.raises(ConfigError, match=r"'gauss3', 'gauss3.0'.*each scale once"):
+        cases_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["composite", "gauss3", "structure5", "Composite", "GAUSS10"])
+def test_a_channel_that_is_called_like_another_case_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name}.*which are cases of all channels"):
+        cases_of(tmp_path, 'extends = "thesis"' + METALS.replace('"metals"', f'"{name}"'))
+
+
+def test_channels_that_differ_by_capitals_only_would_share_a_folder_on_some_disks(tmp_path):
+    with pytest.raises(ConfigError, match="more than capitals"):
+        cases_of(tmp_path, 'extends = "thesis"' + METALS.replace('"metals"', '"Mass"'))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_channels_that_are_not_three_cannot_be_an_image(tmp_path, count):
+    channels = [f'{{ name = "c{i}", field = "mass" }}' for i in range(count)]
+    text = f'extends = "thesis"\n[maps]\nchannels = [{", ".join(channels)}]\n'
+    with pytest.raises(ConfigError, match=r"three, which are red, green and blue.*sfr map"):
+        cases_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "channels", ["3", '["mass"]', "[{ name = 3 }]", '[{ field = "mass" }]', "{}"]
+)
+def test_channels_that_are_no_channels_are_named_not_the_cases(tmp_path, channels):
+    with pytest.raises(ConfigError, match=r"maps\.channels"):
+        cases_of(tmp_path, f'extends = "thesis"\n[maps]\nchannels = {channels}\n')

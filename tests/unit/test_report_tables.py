@@ -1,12 +1,13 @@
-"""Intervals, cleaned texts, numbers of the report's tables, and its verdict."""
+"""Cleaned texts, numbers of the report's tables, and its verdict."""
 
 import numpy as np
 import pytest
 
 from sfr.recipe import load_recipe
 from sfr.report.html import number, table_number
-from sfr.report.tables import CaseRow, bare, differs, fisher_interval
+from sfr.report.tables import bare, case_rows, compared_rows
 from sfr.report.verdict import verdict
+from sfr.train.evaluate import ScoredHead, compare, metrics
 
 
 @pytest.fixture
@@ -14,32 +15,32 @@ def recipe():
     return load_recipe("thesis")
 
 
-def row(case, r, n=400, **kwargs):
-    low, high = fisher_interval(r, n) or (None, None)
-    status = "trained" if r is not None else "dead"
-    values = {"status": status, "n_test": n, "seeds": 1, "r_low": low, "r_high": high}
-    return CaseRow(case, r=r, **(values | kwargs))
+def score(case, r, n=120, *, seed=0, each=1, shift=0.0, dead=False):
+    """A head whose predictions have exactly this r, on galaxies of so many equal images each."""
+    rng, galaxies = np.random.default_rng([n, *case.encode(), seed]), n // each
+    truth = np.random.default_rng(n).standard_normal(galaxies)
+    prediction = truth
+    if galaxies > 2:
+        noise = rng.standard_normal(galaxies)
+        _, along, across = np.linalg.qr(np.stack([np.ones(galaxies), truth, noise], 1))[0].T
+        prediction = r * along * np.sign(along @ truth) + np.sqrt(1 - r * r) * across
+        prediction = prediction * np.sqrt(galaxies) + shift
+    if dead:
+        prediction = np.zeros(galaxies)
+    return _scored(case, seed, truth.repeat(each), prediction.repeat(each), each)
 
 
-def test_fisher_interval_covers_the_true_correlation_in_95_of_100_samples():
-    rng = np.random.default_rng(3)
-    draws = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (2000, 50))
-    hits = 0
-    for pair in draws:
-        low, high = fisher_interval(float(np.corrcoef(pair.T)[0, 1]), 50)
-        hits += low < 0.6 < high
-    assert hits / len(draws) == pytest.approx(0.95, abs=0.015)
+def _scored(case, seed, truth, prediction, each=1):
+    names = np.array([f"Snap99ID{i:06d}.png" for i in range(truth.size)])
+    found = {**metrics(truth, prediction), "n_train": 9, "weights": "random"}
+    return ScoredHead(case, seed, found, names, np.arange(truth.size) // each, truth, prediction)
 
 
-@pytest.mark.parametrize(("r", "n"), [(None, 10), (0.5, 3), (0.5, None), (1.0, 10), (-1.0, 10)])
-def test_fisher_interval_is_none_where_it_is_undefined(r, n):
-    assert fisher_interval(r, n) is None
-
-
-def test_differs_needs_more_images_for_a_smaller_difference():
-    assert not differs(row("a", 0.80, 50), row("b", 0.70, 50))
-    assert differs(row("a", 0.80, 500), row("b", 0.70, 500))
-    assert not differs(row("a", None), row("b", 0.7))
+def judged(recipe, *heads):
+    found = {}
+    for head in heads:
+        found.setdefault(head.case, []).append(head)
+    return verdict(case_rows(list(found), found), compare(found), recipe)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +70,14 @@ def test_numbers_have_true_minus_signs_and_a_dash_for_nothing():
 
 
 def test_verdict_names_case_channel_and_scale(recipe):
-    found = verdict(
-        [row("composite", 0.5), row("mass", 0.9), row("temperature", 0.89), row("structure3", 0.7),
-         row("structure10", 0.2), row("gauss3", 0.6)],
-        recipe,
+    found = judged(
+        recipe, score("composite", 0.5), score("mass", 0.9), score("temperature", 0.895),
+        score("structure3", 0.7), score("structure10", 0.2), score("gauss3", 0.6),
     )  # fmt: skip
     assert "best from mass" in found.headline
+    assert "not told apart from temperature" in found.headline
     assert "Not told apart from it: temperature" in found.points[0]
+    assert "120 test images of 120 galaxies" in found.points[0]
     assert "The lead over temperature is smaller" in found.points[1]
     assert "there is only gauss3 (detail coarser than about 3.8 ckpc/h)" in found.points[2]
     assert "structure3 (detail finer than about 3.8 ckpc/h) predicts best" in found.points[3]
@@ -83,33 +85,113 @@ def test_verdict_names_case_channel_and_scale(recipe):
     assert any("One network a case" in caution for caution in found.cautions)
 
 
+def test_verdict_counts_galaxies_not_images(recipe):
+    """24 images of 8 galaxies were 24: the interval was too narrow, and a lead not there."""
+    heads = {n: [score("mass", 0.9, each=n), score("entropy", 0.6, each=n)] for n in (1, 15)}
+    many, few = (judged(recipe, *found) for found in heads.values())
+    assert "lies further below than chance" in many.points[0]
+    assert "The lead over entropy is smaller than what 120 test images of 8" in few.points[0]
+    assert "no other case is told apart" in few.headline
+    assert any("8 galaxies are few" in caution for caution in few.cautions)
+    assert not any("are few" in caution for caution in many.cautions)
+
+
+def test_verdict_of_a_recipe_with_other_channels_knows_them(tmp_path):
+    """Only entropy, mass and temperature were single channels, whatever the recipe had."""
+    path = tmp_path / "r.toml"
+    names = ("structure_of_gas", "gaussian", "metals")
+    channels = ", ".join(f'{{ name = "{name}", field = "mass" }}' for name in names)
+    path.write_text(f'extends = "thesis"\n[maps]\nchannels = [{channels}]\n')
+    found = judged(
+        load_recipe(path), *(score(n, r) for n, r in zip(names, (0.9, 0.5, 0.2), strict=True))
+    )
+    assert "Of the single channels, structure_of_gas predicts best" in found.points[1]
+    assert len(found.points) == 2, "neither of them is a blurred or a structure image"
+    assert any("single-channel cases are cut" in caution for caution in found.cautions)
+
+
 def test_verdict_does_not_call_chance_a_result(recipe):
-    found = verdict([row("mass", 0.05), row("entropy", -0.1)], recipe)
+    found = judged(recipe, score("mass", 0.05), score("entropy", -0.1))
     assert "better than chance" in found.headline
     assert found.points == []
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("heads", "words"),
     [
-        ([row("mass", None)], "Every network is dead"),
-        ([row("mass", None, status="undefined")], "too few test images"),
-        ([row("mass", 0.8)], "Only mass can be judged"),
-        ([row("mass", 0.8, 3), row("entropy", 0.7, 3)], "too few to tell"),
+        ([score("mass", 0.5, dead=True)], "Every network is dead"),
+        ([score("mass", 0.8, 2)], "too few test images"),
+        ([score("mass", 0.8)], "Only mass can be judged"),
+        ([score("mass", 0.8, 9, each=3), score("entropy", 0.7, 9, each=3)], "are too few to tell"),
+        (
+            [score("mass", 0.8, seed=0), score("entropy", 0.7, seed=1)],
+            "cannot be compared: no seed",
+        ),
     ],
 )
-def test_verdict_without_enough_to_compare(recipe, rows, words):
-    assert words in verdict(rows, recipe).headline
+def test_verdict_without_enough_to_compare(recipe, heads, words):
+    found = judged(recipe, *heads)
+    assert words in found.headline
+    assert found.points == []
+
+
+def test_too_few_galaxies_give_no_interval_and_say_so(recipe):
+    heads = {name: [score(name, 0.8, 50, each=10)] for name in ("mass", "entropy")}
+    rows = case_rows(["mass"], heads)
+    assert [(row.r_low, row.r_high, row.n_test, row.n_galaxies) for row in rows] == [
+        (None, None, 50, 5)
+    ] * 2
+    found = verdict(rows, compare(heads), recipe)
+    assert "50 test images of 5 galaxies are too few" in found.headline
+    assert any("5 galaxies: too few for intervals" in caution for caution in found.cautions)
+    assert not any(row.told_apart for row in compared_rows(compare(heads)))
+
+
+def test_more_seeds_of_one_case_do_not_turn_the_headline(recipe):
+    """Six seeds of mass, of which the first is lucky, made gauss10 the best."""
+    mass = [score("mass", 0.9 - 0.05 * seed, seed=seed) for seed in range(6)]
+    gauss10 = score("gauss10", 0.85)
+    assert np.mean([head.metrics["r"] for head in mass]) < 0.85
+    found = judged(recipe, *mass, gauss10)
+    assert "best from mass: r\u00a0=\u00a00.900" in found.headline
+    assert any("compared on seed 0," in c and "mass (6)" in c for c in found.cautions)
+    assert any("One network a case" in caution for caution in found.cautions), "gauss10 has one"
+
+
+def test_one_network_a_case_is_not_said_where_all_have_several(recipe):
+    heads = [
+        score(case, r, seed=s) for case, r in (("mass", 0.9), ("entropy", 0.3)) for s in (0, 1)
+    ]
+    found = judged(recipe, *heads)
+    assert not any("One network" in c or "compared on seed" in c for c in found.cautions)
+
+
+def test_verdict_says_which_cases_are_dead_where_the_others_are_compared(recipe):
+    heads = [
+        *(score("mass", 0.9, seed=seed) for seed in range(3)),
+        *(score("entropy", 0.5, seed=seed, dead=seed == 1) for seed in range(3)),
+        *(score("temperature", 0.5, seed=seed, dead=True) for seed in range(3)),
+        *(score("gauss3", 0.4, seed=seed, dead=seed < 3) for seed in range(4)),
+    ]
+    found = judged(recipe, *heads)
+    assert "best from mass" in found.headline
+    cautions = " ".join(found.cautions)
+    assert "compared on seeds 0 and 2, which all of them have alive" in cautions
+    assert "also counts further networks of mass (3)." in cautions
+    assert (
+        "Not compared, because none of the seeds that all cases have is alive: gauss3." in cautions
+    )
+    assert "Dead, so without a statement: temperature." in cautions
+    assert "One network" not in cautions
 
 
 def test_verdict_warns_when_a_good_r_hides_bad_values(recipe):
-    rows = [row("mass", 0.9, r2=-3.0), row("entropy", 0.5, r2=0.2)]
-    assert any("mass is below 0" in caution for caution in verdict(rows, recipe).cautions)
+    found = judged(recipe, score("mass", 0.9, shift=5.0), score("entropy", 0.5))
+    assert any("mass is below 0" in caution for caution in found.cautions)
 
 
 def test_verdict_of_the_corrected_recipe_does_not_speak_of_mixed_channels():
-    rows = [row("mass", 0.8), row("entropy", 0.3)]
-    cautions = verdict(rows, load_recipe("corrected")).cautions
+    cautions = judged(load_recipe("corrected"), score("mass", 0.8), score("entropy", 0.3)).cautions
     assert not any(
         "stretched composite" in caution or "near-copy" in caution for caution in cautions
     )

@@ -81,6 +81,7 @@ def test_a_galaxy_is_never_divided_and_a_later_snapshot_extends(tmp_path):
     assert {f: after[f] for f in before} == before
     assert "keep their subset" in summary.reason
     assert summary.counts == {"train": 60, "validation": 0, "test": 20}
+    assert sum(summary.galaxies.values()) < 80, "galaxies are counted once, not in each snapshot"
     assert summary.audit.n_same_galaxy == 0
     assert split(workspace, BY_GALAXY).reason == ""
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sfr.errors import DataFormatError, NonFiniteError, ShapeError
-from sfr.train.evaluate import AVERAGED, case_table, metrics
+from sfr.recipe import load_recipe
+from sfr.store import write_table
+from sfr.train.evaluate import AVERAGED, metrics, read_heads
+from sfr.train.evaluate import case_table as table_of
 from sfr.workspace import Workspace
 
 
@@ -97,8 +100,23 @@ def test_wrong_shapes_raise(shapes):
         metrics(np.zeros(shapes[0]), np.zeros(shapes[1]))
 
 
+def case_table(workspace, names=None):
+    return table_of(read_heads(workspace, load_recipe("thesis").with_fields("cases", names=names)))
+
+
 def head(workspace, case, seed, **values):
     content = {**dict.fromkeys(AVERAGED), "n": 9, "n_train": 20, "weights": "random", "dead": False}
+    numbers = np.arange(9)
+    columns = {
+        "filename": [f"Snap99ID{i}.png" for i in numbers],
+        "snapshot": numbers,
+        "subhalo_id": numbers,
+        "galaxy_id": numbers // 3,
+        "subset": ["test"] * 9,
+        "truth": numbers * 1.0,
+        "prediction": numbers * 1.0,
+    }
+    write_table(workspace, workspace.head(case, seed) / "predictions.csv", columns)
     workspace.write_json(workspace.head(case, seed) / "metrics.json", {**content, **values})
 
 
@@ -113,7 +131,8 @@ def test_table_averages_live_heads_and_counts_dead_ones(tmp_path):
     assert row["r_std"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert row["rmse_dex"] == pytest.approx(0.3)
     assert row["bias"] == pytest.approx(0.0)
-    assert (row["n"], row["n_train"], row["weights"]) == (9, 20, "random")
+    assert (row["n"], row["n_galaxies"], row["n_train"]) == (9, 3, 20)
+    assert row["weights"] == "random"
 
 
 def test_table_of_dead_heads_only_has_no_values(tmp_path):
@@ -134,6 +153,14 @@ def test_table_has_the_order_of_the_cases_then_of_names(tmp_path):
     assert names == ["mass", "composite", "gauss3", "gauss7"]
     published = [row["case"] for row in case_table(workspace)]
     assert published == ["composite", "mass", "gauss3", "gauss7"]
+
+
+def test_heads_of_a_case_that_the_recipe_has_no_channel_for_are_left_out(tmp_path, caplog):
+    workspace = Workspace(tmp_path)
+    for case in ("mass", "metals"):
+        head(workspace, case, 0)
+    assert [row["case"] for row in case_table(workspace)] == ["mass"]
+    assert "metals, seed 0 is left out" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])

@@ -39,6 +39,8 @@ def register(app: typer.Typer) -> None:
 
           sfr select --sim TNG100-2 --snap 99 --recipe mine.toml --allow-partial
         """
+        from sfr.store import count_galaxies
+
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)
         with open_run(work, recipe, console, sim_path=sim, allow_partial=allow_partial) as run:
@@ -57,8 +59,10 @@ def register(app: typer.Typer) -> None:
             }
             for cut in summary.cuts
         ]
+        n_galaxies = count_galaxies(summary.sample["galaxy_id"])
         console.table(
-            f"{sum(cut.n_selected for cut in summary.cuts)} galaxies in {run.workspace.sample_csv}",
+            f"{len(summary.sample['snapshot'])} rows, a galaxy and snapshot each, of {n_galaxies} "
+            f"galaxies in {run.workspace.sample_csv}",
             rows,
             key="snapshots",
             extra={"sample": str(run.workspace.sample_csv)},

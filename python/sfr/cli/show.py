@@ -57,6 +57,7 @@ def register(app: typer.Typer) -> None:
 
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
+            run.check_channels()
             path = contact_sheet(
                 run.workspace,
                 run.recipe,

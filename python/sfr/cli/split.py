@@ -37,7 +37,10 @@ def register(app: typer.Typer) -> None:
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         with open_run(work, recipe, console, must_exist=True) as run:
             summary = run.split(force=force)
-        rows = [{"subset": name, "images": n} for name, n in summary.counts.items()]
+        rows = [
+            {"subset": name, "images": n, "galaxies": summary.galaxies[name]}
+            for name, n in summary.counts.items()
+        ]
         leak = summary.audit
         console.table(
             f"split by {run.recipe.split.by}: {run.workspace.split_csv}",

@@ -161,7 +161,11 @@ class Run:
             record["counts"] = summary.counts
             record["seeds"] = [self.recipe.split.seed]
             record["reason"] = summary.reason
-        sizes = ", ".join(f"{n} {name}" for name, n in summary.counts.items() if n)
+        sizes = ", ".join(
+            f"{n} {name} ({summary.galaxies[name]} galaxies)"
+            for name, n in summary.counts.items()
+            if n
+        )
         self.console.say(f"split: {sizes}{_state(summary.reason)}")
         self._has_split = True
         if summary.reason:
@@ -369,7 +373,17 @@ class Run:
         check_recipe(self.recipe.normalisation)
         check_folds(self.recipe.split)
         for name in self.recipe.cases.names:
-            case_function(name, self.recipe.cases)
+            case_function(name, self.recipe.cases, self.recipe.channels)
+
+    def check_channels(self) -> None:
+        """Refuse a recipe whose channels are not those that the images were made of."""
+        stored = self.workspace.stored_recipe()
+        if stored is not None and stored.channels != self.recipe.channels:
+            shown, wanted = (", ".join(r.channels) for r in (stored, self.recipe))
+            raise ConfigError(
+                f"the images of {self.workspace.root} show {shown}, the recipe has {wanted}; leave "
+                "--recipe out, or run sfr render with this recipe"
+            )
 
     def render(self, snapshots: Sequence[int]) -> list[RenderSummary]:
         """Make maps and images; a part of the maps only where one is asked for."""
@@ -487,7 +501,10 @@ class Run:
     def _remember(self, sections: Sequence[str]) -> None:
         stored = self.workspace.stored_recipe()
         if stored is not None:
-            names = (*sections, "name", "description", "simulation")
+            names = {*sections, "name", "description", "simulation"}
+            if names & {"maps", "cases"} and stored.channels != self.recipe.channels:
+                # cases are named after channels
+                names |= {"maps", "cases"}
             changes = {name: getattr(self.recipe, name) for name in names}
             self.workspace.store_recipe(dataclasses.replace(stored, **changes))
         else:

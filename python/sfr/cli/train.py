@@ -17,9 +17,9 @@ __all__ = ["print_cases", "register"]
 
 def print_cases(run: Run, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
-    from sfr.train.evaluate import case_table
+    from sfr.train.evaluate import case_table, read_heads
 
-    rows = case_table(run.workspace, run.recipe.cases.names)
+    rows = case_table(read_heads(run.workspace, run.recipe))
     weights = ", ".join(sorted({str(row["weights"]) for row in rows}))
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}",
@@ -27,6 +27,11 @@ def print_cases(run: Run, console: Console) -> None:
         key="cases",
         extra={"recipe": run.recipe.name, "weights": weights},
     )
+    if len({row["seeds"] - row["dead"] for row in rows if row["r"] is not None}) > 1:
+        console.say(
+            "the cases have different numbers of living seeds; sfr report compares them on those "
+            "that all of them have"
+        )
 
 
 def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
@@ -36,15 +41,23 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     return {
         "case": row["case"],
         "r": "dead" if dead else "undefined" if row["r"] is None else f"{row['r']:.3f}{spread}",
+        "95 % interval": _interval(row),
+        "test images": row["n"],
+        "galaxies": row["n_galaxies"],
+        "seeds": row["seeds"],
+        "dead": row["dead"],
         "R2": row["r2"],
         "RMSE [dex]": row["rmse_dex"],
         "bias [dex]": row["bias"],
         "NMAD [dex]": row["nmad"],
         "outliers": row["outlier_fraction"],
-        "N test": row["n"],
-        "seeds": row["seeds"],
-        "dead": row["dead"],
     }
+
+
+def _interval(row: Mapping[str, Any]) -> str | None:
+    if row["r_low"] is None:
+        return None
+    return f"{row['r_low']:.3f} to {row['r_high']:.3f}"
 
 
 def register(app: typer.Typer) -> None:
@@ -123,7 +136,7 @@ def register(app: typer.Typer) -> None:
 
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
-        from sfr.imaging.cases import get_case
+        from sfr.recipe import parse_case
 
         given = [*(case or ()), *(more_cases or ())]
         cases = [name.strip() for text in given for name in text.split(",")]
@@ -138,8 +151,6 @@ def register(app: typer.Typer) -> None:
                 "precision": precision,
             }
         }
-        for name in cases:
-            get_case(name)
         with open_run(
             work,
             recipe,
@@ -149,6 +160,8 @@ def register(app: typer.Typer) -> None:
             force=force,
             must_exist=True,
         ) as run:
+            for name in cases:
+                parse_case(name, run.recipe.channels)
             run.train(
                 run.recipe.cases.names if all_cases else cases,
                 save_models=save_models,

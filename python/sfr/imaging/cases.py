@@ -1,13 +1,12 @@
 """The versions of an image that are compared: a registry of pure functions (METHOD 2.7).
 
 A case takes the 8-bit RGB composite, shape (y, x, 3), and returns an 8-bit RGB image of the same
-shape. ``gauss<px>`` and ``structure<px>`` take any positive number of pixels.
+shape. What a name means follows from the recipe's channels: `sfr.recipe.parse_case`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,16 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from sfr.errors import ConfigError, DTypeError, ShapeError
-from sfr.recipe import CasesRecipe
+from sfr.recipe import CasesRecipe, parse_case
 
-__all__ = ["NAMES", "RGB", "Case", "case_function", "get_case"]
+__all__ = ["RGB", "CaseFunction", "case_function"]
 
 #: An 8-bit image, shape (y, x, 3), row 0 at the top.
 RGB = NDArray[np.uint8]
 #: A case: image in, image out.
-Case = Callable[[RGB], RGB]
-
-_SCALED = re.compile(r"(gauss|structure)(\d+(?:\.\d+)?)")
+CaseFunction = Callable[[RGB], RGB]
 
 
 def composite(image: RGB) -> RGB:
@@ -50,25 +47,17 @@ def structure(image: RGB, *, radius_px: float) -> RGB:
     return image - gauss(image, radius_px=radius_px)
 
 
-_FIXED: dict[str, Case] = {
-    "composite": composite,
-    "entropy": partial(single_channel, channel=0),
-    "mass": partial(single_channel, channel=1),
-    "temperature": partial(single_channel, channel=2),
-}
-_FAMILIES: dict[str, Callable[..., RGB]] = {"gauss": gauss, "structure": structure}
-
-#: The ten published cases, in the order of the tables.
-NAMES = (*_FIXED, "gauss3", "gauss5", "gauss10", "structure3", "structure5", "structure10")
-
-
-def get_case(name: str) -> Case:
-    """Return the function of a case.
+def case_function(case: str, recipe: CasesRecipe, channels: Sequence[str]) -> CaseFunction:
+    """Return the function of a case under a recipe.
 
     Parameters
     ----------
-    name : str
-        One of `NAMES`, or ``gauss<px>`` / ``structure<px>`` with a number of pixels above 0.
+    case : str
+        Name of the case.
+    recipe : CasesRecipe
+        How cases are made.
+    channels : sequence of str
+        Names of the channels of the composite: red, green and blue.
 
     Returns
     -------
@@ -78,40 +67,27 @@ def get_case(name: str) -> Case:
     Raises
     ------
     ConfigError
-        Unknown name.
-    """
-    if name in _FIXED:
-        return _checked(_FIXED[name])
-    match = _SCALED.fullmatch(name)
-    if match is None or not 0 < float(match[2]) <= 1000:
-        raise ConfigError(
-            f"unknown case {name!r}; known: {', '.join(_FIXED)}, and gauss<px> or structure<px> "
-            "with 0 < px <= 1000, for example gauss3"
-        )
-    return _checked(partial(_FAMILIES[match[1]], radius_px=float(match[2])))
-
-
-def case_function(case: str, recipe: CasesRecipe) -> Case:
-    """Return the function of a case under a recipe.
-
-    Raises
-    ------
-    ConfigError
         Unknown case, or the recipe wants a variant of it that is not built.
     """
-    function = get_case(case)
-    if recipe.act_on != "composite" and case != "composite":
+    meaning = parse_case(case, channels)
+    if recipe.act_on != "composite" and meaning.family != "composite":
         raise ConfigError(
             f'case {case}: cases.act_on = "{recipe.act_on}" is not available yet; use "composite"'
         )
-    if recipe.structure != "wrap" and case.startswith("structure"):
+    if recipe.structure != "wrap" and meaning.family == "structure":
         raise ConfigError(
             f'case {case}: cases.structure = "{recipe.structure}" is not available yet; use "wrap"'
         )
-    return function
+    function: CaseFunction = composite
+    if meaning.channel is not None:
+        function = partial(single_channel, channel=meaning.channel)
+    elif meaning.radius_px is not None:
+        blurred = {"gauss": gauss, "structure": structure}[meaning.family]
+        function = partial(blurred, radius_px=meaning.radius_px)
+    return _checked(function)
 
 
-def _checked(case: Case) -> Case:
+def _checked(case: CaseFunction) -> CaseFunction:
     def apply(image: RGB) -> RGB:
         if image.dtype != np.uint8:
             raise DTypeError(f"image has type {image.dtype}; a case takes uint8")

@@ -96,7 +96,7 @@ def contact_sheet(
     RangeError
         Rows, columns or count below 1, or an unknown order.
     """
-    function = case_function(case, recipe.cases)
+    function = case_function(case, recipe.cases, recipe.channels)
     if order not in ("ssfr", "random", "id"):
         raise RangeError(f"order = {order!r} is not possible; allowed: ssfr, random, id")
     columns, count = _layout(rows, columns, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,6 @@ from sfr.report.style import (
     GREY,
     INK,
     ORANGE,
-    case_colour,
     density,
     drawn,
     grid,
@@ -54,13 +53,13 @@ _CHANNEL_MAPS: Final = ("plasma", "viridis", "inferno", "cividis", "magma")
 
 
 @drawn
-def r_figure(rows: Sequence[CaseRow]) -> Figure:
+def r_figure(rows: Sequence[CaseRow], colours: Mapping[str, str]) -> Figure:
     """Draw Pearson's r of every case with its 95 % interval, one row a case."""
     figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
     axes = figure.subplots()
     low = min([0.0, *(row.r_low for row in rows if row.r_low is not None)])
     for place, row in enumerate(rows):
-        _r_row(axes, place, row, low)
+        _r_row(axes, place, row, low, colours[row.case])
     axes.set_yticks(range(len(rows)), [row.case for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(low - 0.04, 1.02)
@@ -71,8 +70,7 @@ def r_figure(rows: Sequence[CaseRow]) -> Figure:
     return figure
 
 
-def _r_row(axes: Axes, place: int, row: CaseRow, low: float) -> None:
-    colour = case_colour(row.case)
+def _r_row(axes: Axes, place: int, row: CaseRow, low: float, colour: str) -> None:
     if row.r is None:
         axes.text(max(low, 0.0) + 0.01, place, row.status, va="center", color=GREY, style="italic")
         return
@@ -99,12 +97,12 @@ def prediction_figure(results: Sequence[CaseResult]) -> Figure:
 
 
 @drawn
-def residual_figure(results: Sequence[CaseResult]) -> Figure:
+def residual_figure(results: Sequence[CaseResult], colours: Mapping[str, str]) -> Figure:
     """Draw the histogram of the difference of the logarithms, one panel a case."""
     reach = _reach([result.shown for result in results])
     figure, panels = grid(len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True)
     for axes, result in zip(panels, results, strict=True):
-        _residual_panel(axes, result.shown, reach, case_colour(result.name))
+        _residual_panel(axes, result.shown, reach, colours[result.name])
         axes.set_title(result.name)
     figure.supxlabel(_DIFFERENCE, fontsize=11)
     figure.supylabel("test images", fontsize=11)
@@ -112,7 +110,7 @@ def residual_figure(results: Sequence[CaseResult]) -> Figure:
 
 
 @drawn
-def case_figure(result: CaseResult) -> Figure:
+def case_figure(result: CaseResult, colour: str) -> Figure:
     """Draw one case in large: predicted against true, and the histogram of the differences."""
     head = result.shown
     figure = Figure(figsize=(10.4, 4.9))
@@ -121,7 +119,7 @@ def case_figure(result: CaseResult) -> Figure:
     left.set_xlabel(f"true {_SSFR}")
     left.set_ylabel(f"predicted {_SSFR}")
     left.set_title(f"{result.name}, seed {head.seed}")
-    _residual_panel(right, head, _reach([head]), case_colour(result.name))
+    _residual_panel(right, head, _reach([head]), colour)
     right.set_xlabel(_DIFFERENCE)
     right.set_ylabel("test images")
     right.set_title("Difference of the logarithms")
@@ -152,7 +150,8 @@ def _prediction_panel(axes: Axes, head: Head, limits: Limits, *, size: float) ->
     axes.axline((limits[0], limits[0]), slope=1, color=GREY, lw=1, ls="--", zorder=1)
     _density_points(axes, head.truth, head.prediction, limits, limits, size=size)
     r = head.metrics.get("r")
-    text = f"r = {r:.3f}\nN = {head.truth.size}" if r is not None else f"N = {head.truth.size}"
+    text = f"{head.truth.size} images of\n{head.n_galaxies} galaxies"
+    text = text if r is None else f"r = {r:.3f}\n{text}"
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=10)
 
 
@@ -194,7 +193,9 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
 
 
 @drawn
-def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figure:
+def predicted_figure(
+    sample_ssfr: Floats, results: Sequence[CaseResult], colours: Mapping[str, str]
+) -> Figure:
     """Draw the true sSFR of the whole sample and the predicted sSFR of the test images."""
     truth = _log10(sample_ssfr)
     alive = [result.shown.prediction for result in results if not result.shown.dead]
@@ -207,7 +208,7 @@ def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figu
         if result.shown.dead:
             say(axes, "dead head", height=0.92)
         else:
-            colour = case_colour(result.name)
+            colour = colours[result.name]
             _share(axes, result.shown.prediction, edges, colour, label="predicted, test")
         axes.set_title(result.name)
     handles, labels = panels[_first_alive(results)].get_legend_handles_labels()
@@ -216,7 +217,7 @@ def predicted_figure(sample_ssfr: Floats, results: Sequence[CaseResult]) -> Figu
     ]
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     figure.supxlabel(_SSFR, fontsize=11)
-    figure.supylabel("share of the galaxies", fontsize=11)
+    figure.supylabel("share of the images", fontsize=11)
     return figure
 
 
@@ -265,7 +266,7 @@ def sample_figure(sample_ssfr: Floats) -> Figure:
         axes.legend(loc="upper left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(_SSFR)
-    axes.set_ylabel("galaxies")
+    axes.set_ylabel("galaxies and snapshots")
     zero = sample_ssfr.size - values.size
     axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DataMissingError
-from sfr.recipe import Recipe
-from sfr.store import LABEL_SCALE_YR, PREDICTIONS, TEST, Table, read_table
+from sfr.errors import DataFormatError
+from sfr.store import LABEL_SCALE_YR, Table, read_table
+from sfr.train.evaluate import ScoredHead
 from sfr.workspace import Workspace
 
 __all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_json", "read_results"]
@@ -36,6 +36,8 @@ class Head:
         Content of ``metrics.json``.
     truth, prediction : ndarray of float64
         log10 sSFR [1/yr] of the test images.
+    n_galaxies : int
+        Galaxies that the test images show.
     history : dict of str to ndarray or None
         Columns epoch, loss, validation_loss (NaN where there is no validation subset).
     """
@@ -44,6 +46,7 @@ class Head:
     metrics: Mapping[str, Any]
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
+    n_galaxies: int
     history: Table | None
 
     @property
@@ -70,56 +73,42 @@ class CaseResult:
         return all(head.dead for head in self.heads)
 
 
-def read_results(workspace: Workspace, recipe: Recipe) -> list[CaseResult]:
-    """Read the trained cases: the recipe's in its order, then any others by name.
+def read_results(
+    workspace: Workspace, heads: Mapping[str, Sequence[ScoredHead]]
+) -> list[CaseResult]:
+    """Return the trained cases as the figures take them, with their losses.
 
     Parameters
     ----------
     workspace : Workspace
         The run's folder.
-    recipe : Recipe
-        The experiment.
+    heads : mapping of str to sequence of ScoredHead
+        Result of `sfr.train.evaluate.read_heads`.
 
     Returns
     -------
     list of CaseResult
-        At least one.
+        In the same order.
 
     Raises
     ------
-    DataMissingError
-        No case is trained.
     DataFormatError
         A file of a trained case cannot be read.
     """
-    seeds: dict[str, list[int]] = {}
-    for case, seed in workspace.trained():
-        seeds.setdefault(case, []).append(seed)
-    if not seeds:
-        raise DataMissingError(
-            f"no trained case in {workspace.root}; run sfr train --all-cases, then the report again"
-        )
-    order = {name: place for place, name in enumerate(recipe.cases.names)}
-    names = sorted(seeds, key=lambda name: (order.get(name, len(order)), name))
     return [
-        CaseResult(
-            name, tuple(_read_head(workspace.head(name, seed), seed) for seed in seeds[name])
-        )
-        for name in names
+        CaseResult(case, tuple(_with_history(workspace, head) for head in found))
+        for case, found in heads.items()
     ]
 
 
-def _read_head(folder: Path, seed: int) -> Head:
-    table = read_table(folder / "predictions.csv", PREDICTIONS)
-    truth = np.asarray(table["truth"], np.float64) - LABEL_OFFSET_DEX
-    prediction = np.asarray(table["prediction"], np.float64) - LABEL_OFFSET_DEX
-    keep = (table["subset"] == TEST) & np.isfinite(truth) & np.isfinite(prediction)
-    history = folder / "history.csv"
+def _with_history(workspace: Workspace, head: ScoredHead) -> Head:
+    history = workspace.head(head.case, head.seed) / "history.csv"
     return Head(
-        seed=seed,
-        metrics=read_json(folder / "metrics.json"),
-        truth=truth[keep],
-        prediction=prediction[keep],
+        seed=head.seed,
+        metrics=head.metrics,
+        truth=head.truth - LABEL_OFFSET_DEX,
+        prediction=head.prediction - LABEL_OFFSET_DEX,
+        n_galaxies=head.n_galaxies,
         history=read_table(history, _HISTORY) if history.is_file() else None,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import matplotlib.style
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from sfr.recipe import parse_case
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,13 +149,10 @@ def say(axes: Axes, text: str, *, height: float = 0.5) -> None:
     )
 
 
-def case_colour(case: str) -> str:
-    """Return the colour of a case's family: composite, channel, blur or structure."""
-    if case == "composite":
-        return INK
-    if case.startswith("gauss"):
-        return GREEN
-    return ORANGE if case.startswith("structure") else BLUE
+def case_colour(case: str, channels: Sequence[str]) -> str:
+    """Return the colour of a case's family, given the recipe's channels."""
+    family = parse_case(case, channels).family
+    return {"composite": INK, "channel": BLUE, "gauss": GREEN, "structure": ORANGE}[family]
 
 
 def density(

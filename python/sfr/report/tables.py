@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
-from sfr.recipe import Recipe
-from sfr.report.results import CaseResult
-from sfr.store import FAILURES, SPLIT, read_table
-from sfr.train.evaluate import case_table
-from sfr.workspace import Workspace, bare
+from sfr.store import FAILURES, SAMPLE, SPLIT, count_galaxies, read_table
+from sfr.train.evaluate import Comparison, ScoredHead, case_table
+from sfr.workspace import Workspace, bare, image_name
 
 __all__ = [
     "CaseRow",
+    "ComparedRow",
     "Failure",
     "SubsetRow",
     "as_columns",
     "case_rows",
-    "differs",
+    "compared_rows",
     "failure_rows",
-    "fisher_interval",
     "snapshot_rows",
     "subset_rows",
 ]
-
-#: Two-sided 95 % of a normal distribution.
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class CaseRow:
     #: Mean over the networks that are not dead, as all metrics, and its scatter between them.
     r: float | None = None
     r_std: float | None = None
-    #: Fisher's 95 % interval of r; each test image counts as independent.
+    #: 95 % interval of that mean, from a bootstrap over galaxies; None: too few of them.
     r_low: float | None = None
     r_high: float | None = None
     spearman: float | None = None
@@ -57,7 +52,9 @@ class CaseRow:
     bias_dex: float | None = None
     nmad_dex: float | None = None
     outlier_fraction: float | None = None
+    #: Test images, and the galaxies that they show.
     n_test: int | None = None
+    n_galaxies: int | None = None
     n_train: int | None = None
     #: Networks trained, and how many of them are dead.
     seeds: int = 0
@@ -67,109 +64,110 @@ class CaseRow:
     seed_r: tuple[float, ...] = ()
 
 
-def fisher_interval(r: float | None, n: int | None) -> tuple[float, float] | None:
-    """95 % interval of a correlation coefficient by Fisher's z transform.
-
-    Parameters
-    ----------
-    r : float or None
-        Pearson's r [-].
-    n : int or None
-        Independent pairs.
-
-    Returns
-    -------
-    tuple of float or None
-        Lower and upper end; None for fewer than 4 pairs, |r| = 1 or no r.
-
-    Examples
-    --------
-    >>> low, high = fisher_interval(0.752, 789)
-    >>> round(low, 3), round(high, 3)
-    (0.72, 0.781)
-    """
-    if r is None or n is None or n < 4 or abs(r) >= 1:
-        return None
-    half = _Z95 / math.sqrt(n - 3)
-    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
-
-
-def differs(first: CaseRow, second: CaseRow) -> bool:
-    """Whether the r of two cases differ by more than chance, at 95 %, as if independent."""
-    pairs = [(row.r, row.n_test) for row in (first, second)]
-    z, variance = [], 0.0
-    for r, n in pairs:
-        if r is None or n is None or n < 4:
-            return False
-        z.append(math.atanh(max(-1 + 1e-12, min(1 - 1e-12, r))))
-        variance += 1 / (n - 3)
-    return abs(z[0] - z[1]) > _Z95 * math.sqrt(variance)
-
-
-def case_rows(workspace: Workspace, recipe: Recipe, results: Sequence[CaseResult]) -> list[CaseRow]:
+def case_rows(names: Sequence[str], heads: Mapping[str, Sequence[ScoredHead]]) -> list[CaseRow]:
     """Make the table of cases: the trained ones, and those of the recipe that are not trained.
 
     Parameters
     ----------
-    workspace : Workspace
-        The run's folder.
-    recipe : Recipe
-        The experiment.
-    results : sequence of CaseResult
-        The trained cases.
+    names : sequence of str
+        Cases of the recipe.
+    heads : mapping of str to sequence of ScoredHead
+        Result of `sfr.train.evaluate.read_heads`.
 
     Returns
     -------
     list of CaseRow
         The recipe's cases in its order, then others that are trained.
     """
-    trained = {row["case"]: row for row in case_table(workspace, recipe.cases.names)}
-    seed_r = {
-        result.name: tuple(
-            float(head.metrics["r"])
-            for head in result.heads
-            if not head.dead and head.metrics.get("r") is not None
-        )
-        for result in results
-    }
-    names = list(dict.fromkeys([*recipe.cases.names, *trained]))
+    trained = {row["case"]: row for row in case_table(heads)}
     return [
-        _row(trained[name], seed_r.get(name, ()))
-        if name in trained
-        else CaseRow(name, "not trained")
-        for name in names
+        _row(trained[name], heads[name]) if name in trained else CaseRow(name, "not trained")
+        for name in dict.fromkeys([*names, *trained])
     ]
 
 
-def _row(found: Mapping[str, Any], seed_r: tuple[float, ...]) -> CaseRow:
-    r, n_test = found["r"], found["n"]
-    low, high = fisher_interval(r, n_test) or (None, None)
+def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
+    r = found["r"]
     status = "trained" if r is not None else "undefined"
     return CaseRow(
         case=found["case"],
         status="dead" if found["dead"] == found["seeds"] else status,
         r=r,
         r_std=found["r_std"],
-        r_low=low,
-        r_high=high,
+        r_low=found["r_low"],
+        r_high=found["r_high"],
         spearman=found["spearman"],
         r2=found["r2"],
         rmse_dex=found["rmse_dex"],
         bias_dex=found["bias"],
         nmad_dex=found["nmad"],
         outlier_fraction=found["outlier_fraction"],
-        n_test=n_test,
+        n_test=found["n"],
+        n_galaxies=found["n_galaxies"],
         n_train=found["n_train"],
         seeds=found["seeds"],
         dead=found["dead"],
         weights=bare(found["weights"]),
-        seed_r=seed_r,
+        seed_r=tuple(
+            float(head.metrics["r"])
+            for head in heads
+            if not head.dead and head.metrics.get("r") is not None
+        ),
     )
 
 
-def as_columns(rows: Sequence[CaseRow]) -> dict[str, list[Any]]:
-    """Return the table of cases as columns for a CSV file, without the single seeds."""
-    names = [field.name for field in dataclasses.fields(CaseRow) if field.name != "seed_r"]
+@dataclass(frozen=True)
+class ComparedRow:
+    """One case beside the best, on the seeds and test images that all cases have."""
+
+    case: str
+    r: float
+    #: 95 % interval of r by itself.
+    r_low: float | None
+    r_high: float | None
+    #: r of the best case minus this, and its interval, at 95 % for all pairs of cases together.
+    behind: float
+    behind_low: float | None
+    behind_high: float | None
+    #: Whether that interval leaves out 0.
+    told_apart: bool
+    seeds: str
+    n_test: int
+    n_galaxies: int
+
+
+def compared_rows(comparison: Comparison) -> list[ComparedRow]:
+    """List the cases beside the best of them, the best first."""
+    if not comparison.r:
+        return []
+    best = comparison.best(comparison.r)
+    seeds = " ".join(map(str, comparison.seeds))
+    rows = []
+    for case, r in sorted(comparison.r.items(), key=lambda item: -item[1]):
+        low, high = comparison.interval(case) or (None, None)
+        lead = None if case == best else comparison.lead(best, case)
+        behind_low, behind_high = lead or (None, None)
+        rows.append(
+            ComparedRow(
+                case=case,
+                r=r,
+                r_low=low,
+                r_high=high,
+                behind=comparison.r[best] - r,
+                behind_low=behind_low,
+                behind_high=behind_high,
+                told_apart=comparison.is_ahead(best, case),
+                seeds=seeds,
+                n_test=comparison.n_images,
+                n_galaxies=comparison.n_galaxies,
+            )
+        )
+    return rows
+
+
+def as_columns(kind: type[CaseRow | ComparedRow], rows: Sequence[object]) -> dict[str, list[Any]]:
+    """Return a table as columns for a CSV file, without the single seeds."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "seed_r"]
     return {name: [getattr(row, name) for row in rows] for name in names}
 
 
@@ -200,24 +198,35 @@ class SubsetRow:
 
     subset: str
     n_images: int
-    n_groups: int
+    n_galaxies: int
 
 
 def subset_rows(workspace: Workspace) -> list[SubsetRow]:
-    """Count images and undivided groups in each subset; empty without a split."""
+    """Count images and galaxies in each subset; empty without a split."""
     try:
         split = read_table(workspace.split_csv, SPLIT)
     except DataMissingError:
         return []
     order = ["train", "validation", "test"]
-    subsets = split["subset"]
+    subsets, galaxy = split["subset"], _galaxies(workspace, split["filename"].tolist())
     found = sorted(set(subsets.tolist()), key=lambda s: (order.index(s) if s in order else 9, s))
     return [
-        SubsetRow(
-            name, int((subsets == name).sum()), len(np.unique(split["group"][subsets == name]))
-        )
+        SubsetRow(name, int((subsets == name).sum()), count_galaxies(galaxy[subsets == name]))
         for name in found
     ]
+
+
+def _galaxies(workspace: Workspace, filenames: Sequence[str]) -> NDArray[np.int64]:
+    """Return the galaxy of each image."""
+    sample = read_table(workspace.sample_csv, SAMPLE)
+    galaxy = {
+        image_name(int(snapshot), int(subhalo_id)): int(galaxy_id)
+        for snapshot, subhalo_id, galaxy_id in zip(
+            sample["snapshot"], sample["subhalo_id"], sample["galaxy_id"], strict=True
+        )
+    }
+    # an image that the sample does not hold is known as itself only
+    return np.array([galaxy.get(name, -1) for name in filenames], np.int64)
 
 
 @dataclass(frozen=True)

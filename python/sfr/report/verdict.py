@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sfr.recipe import Recipe
-from sfr.report.tables import CaseRow, differs
+from sfr.recipe import Recipe, parse_case
+from sfr.report.tables import CaseRow
+from sfr.train.evaluate import Comparison
 
 __all__ = ["Verdict", "verdict"]
 
-_CHANNELS = ("entropy", "mass", "temperature")
+#: Galaxies below which a bootstrap interval is narrower than it says (docs/training.md).
+_FEW_GALAXIES = 20
+#: Most cases that the headline names.
+_NAMED = 3
+_FAMILIES = {
+    "channel": "Of the single channels",
+    "gauss": "Of the blurred images",
+    "structure": "Of the structure images",
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,16 @@ class Verdict:
     cautions: list[str]
 
 
-def verdict(rows: Sequence[CaseRow], recipe: Recipe) -> Verdict:
+def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> Verdict:
     """Say which case, which channel and which scale predict best, and how sure that is.
 
     Parameters
     ----------
     rows : sequence of CaseRow
         The table of cases.
+    comparison : Comparison
+        The same cases on the seeds and test images that all of them have: every sentence rests
+        on it.
     recipe : Recipe
         The experiment.
 
@@ -48,71 +60,85 @@ def verdict(rows: Sequence[CaseRow], recipe: Recipe) -> Verdict:
     Verdict
         Plain sentences.
     """
-    stated = [row for row in rows if row.r is not None]
-    families: list[tuple[str, Callable[[str], bool]]] = [
-        ("Of the single channels", lambda name: name in _CHANNELS),
-        ("Of the blurred images", lambda name: name.startswith("gauss")),
-        ("Of the structure images", lambda name: name.startswith("structure")),
-    ]
     points = []
-    best = _best(stated) if stated else CaseRow("", "undefined")
-    if len(stated) > 1 and best.r_low is not None and best.r_low > 0:
-        points.append(_rivals(best, stated))
-        for words, belongs in families:
-            family = [row for row in stated if belongs(row.case)]
-            if family:
-                points.append(_family_point(words, family, recipe))
-    return Verdict(_headline(rows, stated), points, _cautions(rows, stated, recipe))
+    if len(comparison.r) > 1 and comparison.above_chance(comparison.best(comparison.r)):
+        points.append(_rivals(comparison, list(comparison.r)))
+        for family, words in _FAMILIES.items():
+            members = [case for case in comparison.r if _family(case, recipe) == family]
+            if members:
+                points.append(_family_point(words, members, comparison, recipe))
+    return Verdict(_headline(rows, comparison), points, _cautions(rows, comparison, recipe))
 
 
-def _headline(rows: Sequence[CaseRow], stated: Sequence[CaseRow]) -> str:
-    if not stated:
+def _family(case: str, recipe: Recipe) -> str:
+    return parse_case(case, recipe.channels).family
+
+
+def _headline(rows: Sequence[CaseRow], comparison: Comparison) -> str:
+    if all(row.r is None for row in rows):
         if any(row.status == "undefined" for row in rows):
             return "There are too few test images for a correlation; nothing can be said."
         return "Every network is dead (one output for every image), so there is nothing to compare."
-    best = _best(stated)
-    if len(stated) == 1:
-        return f"Only {best.case} can be judged: {_r(best)}, {best.n_test} test images."
-    if best.r_low is None:
+    if comparison.problem:
+        return f"The cases cannot be compared: {comparison.problem}."
+    best = comparison.best(comparison.r)
+    if len(comparison.r) == 1:
+        return f"Only {best} can be judged: {_r(best, comparison)}, {_test_set(comparison)}."
+    if comparison.interval(best) is None:
         return (
-            f"{best.case} has the largest correlation, {_r(best)}, but {best.n_test} test images "
-            "are too few to tell the cases apart."
+            f"{best} has the largest correlation, {_r(best, comparison)}, but "
+            f"{_test_set(comparison)} are too few to tell the cases apart."
         )
-    if best.r_low <= 0:
+    if not comparison.above_chance(best):
         return (
-            f"No case predicts the sSFR better than chance can: the best, {best.case}, has "
-            f"{_r(best)}; the interval reaches 0."
+            f"No case predicts the sSFR better than chance can: the best, {best}, has "
+            f"{_r(best, comparison)}."
         )
-    return f"The sSFR is predicted best from {best.case}: {_r(best)}."
+    close = _not_told_apart(best, list(comparison.r), comparison)
+    tail = ""
+    if len(close) == len(comparison.r) - 1:
+        tail = ", but no other case is told apart from it"
+    elif close:
+        named = _listed(close) if len(close) <= _NAMED else f"{len(close)} of the other cases"
+        tail = f", not told apart from {named}"
+    return f"The sSFR is predicted best from {best}: {_r(best, comparison)}{tail}."
 
 
-def _family_point(words: str, family: Sequence[CaseRow], recipe: Recipe) -> str:
-    best = _best(family)
-    name = best.case + _scale_words(best.case, recipe)
+def _family_point(words: str, family: Sequence[str], comparison: Comparison, recipe: Recipe) -> str:
+    best = comparison.best(family)
+    name = best + _scale_words(best, recipe)
     if len(family) == 1:
-        return f"{words} there is only {name}: {_r(best)}."
-    return f"{words}, {name} predicts best: {_r(best)}. {_rivals(best, family)}"
+        return f"{words} there is only {name}: {_r(best, comparison)}."
+    return f"{words}, {name} predicts best: {_r(best, comparison)}. {_rivals(comparison, family)}"
 
 
-def _best(rows: Sequence[CaseRow]) -> CaseRow:
-    return max(rows, key=lambda row: -math.inf if row.r is None else row.r)
+def _not_told_apart(best: str, cases: Sequence[str], comparison: Comparison) -> list[str]:
+    return [case for case in cases if case != best and not comparison.is_ahead(best, case)]
 
 
-def _rivals(best: CaseRow, rows: Sequence[CaseRow]) -> str:
-    close = [row.case for row in rows if row is not best and not differs(best, row)]
-    others = len(rows) - 1
+def _rivals(comparison: Comparison, cases: Sequence[str]) -> str:
+    close = _not_told_apart(comparison.best(cases), cases, comparison)
+    others = len(cases) - 1
     if not close:
         noun = "case" if others == 1 else f"{others} cases"
         verb = "lies" if others == 1 else "lie"
         return f"The other {noun} {verb} further below than chance explains."
     if len(close) == others:
         return (
-            f"The lead over {_listed(close)} is smaller than what {best.n_test} test images can "
+            f"The lead over {_listed(close)} is smaller than what {_test_set(comparison)} can "
             "tell, so the order is not established."
         )
     return (
         f"Not told apart from it: {_listed(close)}; the difference is smaller than what "
-        f"{best.n_test} test images can tell. The rest lie further below than chance explains."
+        f"{_test_set(comparison)} can tell. The rest lie further below than chance explains."
+    )
+
+
+def _test_set(comparison: Comparison) -> str:
+    images, galaxies = comparison.n_images, comparison.n_galaxies
+    return (
+        f"{images} test image{'s' * (images != 1)} of "
+        f"{galaxies} {'galaxy' if galaxies == 1 else 'galaxies'}"
     )
 
 
@@ -120,36 +146,37 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _r(row: CaseRow) -> str:
-    text = f"r = {row.r:.3f}"
-    if row.r_low is not None and row.r_high is not None:
-        text += f" (95 % interval {row.r_low:.3f} to {row.r_high:.3f})"
+def _r(case: str, comparison: Comparison) -> str:
+    text = f"r = {comparison.r[case]:.3f}"
+    interval = comparison.interval(case)
+    if interval is not None:
+        text += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     return text.replace("-", "\u2212").replace(" = ", "\u00a0=\u00a0").replace(" %", "\u00a0%")
 
 
 def _scale_words(case: str, recipe: Recipe) -> str:
     """Say where a Gaussian of so many pixels halves the amplitude: at 2 pi / sqrt(2 ln 2) sigma."""
-    for family, side in (("gauss", "coarser"), ("structure", "finer")):
-        if case.startswith(family):
-            pixels = float(case.removeprefix(family))
-            pixel = recipe.maps.width_ckpc_h / (recipe.maps.pixels * recipe.maps.bin_scale)
-            half = 2 * math.pi / math.sqrt(2 * math.log(2)) * pixels * pixel
-            return f" (detail {side} than about {half:.2g} ckpc/h)"
-    return ""
+    meaning = parse_case(case, recipe.channels)
+    if meaning.radius_px is None:
+        return ""
+    side = "coarser" if meaning.family == "gauss" else "finer"
+    pixel = recipe.maps.width_ckpc_h / (recipe.maps.pixels * recipe.maps.bin_scale)
+    half = 2 * math.pi / math.sqrt(2 * math.log(2)) * meaning.radius_px * pixel
+    return f" (detail {side} than about {half:.2g} ckpc/h)"
 
 
-def _cautions(rows: Sequence[CaseRow], stated: Sequence[CaseRow], recipe: Recipe) -> list[str]:
-    cautions = []
-    if any(row.r_low is not None for row in stated):
+def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> list[str]:
+    cautions = [*_on_galaxies(comparison), *_on_seeds(rows, comparison)]
+    shared = comparison.n_images
+    if comparison.r and any(row.n_test != shared for row in rows if row.case in comparison.r):
         cautions.append(
-            "The intervals (Fisher's z) and the comparisons take all test images as independent. "
-            "They ignore that a galaxy appears in several snapshots, so r is less certain than "
-            "stated, and that all cases share the test images, which helps the comparison."
+            f"The cases do not have the same test images; they are compared on the {shared} that "
+            "all of them have."
         )
-    best = _best(stated) if stated else CaseRow("", "undefined")
-    if best.r2 is not None and best.r2 < 0:
+    best = comparison.best(comparison.r) if comparison.r else ""
+    if any(row.case == best and row.r2 is not None and row.r2 < 0 for row in rows):
         cautions.append(
-            f"R\u00b2 of {best.case} is below 0: its predictions follow the order of the truth, "
+            f"R\u00b2 of {best} is below 0: its predictions follow the order of the truth, "
             "but their values are worse than the mean. The comparison here is by r alone."
         )
     if recipe.split.by == "image":
@@ -157,10 +184,8 @@ def _cautions(rows: Sequence[CaseRow], stated: Sequence[CaseRow], recipe: Recipe
             "The split is by image: where the sample has several snapshots, most test images have "
             "a near-copy of the same galaxy in the training set, which flatters every case."
         )
-    if stated and max(row.seeds - row.dead for row in stated) < 2:
-        cautions.append("One network a case: the spread between random starts is not known.")
     crosstalk = recipe.cases.act_on == "composite"
-    if crosstalk and any(row.case in _CHANNELS for row in stated):
+    if crosstalk and any(_family(case, recipe) == "channel" for case in comparison.r):
         cautions.append(
             "The single-channel cases are cut from the stretched composite, which mixes the "
             "channels: each carries some of the others."
@@ -173,4 +198,47 @@ def _cautions(rows: Sequence[CaseRow], stated: Sequence[CaseRow], recipe: Recipe
         names = [row.case for row in rows if row.status == status]
         if names:
             cautions.append(words.format(_listed(names)))
+    return cautions
+
+
+def _on_galaxies(comparison: Comparison) -> list[str]:
+    if not comparison.r:
+        return []
+    galaxies = comparison.n_galaxies
+    if not comparison.has_intervals:
+        return [
+            f"The test images show {galaxies} {'galaxy' if galaxies == 1 else 'galaxies'}: too few "
+            "for intervals."
+        ]
+    cautions = [
+        f"Intervals and comparisons resample the {galaxies} galaxies of the test images, each with "
+        "all its images, the same draws for all cases. Comparisons hold at 95 % for all pairs "
+        "of cases together.".replace(" %", "\u00a0%")
+    ]
+    if galaxies < _FEW_GALAXIES:
+        cautions.append(
+            f"{galaxies} galaxies are few: an interval of so few holds the truth in about 90 % of "
+            "experiments, not in 95 %.".replace(" %", "\u00a0%")
+        )
+    return cautions
+
+
+def _on_seeds(rows: Sequence[CaseRow], comparison: Comparison) -> list[str]:
+    cautions = []
+    seeds = comparison.seeds
+    alive = {row.case: row.seeds - row.dead for row in rows if row.case in comparison.r}
+    more = [f"{case} ({count})" for case, count in alive.items() if count > len(seeds)]
+    if more and len(alive) > 1:
+        listed = _listed([str(seed) for seed in seeds])
+        cautions.append(
+            f"The cases are compared on seed{'s' * (len(seeds) > 1)} {listed}, which all of them "
+            f"have alive; the table also counts further networks of {_listed(more)}."
+        )
+    if alive and len(seeds) < 2:
+        cautions.append("One network a case: the spread between random starts is not known.")
+    if comparison.left_out:
+        cautions.append(
+            f"Not compared, because none of the seeds that all cases have is alive: "
+            f"{_listed(comparison.left_out)}."
+        )
     return cautions

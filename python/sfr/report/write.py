@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import sfr
-from sfr.errors import ConfigError
+from sfr.errors import ConfigError, DataMissingError
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -19,22 +19,26 @@ from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
 from sfr.report.results import CaseResult, read_json, read_results
+from sfr.report.style import case_colour
 from sfr.report.tables import (
     CaseRow,
+    ComparedRow,
     as_columns,
     case_rows,
+    compared_rows,
     failure_rows,
     snapshot_rows,
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import SAMPLE, Table, read_shard, read_table, write_table
+from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.train.evaluate import Comparison, compare, read_heads
 from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
 
-#: Cases whose images are shown, as published (METHOD 4).
-_MONTAGES = ("composite", "mass", "gauss10", "structure3")
+#: Cases whose images are shown, as published (METHOD 4), beside a single channel.
+_MONTAGES = ("composite", "gauss10", "structure3")
 _FAILURES_SHOWN = 30
 _RANDOM = (
     "Random backbone weights.",
@@ -108,15 +112,23 @@ def write_report(
     DataFormatError
         A file of the run cannot be read.
     """
-    results = read_results(workspace, recipe)
+    heads = read_heads(workspace, recipe)
+    if not heads:
+        raise DataMissingError(
+            f"no trained case in {workspace.root} that is current; run sfr train --all-cases, then "
+            "the report again"
+        )
+    results = read_results(workspace, heads)
     sample = read_table(workspace.sample_csv, SAMPLE)
-    rows = case_rows(workspace, recipe, results)
-    pages = _Pictures(workspace, on_progress, total=7 + len(results) + len(_MONTAGES))
-    context = _figures(pages, rows, results, sample)
+    rows, comparison = case_rows(recipe.cases.names, heads), compare(heads)
+    compared = compared_rows(comparison)
+    pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
+    context = _figures(pages, rows, results, sample, recipe)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
-    tables, listed = _tables(workspace, rows, sample)
-    context |= listed | _words(workspace, recipe, rows, results, sample)
+    tables, listed = _tables(workspace, rows, compared, sample)
+    context |= listed | _words(workspace, recipe, rows, comparison, results, sample)
+    context["compared"] = compared
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
     return ReportSummary(
@@ -159,17 +171,22 @@ class _Pictures:
 
 
 def _figures(
-    pages: _Pictures, rows: Sequence[CaseRow], results: Sequence[CaseResult], sample: Table
+    pages: _Pictures,
+    rows: Sequence[CaseRow],
+    results: Sequence[CaseResult],
+    sample: Table,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
     several = any(len(result.heads) > 1 for result in results)
+    colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
     return {
         "r_picture": pages.add(
             "cases.png",
-            lambda: figures.r_figure(rows),
+            lambda: figures.r_figure(rows, colours),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
-            caption="Correlation of predicted with true sSFR by case.",
+            caption=f"Correlation of predicted with true sSFR by case.{_unequal(rows)}",
         ),
         "prediction_picture": pages.add(
             "predictions.png",
@@ -180,15 +197,15 @@ def _figures(
         ),
         "residual_picture": pages.add(
             "residuals.png",
-            lambda: figures.residual_figure(results),
+            lambda: figures.residual_figure(results, colours),
             alt="Histogram of the difference of the logarithms for every case.",
             caption="Difference of the logarithms. Dashed: one standard deviation on either side "
             "of the mean. The outermost bins hold all that lies beyond.",
         ),
-        "case_pictures": [_case_picture(pages, result) for result in results],
+        "case_pictures": [_case_picture(pages, result, colours[result.name]) for result in results],
         "predicted_picture": pages.add(
             "predicted_ssfr.png",
-            lambda: figures.predicted_figure(ssfr, results),
+            lambda: figures.predicted_figure(ssfr, results, colours),
             alt="Histograms of true and predicted sSFR for every case.",
             caption="True sSFR of the whole sample (grey) and predicted sSFR of the test images "
             "(line). A prediction that tends to the mean is narrower than the truth.",
@@ -215,10 +232,20 @@ def _figures(
     }
 
 
-def _case_picture(pages: _Pictures, result: CaseResult) -> Picture:
+def _unequal(rows: Sequence[CaseRow]) -> str:
+    """Warn of means over different numbers of networks."""
+    if len({row.seeds - row.dead for row in rows if row.r is not None}) < 2:
+        return ""
+    return (
+        " The cases have different numbers of living networks, so these means are not like for "
+        "like: the comparison above uses the seeds that all of them have."
+    )
+
+
+def _case_picture(pages: _Pictures, result: CaseResult, colour: str) -> Picture:
     return pages.add(
         f"case_{result.name}.png",
-        lambda: figures.case_figure(result),
+        lambda: figures.case_figure(result, colour),
         alt=f"Predicted against true sSFR and differences of {result.name}.",
         caption=f"{result.name}, seed {result.shown.seed}.",
     )
@@ -230,7 +257,9 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
     if not any(workspace.images.glob("Snap*.png")):
         return []
     pictures = []
-    for case in (name for name in _MONTAGES if name in recipe.cases.names):
+    channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
+    shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
+    for case in (name for name in shown if name in recipe.cases.names):
         path = workspace.report / f"montage_{case}.png"
         try:
             contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)
@@ -243,11 +272,15 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
 
 
 def _tables(
-    workspace: Workspace, rows: Sequence[CaseRow], sample: Table
+    workspace: Workspace,
+    rows: Sequence[CaseRow],
+    compared: Sequence[ComparedRow],
+    sample: Table,
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
-    paths = [folder / "cases.csv"]
-    write_table(workspace, paths[0], as_columns(rows))
+    paths = [folder / "cases.csv", folder / "comparison.csv"]
+    write_table(workspace, paths[0], as_columns(CaseRow, rows))
+    write_table(workspace, paths[1], as_columns(ComparedRow, compared))
     names, lines = snapshot_rows(workspace)
     if names:
         paths.append(folder / "by_snapshot.csv")
@@ -279,12 +312,11 @@ def _words(
     workspace: Workspace,
     recipe: Recipe,
     rows: Sequence[CaseRow],
+    comparison: Comparison,
     results: Sequence[CaseResult],
     sample: Table,
 ) -> dict[str, Any]:
     simulation = _simulation(workspace, sample)
-    trained = [row.r for row in rows if row.r is not None]
-    best = max(trained, default=None)
     return {
         "title": "What images of gas say about star formation",
         "version": sfr.__version__,
@@ -292,9 +324,9 @@ def _words(
         "recipe_description": bare(recipe.description).rstrip("."),
         "facts": _facts(simulation, recipe, rows, sample),
         "banners": _banners(simulation, recipe, rows),
-        "verdict": verdict(rows, recipe),
+        "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
-        "best": [row.case for row in rows if best is not None and row.r == best],
+        "best": _leaders(comparison),
         "heads": [
             _head_row(result, index) for result in results for index in range(len(result.heads))
         ],
@@ -303,6 +335,15 @@ def _words(
         "recipe_toml": _recipe_text(recipe),
         "normalisation": _normalisation_text(workspace),
     }
+
+
+def _leaders(comparison: Comparison) -> list[str]:
+    """Return the best case and those not told apart from it; none where that is all of them."""
+    if not comparison.r:
+        return []
+    best = comparison.best(comparison.r)
+    found = [case for case in comparison.r if not comparison.is_ahead(best, case)]
+    return found if len(found) < len(comparison.r) and comparison.above_chance(best) else []
 
 
 def _simulation(workspace: Workspace, sample: Table) -> str:
@@ -324,7 +365,7 @@ def _facts(
     return [
         *([("simulation", simulation)] if simulation else []),
         ("snapshots", span),
-        ("galaxies in the sample", str(len(set(sample["galaxy_id"].tolist())))),
+        ("galaxies in the sample", str(count_galaxies(sample["galaxy_id"]))),
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),

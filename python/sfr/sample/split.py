@@ -20,6 +20,7 @@ from sfr.store import (
     TRAIN,
     VALIDATION,
     Table,
+    count_galaxies,
     read_table,
     table_digest,
     write_table,
@@ -48,7 +49,9 @@ class LeakAudit:
 class SplitSummary:
     """The split and its audit."""
 
+    #: Images, and the galaxies that they show, by subset.
     counts: dict[str, int]
+    galaxies: dict[str, int]
     audit: LeakAudit
     fingerprint: str
     #: Why the split was made or extended; empty when it was there already.
@@ -277,4 +280,5 @@ def _summary(
 ) -> SplitSummary:
     names = subsets.astype(np.str_)
     counts = {name: int((names == name).sum()) for name in (TRAIN, VALIDATION, TEST)}
-    return SplitSummary(counts, audit(sample, names), fingerprint, reason)
+    galaxies = {name: count_galaxies(sample["galaxy_id"][names == name]) for name in counts}
+    return SplitSummary(counts, galaxies, audit(sample, names), fingerprint, reason)

@@ -21,7 +21,6 @@ from sfr.hdf5 import (
     find_group,
     open_hdf5,
     reading,
-    require_dataset,
     require_whole,
 )
 from sfr.simulation.hdf5 import missing_field
@@ -47,10 +46,18 @@ __all__ = ["GroupFiles"]
 logger = logging.getLogger(__name__)
 
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
-#: Names of the counts, as illustris_python asks for them.
-_COUNT: dict[ObjectKind, str] = {"group": "groups", "subhalo": "subgroups"}
 _OPEN_CHUNKS = 4
 _UINT32_NONE = 2**32 - 1
+#: Columns of one value a row; of those that are not here names tell, or nothing does.
+_SINGLE = frozenset(
+    {
+        *("GroupFirstSub", "GroupLen", "GroupMass", "GroupNsubs", "GroupSFR"),
+        *("SubhaloFlag", "SubhaloGrNr", "SubhaloHalfmassRad", "SubhaloIDMostbound", "SubhaloLen"),
+        *("SubhaloMass", "SubhaloMassInHalfRad", "SubhaloMassInRad", "SubhaloParent"),
+        *("SubhaloSFR", "SubhaloSFRinHalfRad", "SubhaloSFRinRad", "SubhaloVelDisp"),
+        *("SubhaloVmax", "SubhaloVmaxRad"),
+    }
+)
 _WITHOUT_FLAG = (
     "; runs without gas have none, and without it galaxies cannot be told from artefacts"
 )
@@ -76,6 +83,7 @@ class GroupFiles:
         self._first: CatalogueHeader | None = None
         self._read_header()
         self._chunks: list[_Chunk] | None = None
+        self._checked: dict[str, tuple[Path, dict[str, str]]] = {}
 
     def close(self) -> None:
         """Close all files."""
@@ -134,14 +142,27 @@ class GroupFiles:
         with self._open(path) as file, reading(path, "what it holds"):
             require_whole(file, path)
             for name in _HDF5_GROUP.values():
-                group = find_group(file, path, name)
-                if group is None:
-                    continue
-                for field in group:
-                    # those of TNG begin so; others may be anything
-                    if field.startswith(name):
-                        require_dataset(group, path, field)
-                        require_tng_units(path, f"{name}/{field}", group[field])
+                self._check_columns(file, path, name)
+
+    def _check_columns(self, file: h5py.File, path: Path, name: str) -> None:
+        """Compare the columns of a chunk with those of the first one that was checked."""
+        rows, columns = _rows(file, path, name), {}
+        group = find_group(file, path, name) if rows else None
+        for field in group or ():
+            # those of TNG begin so; others may be anything
+            column = _column_of(group, path, field) if field.startswith(name) else None
+            if column is not None:
+                _require_rows(column, rows)
+                require_tng_units(path, column.name, file[name][field])
+                columns[field] = f"{column.dtype.newbyteorder('=')}, rows of {column.shape[1:]}"
+        if rows:
+            first, expected = self._checked.setdefault(name, (path, columns))
+            if columns != expected:
+                others = sorted(set(columns.items()) ^ set(expected.items()))
+                raise DataFormatError(
+                    f"{path}: {name} has other columns than that of {first}: {others[0][0]} "
+                    f"({others[0][1]}). Chunks of different catalogues are mixed"
+                )
 
     def _read(
         self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk]
@@ -167,13 +188,7 @@ class GroupFiles:
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
-        field = f"{_HDF5_GROUP[kind]}LenType"
-        lengths = self.value(kind, object_id, field, offsets)
-        if lengths.shape != (N_PART_TYPES,) or lengths.dtype.kind not in "iu":
-            raise DataFormatError(
-                f"{group_folder(self.output, self.snap)}: {field} of {kind} {object_id} has type "
-                f"{lengths.dtype} and shape {lengths.shape}; {N_PART_TYPES} integers are expected"
-            )
+        lengths = self.value(kind, object_id, f"{_HDF5_GROUP[kind]}LenType", offsets)
         return int(lengths[part_type])
 
     def value(
@@ -346,17 +361,13 @@ class GroupFiles:
 
     def _column(self, chunk: _Chunk, kind: ObjectKind, field: str) -> NDArray[Any]:
         dataset = self._dataset(chunk.path, kind, field)
-        if len(dataset) != chunk.counts[kind]:
-            raise DataFormatError(
-                f"{chunk.path}: {dataset.name} has {len(dataset)} rows, other fields "
-                f"{chunk.counts[kind]}"
-            )
+        _require_rows(dataset, chunk.counts[kind])
         return dataset.read()
 
     def _dataset(self, path: Path, kind: ObjectKind, field: str) -> StoredDataset:
         file, name = self._cache.get(path), _HDF5_GROUP[kind]
         group = find_group(file, path, name)
-        found = None if group is None else find_dataset(group, path, field)
+        found = None if group is None else _column_of(group, path, field)
         if found is None:
             hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
             raise missing_field(f"{name} of {path}", field, list(group or ()), hint)
@@ -365,16 +376,47 @@ class GroupFiles:
 
     def _empty(self, kind: ObjectKind, field: str) -> NDArray[Any]:
         """Column of no rows; its type is that of TNG, as far as names tell."""
-        if field.endswith(("Type", "TypeInRad")):
-            shape: tuple[int, ...] = (0, 6)
-        elif field.endswith(("Pos", "CM", "Vel", "Spin")):
-            shape = (0, 3)
-        else:
-            shape = (0,)
+        shape = (0, *_row(field))
         if field == "SubhaloFlag":
             return np.empty(shape, np.bool_)
-        integer = "Len" in field or field.endswith(("GrNr", "Parent", "Nsubs", "FirstSub"))
-        return np.empty(shape, np.int32 if integer else np.float32)
+        return np.empty(shape, np.int32 if _is_index(field) else np.float32)
+
+
+def _row(field: str) -> tuple[int, ...]:
+    """Shape of a row of a column."""
+    if field.endswith("Type"):
+        return (N_PART_TYPES,)
+    return (3,) if field.endswith(("Pos", "CM", "Vel", "Spin")) else ()
+
+
+def _is_index(field: str) -> bool:
+    return "Len" in field or field.endswith(("GrNr", "Parent", "Nsubs", "FirstSub", "IDMostbound"))
+
+
+def _column_of(group: h5py.Group, path: Path, field: str) -> StoredDataset | None:
+    """Column of a chunk, as TNG has it; None where there is none."""
+    found = find_dataset(group, path, field)
+    if found is None:
+        return None
+    row = _row(field)
+    if (row or field in _SINGLE) and found.shape[1:] != row:
+        raise DataFormatError(
+            f"{path}: {found.name} has shape {found.shape}; of TNG it is {(len(found), *row)}"
+        )
+    allowed = "iu" if _is_index(field) else "biu" if field == "SubhaloFlag" else "fiu"
+    if (row or field in _SINGLE) and found.dtype.kind not in allowed:
+        words = {"iu": "integers", "biu": "truth values", "fiu": "numbers"}[allowed]
+        raise DataFormatError(
+            f"{path}: {found.name} is of type {found.dtype}; {words} are expected"
+        )
+    return found
+
+
+def _require_rows(dataset: StoredDataset | None, rows: int) -> None:
+    if dataset is not None and len(dataset) != rows:
+        raise DataFormatError(
+            f"{dataset.path}: {dataset.name} has {len(dataset)} rows, other fields {rows}"
+        )
 
 
 def _rows(file: h5py.File, path: Path, name: str) -> int:

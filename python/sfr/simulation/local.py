@@ -585,14 +585,14 @@ class LocalSimulation:
         table = self._offsets_file(snap).snapshot_files[:, part_type]
         holding = [*np.flatnonzero(np.diff(table) > 0).tolist(), table.size - 1]
         present = [n for n in holding if snapshot_chunk(self.output, snap, n).is_file()]
-        lacking: DataMissingError | None = None
+        lacking: DataMissingError | DataFormatError | None = None
         for chunk in self._readable(snap, present):
             if not chunk.counts[part_type]:
                 continue
             try:
                 return chunk.read(part_type, [field], stop=0)[field]
-            except DataMissingError as error:
-                # a chunk without the field costs what lies in it, not the snapshot
+            except (DataMissingError, DataFormatError) as error:
+                # such a chunk costs what lies in it, not the snapshot
                 lacking = lacking or error
         if lacking is not None:
             raise lacking
@@ -604,7 +604,7 @@ class LocalSimulation:
         for number in numbers:
             try:
                 chunk = self._chunk(snap, number)
-            except DataFormatError as error:
+            except (DataMissingError, DataFormatError) as error:
                 if number == numbers[-1] and not has_opened:
                     raise
                 logger.warning("%s", error)

@@ -42,7 +42,7 @@ class OffsetsFile:
             self.snapshot_files = self._by_type(self._table("FileOffsets/SnapByType"))
             #: First object of each group-catalogue chunk.
             self.catalogue_files = {
-                kind: self._table(f"FileOffsets/{name}") for kind, name in _GROUPS.items()
+                kind: self._of_files(f"FileOffsets/{name}") for kind, name in _GROUPS.items()
             }
             self._starts = {
                 kind: self._integers(f"{name}/SnapByType", (N_PART_TYPES,))
@@ -132,6 +132,15 @@ class OffsetsFile:
             raise DataFormatError(
                 f"{self.path}: {name} is not ascending; offsets that do not fit 32 bits must be "
                 "stored as int64"
+            )
+        return table
+
+    def _of_files(self, name: str) -> NDArray[np.int64]:
+        table = self._table(name)
+        if table.ndim != 1 or not table.size or table[0]:
+            raise DataFormatError(
+                f"{self.path}: {name} has shape {table.shape} and begins with "
+                f"{table[:1].tolist()}; one number per chunk, the first 0, is expected"
             )
         return table
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sfr.errors import DataFormatError, NonFiniteError, ShapeError
-from sfr.imaging.cases import NAMES
+from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
+from sfr.recipe import Recipe, parse_case
+from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.workspace import Workspace
 
-__all__ = ["AVERAGED", "DEAD_RANGE", "SETTINGS_STEP", "case_table", "metrics"]
+__all__ = [
+    "AVERAGED",
+    "DEAD_RANGE",
+    "SETTINGS_STEP",
+    "Comparison",
+    "ScoredHead",
+    "case_table",
+    "compare",
+    "metrics",
+    "read_heads",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +39,8 @@ DEAD_RANGE: Final = 1e-6
 SETTINGS_STEP: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
+#: Differences of two r that rounding makes.
+_ROUNDING: Final = 1e-9
 #: Fewest rows for a correlation or a spread.
 _FEWEST = 3
 
@@ -115,38 +131,87 @@ def _correlations(
     return r, spearman
 
 
-def case_table(workspace: Workspace, cases: Sequence[str] = NAMES) -> list[dict[str, Any]]:
-    """Summarise all finished heads of a run, one row a case.
+@dataclass(frozen=True)
+class ScoredHead:
+    """What a trained head left of the test subset.
+
+    Attributes
+    ----------
+    case : str
+        Version of the image.
+    seed : int
+        Its seed.
+    metrics : dict
+        Content of ``metrics.json``.
+    filename : ndarray of str, shape (N,)
+        Test images, sorted.
+    galaxy_id : ndarray of int64, shape (N,)
+        As in ``sample.csv``.
+    truth, prediction : ndarray of float64, shape (N,)
+        log10(1e15 sSFR) [dex].
+    """
+
+    case: str
+    seed: int
+    metrics: Mapping[str, Any]
+    filename: NDArray[np.str_]
+    galaxy_id: NDArray[np.int64]
+    truth: NDArray[np.float64]
+    prediction: NDArray[np.float64]
+
+    @property
+    def dead(self) -> bool:
+        """Whether the head gives the same number for every image."""
+        return bool(self.metrics.get("dead"))
+
+    @property
+    def n_galaxies(self) -> int:
+        """Independent galaxies among the test images."""
+        return count_galaxies(self.galaxy_id)
+
+    def on(self, images: NDArray[np.str_]) -> ScoredHead:
+        """Return the head on some of its images, in this order."""
+        at = np.searchsorted(self.filename, images)
+        columns = {name: getattr(self, name)[at] for name in _COLUMNS}
+        return dataclasses.replace(self, **columns)
+
+
+_COLUMNS: Final = ("filename", "galaxy_id", "truth", "prediction")
+
+
+def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHead]]:
+    """Read what the finished heads of a run left of the test subset.
 
     Parameters
     ----------
     workspace : Workspace
         The run's folder.
-    cases : sequence of str
-        Cases that come first, in this order, for example those of the recipe; any others follow
-        by name.
-        Cases without a finished head have no row, nor have those whose settings or images are not
-        those of the last training: only like is compared with like.
+    recipe : Recipe
+        The experiment: its cases come first, in its order; any others follow by name.
 
     Returns
     -------
-    list of dict
-        ``case``, ``seeds`` (heads), ``dead`` (heads with a constant output), then for each of
-        `AVERAGED` its mean over the heads that are not dead and, as ``<name>_std``, the standard
-        deviation (n - 1) of two or more of them; ``n`` test rows and ``n_train`` rows; ``weights``
-        of the backbone. None where a value is undefined.
+    dict of str to list of ScoredHead
+        By case, in the order of their seeds. Heads whose settings or images are not those of the
+        last training are left out, with a warning: only like is compared with like. So are those
+        of a case that is none of the recipe's channels.
 
     Raises
     ------
-    DataFormatError
-        A ``metrics.json`` cannot be read.
+    DataMissingError, DataFormatError
+        ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
     """
-    by_case: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[ScoredHead]] = {}
     latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
     for case, seed in workspace.trained():
         head = _read_metrics(workspace, case, seed)
-        if latest is None or head.get("settings") == latest:
-            by_case.setdefault(case, []).append(head)
+        if not _is_case(case, recipe):
+            channels = ", ".join(recipe.channels)
+            log.warning(
+                "%s, seed %d is left out: the channels of the recipe are %s", case, seed, channels
+            )
+        elif latest is None or head.get("settings") == latest:
+            found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
         else:
             log.warning(
                 "%s, seed %d was trained with other settings or images than the last training, so "
@@ -154,9 +219,26 @@ def case_table(workspace: Workspace, cases: Sequence[str] = NAMES) -> list[dict[
                 case,
                 seed,
             )
-    order = {name: place for place, name in enumerate(cases)}
-    names = sorted(by_case, key=lambda name: (order.get(name, len(order)), name))
-    return [_case_row(name, by_case[name]) for name in names]
+    order = {name: place for place, name in enumerate(recipe.cases.names)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
+    return {name: found[name] for name in names}
+
+
+def _is_case(name: str, recipe: Recipe) -> bool:
+    try:
+        parse_case(name, recipe.channels)
+    except ConfigError:
+        return False
+    return True
+
+
+def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> ScoredHead:
+    table = read_table(workspace.head(case, seed) / "predictions.csv", PREDICTIONS)
+    rows = np.flatnonzero(
+        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
+    )
+    rows = rows[np.argsort(table["filename"][rows], kind="stable")]
+    return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
 
 
 def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
@@ -170,18 +252,186 @@ def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
     return content
 
 
-def _case_row(case: str, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    live = [head for head in heads if not head.get("dead")]
+def case_table(heads: Mapping[str, Sequence[ScoredHead]]) -> list[dict[str, Any]]:
+    """Summarise heads, one row a case.
+
+    Parameters
+    ----------
+    heads : mapping of str to sequence of ScoredHead
+        Result of `read_heads`.
+
+    Returns
+    -------
+    list of dict
+        ``case``, ``seeds`` (heads), ``dead`` (heads with a constant output), then for each of
+        `AVERAGED` its mean over the heads that are not dead and, as ``<name>_std``, the standard
+        deviation (n - 1) of two or more of them; ``r_low`` and ``r_high``, the 95 % interval of
+        that mean of r from a bootstrap over galaxies; ``n`` test images of ``n_galaxies`` galaxies
+        and ``n_train`` images; ``weights`` of the backbone. None where a value is undefined, or
+        where there are too few galaxies for an interval.
+    """
+    draws = _draws({case: _stated(found) for case, found in heads.items()})
+    return [_case_row(case, found, draws.get(case)) for case, found in heads.items()]
+
+
+def _stated(heads: Iterable[ScoredHead]) -> list[ScoredHead]:
+    """Heads that have a correlation."""
+    return [head for head in heads if head.metrics.get("r") is not None]
+
+
+def _case_row(
+    case: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    live = [head for head in heads if not head.dead]
     row: dict[str, Any] = {"case": case, "seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
-        values = [float(head[name]) for head in live if head.get(name) is not None]
+        values = [float(head.metrics[name]) for head in live if head.metrics.get(name) is not None]
         row[name] = float(np.mean(values)) if values else None
         row[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    row["n"] = heads[0].get("n")
-    row["n_train"] = heads[0].get("n_train")
-    row["weights"] = _joined(head.get("weights") for head in heads)
+        if name == "r":
+            interval = None if draws is None else percentiles(draws)
+            row["r_low"], row["r_high"] = interval or (None, None)
+    row["n"], row["n_galaxies"] = heads[0].metrics.get("n"), heads[0].n_galaxies
+    row["n_train"] = heads[0].metrics.get("n_train")
+    row["weights"] = _joined(head.metrics.get("weights") for head in heads)
     return row
+
+
+def _draws(heads: Mapping[str, Sequence[ScoredHead]]) -> dict[str, NDArray[np.float64]]:
+    """Mean r of each case in each resample, where its heads have the same, and enough, galaxies."""
+    alike: dict[tuple[bytes, ...], list[str]] = {}
+    for case, found in heads.items():
+        images = {(h.filename.tobytes(), h.galaxy_id.tobytes(), h.truth.tobytes()) for h in found}
+        if len(images) == 1 and found[0].n_galaxies >= FEWEST_GALAXIES:
+            alike.setdefault(images.pop(), []).append(case)
+    draws: dict[str, NDArray[np.float64]] = {}
+    for cases in alike.values():
+        # one pass for all of them
+        chosen = [head for case in cases for head in heads[case]]
+        galaxy = galaxy_numbers(chosen[0].galaxy_id)
+        r = iter(resampled_r(chosen[0].truth, [head.prediction for head in chosen], galaxy))
+        for case in cases:
+            draws[case] = np.mean([next(r) for _ in heads[case]], axis=0)
+    return draws
 
 
 def _joined(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Cases side by side: the same seeds, test images and resamples of galaxies for all.
+
+    Attributes
+    ----------
+    seeds : tuple of int
+        Seeds that are trained, and alive, in every case compared.
+    n_images, n_galaxies : int
+        Test images that all of them have, and their galaxies.
+    r : dict of str to float
+        Pearson's r of each case, mean over the seeds.
+    left_out : tuple of str
+        Cases that have no such seed, though some head of theirs is alive.
+    problem : str
+        Why nothing can be compared; empty where it can.
+    draws : dict of str to ndarray of float64, shape (RESAMPLES,)
+        r of each case in each resample; empty with fewer than `FEWEST_GALAXIES` galaxies.
+    """
+
+    seeds: tuple[int, ...] = ()
+    n_images: int = 0
+    n_galaxies: int = 0
+    r: dict[str, float] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    problem: str = ""
+    draws: dict[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there are enough galaxies for intervals and comparisons."""
+        return bool(self.draws)
+
+    def best(self, cases: Iterable[str]) -> str:
+        """Return the case with the largest r among some."""
+        return max((case for case in self.r if case in set(cases)), key=self.r.__getitem__)
+
+    def interval(self, case: str) -> tuple[float, float] | None:
+        """95 % interval of r, of this case by itself."""
+        return percentiles(self.draws[case]) if case in self.draws else None
+
+    def above_chance(self, case: str) -> bool:
+        """Whether r is above 0, at 95 % for all cases together."""
+        if case not in self.draws:
+            return False
+        found = percentiles(self.draws[case], 0.05 / len(self.r))
+        return found is not None and found[0] > 0
+
+    def lead(self, case: str, other: str) -> tuple[float, float] | None:
+        """Interval of the difference of two r, at 95 % for all pairs of cases together.
+
+        The best of many is ahead of some by chance: with ten equal cases, intervals at 95 % each
+        set the best apart from another in two of three experiments.
+        """
+        if case not in self.draws or other not in self.draws:
+            return None
+        pairs = max(1, len(self.r) * (len(self.r) - 1) // 2)
+        return percentiles(self.draws[case] - self.draws[other], 0.05 / pairs)
+
+    def is_ahead(self, case: str, other: str) -> bool:
+        """Whether a case is better than another by more than chance explains."""
+        found = self.lead(case, other)
+        return found is not None and found[0] > _ROUNDING
+
+
+def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
+    """Put cases side by side on the seeds and test images that all of them have.
+
+    Parameters
+    ----------
+    heads : mapping of str to sequence of ScoredHead
+        Result of `read_heads`. Cases without a head that has a correlation are not compared.
+
+    Returns
+    -------
+    Comparison
+        With ``problem`` where seeds, images or labels have nothing in common.
+    """
+    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in heads}
+    alive = {case: found for case, found in alive.items() if found}
+    if not alive:
+        return Comparison(problem="no case has a correlation")
+    trained = _common({head.seed for head in heads[case]} for case in alive)
+    kept = {case: found for case, found in alive.items() if trained & found.keys()}
+    left_out = tuple(case for case in alive if case not in kept)
+    seeds = tuple(sorted(trained.intersection(*kept.values()) if kept else ()))
+    if not seeds:
+        return Comparison(left_out=left_out, problem="no seed is alive in all of them")
+    shared = _common(set(kept[case][seed].filename.tolist()) for case in kept for seed in seeds)
+    images = np.array(sorted(shared), np.str_)
+    chosen = {case: [kept[case][seed].on(images) for seed in seeds] for case in kept}
+    first = chosen[next(iter(chosen))][0]
+    everything = [head for found in chosen.values() for head in found]
+    if not all(_same_galaxies(head, first) for head in everything):
+        return Comparison(problem="their test images have different labels or galaxies")
+    means = {case: float(np.mean([_r(head) for head in found])) for case, found in chosen.items()}
+    if np.isnan(list(means.values())).any():
+        return Comparison(problem="the test images that all of them have are too few")
+    draws = _draws(chosen)
+    return Comparison(seeds, images.size, first.n_galaxies, means, left_out, "", draws)
+
+
+def _common(sets: Iterable[set[Any]]) -> set[Any]:
+    first, *others = sets
+    return first.intersection(*others)
+
+
+def _same_galaxies(head: ScoredHead, other: ScoredHead) -> bool:
+    return np.array_equal(head.truth, other.truth) and np.array_equal(
+        head.galaxy_id, other.galaxy_id
+    )
+
+
+def _r(head: ScoredHead) -> float:
+    found = metrics(head.truth, head.prediction)["r"]
+    return np.nan if found is None else float(found)

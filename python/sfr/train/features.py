@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.imaging.cases import Case, case_function
+from sfr.imaging.cases import CaseFunction, case_function
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe
+from sfr.recipe import Recipe, parse_case
 from sfr.train.backbone import build_backbone, chosen_precision, weights_id
 from sfr.workspace import Workspace, digest, parse_image_name
 
@@ -140,9 +140,12 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
         16 hexadecimal digits.
     """
     train = recipe.train
+    channel = parse_case(case, recipe.channels).channel
     return digest(
         {
             "case": case,
+            # the same name is another image where the channels have another order
+            **({} if channel is None else {"channel": channel}),
             "cases": {"act_on": recipe.cases.act_on, "structure": recipe.cases.structure},
             "images": images,
             "backbone": train.backbone,
@@ -206,7 +209,7 @@ def extract_features(
     DataFormatError
         An image cannot be read or is not of the recipe's size, or the weights do not fit.
     """
-    function = case_function(case, recipe.cases)
+    function = case_function(case, recipe.cases, recipe.channels)
     backbone = backbone or BackboneInUse(recipe)
     names = tuple(sorted(filenames, key=parse_image_name))
     if key is None:
@@ -259,7 +262,10 @@ def features_of(
         Features.
     """
     images = _Images(
-        workspace, case_function(case, recipe.cases), tuple(filenames), recipe.maps.pixels
+        workspace,
+        case_function(case, recipe.cases, recipe.channels),
+        tuple(filenames),
+        recipe.maps.pixels,
     )
     model = BackboneInUse(recipe).model
     kind: np.dtype[Any] = np.dtype(np.float32)
@@ -269,7 +275,7 @@ def features_of(
 @dataclass(frozen=True)
 class _Images:
     workspace: Workspace
-    case: Case
+    case: CaseFunction
     names: tuple[str, ...]
     pixels: int
 

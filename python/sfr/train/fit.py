@@ -23,7 +23,7 @@ from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
-from sfr.store import TEST, TRAIN, VALIDATION, write_table
+from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
 from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
@@ -194,7 +194,7 @@ def train_cases(
     if not names:
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
-        case_function(name, recipe.cases)
+        case_function(name, recipe.cases, recipe.channels)
     if together < 1:
         raise ConfigError(f"{together} cases together; at least 1 is needed")
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
@@ -738,6 +738,7 @@ class _Run:
         test = rows.indices(TEST)
         return {
             **metrics(rows.label[test], prediction[test]),
+            "n_galaxies": count_galaxies(rows.galaxy_id[test]),
             "weights": self.weights,
             "seed": end.seeds[0],
             "case": case,

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
-from sfr.imaging.cases import RGB, case_function
+from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
-from sfr.recipe import CasesRecipe, ImageRecipe, Recipe
+from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
@@ -75,8 +75,10 @@ def about_model(
     maps = recipe.maps
     return {
         "case": case,
+        # place of the channel that the case keeps, null where it keeps all
+        "channel": parse_case(case, recipe.channels).channel,
         "pixels": maps.pixels,
-        "channels": [channel.name for channel in maps.channels],
+        "channels": list(recipe.channels),
         "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
@@ -113,8 +115,7 @@ def predict_images(
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
-    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
-    case = case_function(about["case"], CasesRecipe(**cases))
+    case = _case_of(path, about)
     files = _files(images)
     network = _load(path)
     names: list[str] = []
@@ -176,6 +177,21 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
+def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
+    """Return what the model's images are made by; it must be what they were made by in training."""
+    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
+    name, channels = about["case"], about["channels"]
+    # models that do not state the channel were trained when the published names meant places
+    published = {"entropy": 0, "mass": 1, "temperature": 2}
+    kept = about["channel"] if "channel" in about else published.get(name)
+    if kept != (channels.index(name) if name in channels else None):
+        raise DataFormatError(
+            f"{path} is called {name}, but an earlier version trained it on channel "
+            f"{channels[kept]} of {', '.join(channels)}; run sfr train --case {channels[kept]}"
+        )
+    return case_function(name, CasesRecipe(**cases), channels)
+
+
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
         return load_keras().saving.load_model(path, compile=False)
@@ -206,7 +222,8 @@ def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB
     if about["normalisation"] is None:
         raise DataMissingError(f"{path}: this model does not know how maps are normalised; use PNG")
     document = about["normalisation"]
-    maxima = tuple(channel["maximum"] for channel in document["channels"].values())
+    # by name: the file's keys are sorted
+    maxima = tuple(float(document["channels"][name]["maximum"]) for name in about["channels"])
     normalisation = Normalisation(maxima, document)
     shard = read_shard(path)
     _check_maps(path, shard, about)
