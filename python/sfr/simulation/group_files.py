@@ -153,7 +153,7 @@ class GroupFiles:
             column = _column_of(group, path, field) if field.startswith(name) else None
             if column is not None:
                 _require_rows(column, rows)
-                require_tng_units(path, column.name, file[name][field])
+                require_tng_units(path, column.name, column)
                 columns[field] = f"{column.dtype.newbyteorder('=')}, rows of {column.shape[1:]}"
         if rows:
             first, expected = self._checked.setdefault(name, (path, columns))
