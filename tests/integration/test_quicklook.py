@@ -253,7 +253,7 @@ def test_a_recipe_whose_frame_is_wider_than_the_box_is_refused_before_rendering(
 def test_rendered_speeds_are_relative_to_the_subhalo(mock_sim):
     """Without stars they were relative to the box, else to the stars of whichever rung held."""
     recipe = load_recipe("thesis")
-    channel = Channel("speed", "speed", weight="none", statistic="sum")
+    channel = Channel("entropy", "speed", weight="none", statistic="sum")
     maps = dataclasses.replace(recipe.maps, channels=(channel, *recipe.maps.channels[1:]))
     recipe = dataclasses.replace(recipe, maps=maps)
     with open_simulation(mock_sim) as simulation:

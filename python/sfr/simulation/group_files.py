@@ -50,8 +50,6 @@ __all__ = ["GroupFiles"]
 logger = logging.getLogger(__name__)
 
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
-#: Names of the counts, as illustris_python asks for them.
-_COUNT: dict[ObjectKind, str] = {"group": "groups", "subhalo": "subgroups"}
 #: Fields that tell where a chunk belongs.
 _OWN_IDS: dict[ObjectKind, tuple[str, ...]] = {
     "group": ("GroupFirstSub", "GroupNsubs", "GroupPos"),
@@ -201,13 +199,7 @@ class GroupFiles:
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
-        field = f"{_HDF5_GROUP[kind]}LenType"
-        lengths = self.value(kind, object_id, field, offsets)
-        if lengths.shape != (N_PART_TYPES,) or lengths.dtype.kind not in "iu":
-            raise DataFormatError(
-                f"{group_folder(self.output, self.snap)}: {field} of {kind} {object_id} has type "
-                f"{lengths.dtype} and shape {lengths.shape}; {N_PART_TYPES} integers are expected"
-            )
+        lengths = self.value(kind, object_id, f"{_HDF5_GROUP[kind]}LenType", offsets)
         return int(lengths[part_type])
 
     def value(
