@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
+from sfr.hdf5 import StoredDataset, find_group, open_hdf5, reading, require_dataset
 from sfr.paths import plain
 from sfr.workspace import Workspace, digest
 
@@ -88,6 +89,8 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
 
+#: Galaxy, channel, y, x.
+_MAP_AXES = 4
 _MAKE_AGAIN = "delete it and run the step that makes it again"
 _KINDS = {int: np.int64, float: np.float64, str: np.str_}
 
@@ -306,27 +309,39 @@ def read_shard(
 
     Raises
     ------
+    DataMissingError
+        There is no such file.
     DataFormatError
         The file cannot be read as a shard.
     """
     try:
-        with h5py.File(path, "r") as file:
-            maps = file["maps"][()] if with_maps else file["maps"][:0]
-            failures = {name: _read_column(file["failures"][name]) for name in file["failures"]}
+        with open_hdf5(path) as file, reading(path, "the shard"):
+            stored = require_dataset(file, path, "maps")
+            if len(stored.shape) != _MAP_AXES:
+                raise DataFormatError(
+                    f"{path}: maps has shape {stored.shape}; (galaxy, channel, y, x) is expected"
+                )
+            maps = stored.read() if with_maps else stored.read(np.s_[:0])
+            group = find_group(file, path, "failures")
+            failures = {name: _read_column(group, path, name) for name in group or ()}
             names = set(file) - {"maps", "failures"} if columns is None else columns
-            found = {name: _read_column(file[name]) for name in sorted(names)}
+            found = {name: _read_column(file, path, name) for name in sorted(names)}
+            for name, column in found.items():
+                if len(column) != len(stored):
+                    raise DataFormatError(
+                        f"{path}: {name} has {len(column)} rows, maps has {len(stored)}"
+                    )
             return Shard(maps, found, failures, dict(file.attrs))
-    except (OSError, KeyError) as error:
+    except DataFormatError as error:
         raise DataFormatError(
-            f"{path} is not a shard of maps: {error}; if it is one of a run, sfr render --force "
-            "makes it again"
+            f"{error}; it is not a shard of maps. If it is one of a run, sfr render --force makes "
+            "it again"
         ) from error
 
 
-def _read_column(dataset: h5py.Dataset) -> NDArray[np.generic]:
-    if h5py.check_string_dtype(dataset.dtype):
-        return np.array(dataset.asstr()[()], np.str_)
-    return np.asarray(dataset[()])
+def _read_column(group: h5py.Group, path: Path, name: str) -> NDArray[np.generic]:
+    column: StoredDataset = require_dataset(group, path, name, text=True)
+    return column.text() if column.is_text else column.read()
 
 
 def iter_shards(

@@ -7,6 +7,7 @@ energy per mass in (km/s)^2. No other module holds a conversion factor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,8 @@ from sfr.arrays import real
 __all__ = [
     "ADIABATIC_INDEX",
     "BOLTZMANN_CGS",
+    "DIMENSIONLESS",
+    "FIELD_UNITS",
     "GYR_IN_S",
     "HYDROGEN_FRACTION",
     "KEV_IN_ERG",
@@ -26,6 +29,8 @@ __all__ = [
     "UNIT_LENGTH_CM",
     "UNIT_MASS_G",
     "UNIT_MASS_MSUN",
+    "UNIT_VELOCITY_CM_S",
+    "FieldUnit",
     "density_cgs",
     "electron_density_cgs",
     "entropy_kev_cm2",
@@ -51,6 +56,8 @@ UNIT_LENGTH_CM: Final = 3.085678e21
 UNIT_MASS_G: Final = 1.989e43
 #: Code mass at h = 1 [Msun].
 UNIT_MASS_MSUN: Final = 1e10
+#: Code velocity, km/s [cm/s] (TNG header, UnitVelocity_in_cm_per_s).
+UNIT_VELOCITY_CM_S: Final = 1e5
 #: Code energy per mass, (km/s)^2 [cm^2/s^2].
 UNIT_ENERGY_PER_MASS_CGS: Final = 1e10
 #: Primordial hydrogen mass fraction, the constant value that the TNG team uses.
@@ -63,6 +70,73 @@ GYR_IN_S: Final = 3.15576e16
 MPC_IN_CM: Final = UNIT_LENGTH_CM * 1e3
 
 FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class FieldUnit:
+    """Unit of a TNG field, as attributes of its dataset state it.
+
+    Physical cgs value = value * to_cgs * a**a * h**h, with to_cgs made of the code units raised to
+    ``exponents``; to_cgs = 0 stands for a field without a dimension.
+    """
+
+    text: str
+    a: float
+    h: float
+    #: Powers of the code units of length, mass and velocity.
+    exponents: tuple[float, float, float]
+    to_cgs: float
+
+    def attributes(self) -> dict[str, float]:
+        """Give the attributes and their values, in the order of TNG's writer."""
+        length, mass, velocity = self.exponents
+        return {
+            "a_scaling": self.a,
+            "h_scaling": self.h,
+            "length_scaling": length,
+            "mass_scaling": mass,
+            "velocity_scaling": velocity,
+            "to_cgs": self.to_cgs,
+        }
+
+
+DIMENSIONLESS: Final = FieldUnit("no dimension", 0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
+_LENGTHS = FieldUnit("ckpc/h", 1.0, -1.0, (1.0, 0.0, 0.0), UNIT_LENGTH_CM)
+_MASSES = FieldUnit("1e10 Msun/h", 0.0, -1.0, (0.0, 1.0, 0.0), UNIT_MASS_G)
+_ENERGIES = FieldUnit("(km/s)^2", 0.0, 0.0, (0.0, 0.0, 2.0), UNIT_ENERGY_PER_MASS_CGS)
+_RATES = FieldUnit("Msun/yr", 0.0, 0.0, (-1.0, 1.0, 1.0), 6.302760666210359e25)
+#: Units of the fields that are read, and of some that stand beside them in every snapshot.
+FIELD_UNITS: Final[dict[str, FieldUnit]] = {
+    "Coordinates": _LENGTHS,
+    "Velocities": FieldUnit("km sqrt(a)/s", 0.5, 0.0, (0.0, 0.0, 1.0), UNIT_VELOCITY_CM_S),
+    "Masses": _MASSES,
+    "GFM_InitialMass": _MASSES,
+    "BH_Mass": _MASSES,
+    "Density": FieldUnit(
+        "(1e10 Msun/h)/(ckpc/h)^3", -3.0, 2.0, (-3.0, 1.0, 0.0), 6.769911178294544e-22
+    ),
+    "InternalEnergy": _ENERGIES,
+    "InternalEnergyOld": _ENERGIES,
+    "Potential": FieldUnit("(km/s)^2/a", -1.0, 0.0, (0.0, 0.0, 2.0), UNIT_ENERGY_PER_MASS_CGS),
+    "StarFormationRate": _RATES,
+    "MagneticField": FieldUnit(
+        "(h/a^2) UnitPressure^(1/2)",
+        -2.0,
+        1.0,
+        (-1.5, 0.5, 1.0),
+        (UNIT_MASS_G / UNIT_LENGTH_CM**3 * UNIT_ENERGY_PER_MASS_CGS) ** 0.5,
+    ),
+    "ElectronAbundance": DIMENSIONLESS,
+    "GFM_Metallicity": DIMENSIONLESS,
+    "GFM_StellarFormationTime": DIMENSIONLESS,
+    "SubhaloPos": _LENGTHS,
+    "SubhaloHalfmassRadType": _LENGTHS,
+    "SubhaloMass": _MASSES,
+    "SubhaloMassType": _MASSES,
+    "SubhaloSFR": _RATES,
+    "SubhaloVel": FieldUnit("km/s", 0.0, 0.0, (0.0, 0.0, 1.0), UNIT_VELOCITY_CM_S),
+    "GroupMass": _MASSES,
+}
 
 
 def mass_msun(mass_code: FloatArray | float, hubble_param: float) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ LEAVES = {
     "errors",
     "arrays",
     "pictures",
+    "hdf5",
     "paths",
     "units",
     "recipe",
@@ -33,13 +34,14 @@ STEPS = {
 LEAF_IMPORTS = {
     "errors": set(),
     "arrays": {"errors"},
+    "hdf5": {"errors"},
     "paths": {"errors"},
     "units": {"arrays"},
     "progress": set(),
     "recipe": {"errors", "paths"},
     "target": {"recipe"},
     "workspace": {"errors", "paths", "recipe"},
-    "store": {"errors", "paths", "workspace"},
+    "store": {"errors", "hdf5", "paths", "workspace"},
     "tasks": {"errors"},
     "pictures": {"errors"},
 }

@@ -56,6 +56,8 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
                 _fail(f"no space left on the disk ({what}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                _fail(f"too many files are open: {error}; raise the limit (ulimit -n 1024)", _DATA)
             if error.errno is None or error.errno in _OURS:
                 _bug()
             # what the machine refuses: names too long, links in a circle, disks that went away

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import ConfigError
+from sfr.errors import ConfigError, InternalError
 from sfr.recipe import Channel
 from sfr.render.kernels import Thermal, Weight
 
@@ -18,6 +18,7 @@ __all__ = [
     "Cells",
     "GasField",
     "channel_unit",
+    "is_relative",
     "kernel_weights",
     "required_fields",
     "weights",
@@ -37,8 +38,8 @@ class Cells:
         TNG fields by their names on disk, first axis N.
     scale_factor, hubble_param : float
         a and h of the snapshot.
-    bulk_velocity_km_s : ndarray of float64, shape (3,)
-        Peculiar velocity of the galaxy [km/s].
+    bulk_velocity_km_s : ndarray of float64, shape (3,), or None
+        Peculiar velocity of the galaxy [km/s]; None where no quantity is relative to it.
     pixel_area_kpc2 : float
         Area of a pixel [physical kpc^2].
     """
@@ -46,7 +47,7 @@ class Cells:
     fields: Mapping[str, Array]
     scale_factor: float
     hubble_param: float
-    bulk_velocity_km_s: NDArray[np.float64]
+    bulk_velocity_km_s: NDArray[np.float64] | None
     pixel_area_kpc2: float
 
 
@@ -99,6 +100,8 @@ def _surface_density(cells: Cells) -> Array:
 
 
 def _speed(cells: Cells) -> Array:
+    if cells.bulk_velocity_km_s is None:
+        raise InternalError("speed is relative to the galaxy, whose velocity was not given")
     peculiar = cells.fields["Velocities"].astype(np.float64) * np.sqrt(cells.scale_factor)
     return np.asarray(np.linalg.norm(peculiar - cells.bulk_velocity_km_s, axis=1))
 
@@ -206,6 +209,11 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
     if star_forming_gas == "out":
         names.add("StarFormationRate")
     return sorted(names)
+
+
+def is_relative(channels: Iterable[Channel]) -> bool:
+    """Whether a channel shows velocities, which are in the frame of the galaxy."""
+    return any("Velocities" in _lookup(channel)[0].needs for channel in channels)
 
 
 def channel_unit(channel: Channel, *, star_forming_gas: str = "in") -> str:

@@ -20,13 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
-from sfr.errors import DataFormatError, EmptySelectionError, SfrError, WorkerLostError
+from sfr.errors import (
+    DataFormatError,
+    DataMissingError,
+    EmptySelectionError,
+    SfrError,
+    WorkerLostError,
+)
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe, maps_settings
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
-from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
+from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
 from sfr.store import (
     FAILURES,
@@ -347,7 +353,8 @@ def render_snapshot(
     DataMissingError
         The offsets, a chunk or a field is not there.
     ConfigError
-        Another process renders the snapshot into this folder with other settings.
+        Another process renders the snapshot into this folder with other settings, or the frame
+        is wider than the box.
     SfrError
         With ``strict``, what the first galaxy failed with.
     """
@@ -370,6 +377,7 @@ def render_snapshot(
         _say_what_changed(job)
         return _summarise(job, mine, "", 0)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     with ExitStack() as stack:
         with workspace.lock(job.step):
             sharing = workspace.sharing(job.step, job.fingerprint, alone=force)
@@ -416,6 +424,7 @@ def plan_render(
     shards = plan_shards(rows, recipe.maps)
     mine = _share(shards, rows, snapshot, part)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     paths = {i: workspace.shard(snapshot, i) for i in mine}
     there = [i for i in mine if not force and _is_current(paths[i], fingerprint)]
     chosen = _joined(shards[i] for i in mine)
@@ -537,7 +546,7 @@ def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> boo
     """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
         shard = read_shard(path, with_maps=False, columns=())
-    except SfrError:
+    except (DataFormatError, DataMissingError):
         return False
     if shard.attributes["fingerprint"] != fingerprint:
         return False

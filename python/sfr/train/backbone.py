@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.hdf5 import open_hdf5, require_stored
 from sfr.recipe import TrainRecipe
 from sfr.train.keras_import import keras_home, load_keras
 
@@ -186,7 +187,7 @@ def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     }
     try:
         with _open_hdf5(path) as file:
-            found = _collect(file, frozenset(wanted))
+            found = _collect(file, path, frozenset(wanted))
     except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise DataFormatError(f"--weights {path} cannot be read: {error}") from error
     checked = {
@@ -212,7 +213,7 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(member, "r") as file:
             yield file
     else:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
 
 
@@ -222,21 +223,23 @@ def _family(layer: str) -> str:
     return match[1] if match else ""
 
 
-def _collect(file: h5py.File, names: frozenset[str]) -> dict[str, list[NDArray[np.generic]]]:
+def _collect(
+    file: h5py.File, path: Path, names: frozenset[str]
+) -> dict[str, list[NDArray[np.generic]]]:
     """Return the arrays of all layers in Keras' order, by a layer's name; those asked for first."""
     found: dict[str, list[NDArray[np.generic]]] = {}
 
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Group) or path.startswith("optimizer"):
+    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Group) or place.startswith("optimizer"):
             return
         if "weight_names" in item.attrs:
             # a legacy file: a group per layer, which lists its arrays in order
             listed = [n.decode() if isinstance(n, bytes) else n for n in item.attrs["weight_names"]]
-            name, keys = path.split("/")[-1], listed
+            name, keys = place.split("/")[-1], listed
         else:
             # Keras 3: the arrays are numbered, and an attribute or the path names the layer
             named = item.attrs.get("name", item.parent.attrs.get("name"))
-            parts = [part for part in reversed(path.split("/")) if part != "vars"]
+            parts = [part for part in reversed(place.split("/")) if part != "vars"]
             candidates = [str(named), *parts] if named is not None else parts
             name = next((n for n in candidates if n in names), candidates[0] if candidates else "")
             keys = sorted((key for key in item if key.isdecimal()), key=int)
@@ -245,10 +248,15 @@ def _collect(file: h5py.File, names: frozenset[str]) -> dict[str, list[NDArray[n
         if name in found and name in names:
             raise ValueError(f"layer {name!r} is there twice")
         # of other layers the name is enough
-        found[name] = [np.asarray(item[key][()]) for key in keys] if name in names else []
+        found[name] = [_array(item[key], path) for key in keys] if name in names else []
 
     file.visititems(visit)
     return found
+
+
+def _array(dataset: h5py.Dataset, path: Path) -> NDArray[np.generic]:
+    require_stored(dataset, path, dataset.name)
+    return np.asarray(dataset[()])
 
 
 def _checked_layer(
