@@ -42,9 +42,20 @@ bench: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benches/python/bench.py --write
 
+# Linux: for every glibc from 2.17 on, the oldest that all dependencies have wheels for; zig links with its
+# symbols, maturin refuses a wheel that needs newer ones; then it is installed and used where nothing else is
+MANYLINUX := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17 --auditwheel check)
+
 wheel: $(BIN)/.ready
-	$(BIN)/maturin build --release --out dist
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet "maturin[zig]>=1.9.4,<2"
+	PATH="$(abspath $(BIN)):$$PATH" maturin build --release $(MANYLINUX) --out dist
 	$(BIN)/maturin sdist --out dist
+	$(BIN)/python -m venv dist/empty
+	dist/empty/bin/python -m pip install --quiet dist/*.whl
+	cd dist/empty && bin/sfr --version && bin/sfr doctor
+	cd dist/empty && bin/sfr mock sim --galaxies 2 --snaps 99 --cells 300 && bin/sfr render --sim sim --snap 99
+	rm -rf dist/empty
 
 # the source distribution builds by itself, and its wheel holds what is not Python
 sdist-check: $(BIN)/.ready

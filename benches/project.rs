@@ -61,6 +61,7 @@ fn thermal(fields: &[Vec<f32>]) -> [Channel<'_>; 3] {
         thermal,
         density: values(2),
         density_factor: 141.0,
+        of_electrons: true,
         factor: 8.6e-8,
     };
     let log10_temperature = Channel {

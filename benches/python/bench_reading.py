@@ -49,7 +49,7 @@ def load(output: Path, group: int) -> peers.Gas:
 def run(rounds: int) -> str:
     loops, text = peers.Loops(), []
     recipe = replace(load_recipe("thesis").maps, bin_scale=1.0, candidates=())
-    orientation = Orientation(peers.ROTATION, "none", 0, np.nan, np.zeros(3))
+    orientation = Orientation(peers.ROTATION, "none", 0, np.nan)
     with tempfile.TemporaryDirectory() as folder:
         output = write_mock(Path(folder) / "sim", galaxies=1, snaps=[99], cells=N).path / "output"
         group = largest_group(output)

@@ -19,7 +19,7 @@ from sfr.simulation import open_particle_file
 
 def main(path: str, how: str) -> None:
     recipe = replace(load_recipe("thesis").maps, candidates=())
-    orientation = Orientation(peers.ROTATION, "none", 0, np.nan, np.zeros(3))
+    orientation = Orientation(peers.ROTATION, "none", 0, np.nan)
     with open_particle_file(path) as file:
         before, peak, stop = anonymous_mb(), [0.0], threading.Event()
 

@@ -1,6 +1,6 @@
 """Speed of the semantic autoencoder beside SciPy's least squares, on the same images.
 
-    sfr semantic train                            # once; two to three minutes
+    sfr semantic train                            # once; minutes
     python benches/python/semantic.py --work sfr-work
 
 Prints images per second of the fast encoder, of it with one and two Gauss-Newton steps, of SciPy's

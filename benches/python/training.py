@@ -4,6 +4,7 @@
     KERAS_BACKEND=jax python benches/python/training.py --no-backbone
     python benches/python/training.py --extraction    # images to cache, beside the backbone alone
     python benches/python/training.py --memory 8      # 7881 images: the most anonymous memory
+    python benches/python/training.py --orders        # eight seeds: own orders, shared
     python benches/python/training.py --limits        # what this machine can do at best
 
 Prints a table for docs/training.md: seconds per image of the backbone at full size in float32 and
@@ -32,7 +33,7 @@ from sfr.train.features import BackboneInUse, extract_features
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras
-from sfr.train.loop import epoch_order
+from sfr.train.loop import epoch_orders
 from sfr.train.state import State
 from sfr.workspace import Workspace, image_name
 
@@ -70,16 +71,38 @@ def epoch_seconds(counts: tuple[int, ...], rows: int, repeats: int) -> float:
     features = np.maximum(rng.standard_normal((rows, 8, 8, 512), np.float32), 0).astype("float16")
     label = features[:, :, :, 0].astype(np.float64).mean((1, 2)) + 3.0
     heads = made_heads(recipe, rows, counts)
+    seeds = [seed for count in counts for seed in range(count)]
     for place in range(len(counts)):
         heads.load_features(place, features)
     times = []
     for epoch in range(1, repeats + 3):
         start = time.perf_counter()
-        loss = heads.train_epoch(epoch_order(np.arange(rows), epoch), label, 0.001)
+        loss = heads.train_epoch(
+            epoch_orders(np.arange(rows), epoch, seeds, recipe.batch_order), label, 0.001
+        )
         times.append(time.perf_counter() - start)
     if not np.isfinite(loss).all():
         raise SystemExit("the loss is not finite")
     return min(times[2:])
+
+
+def order_seconds(rows: int, repeats: int) -> dict[str, float]:
+    """Processor time of an epoch of eight heads, by ``train.batch_order``, in turns: medians."""
+    rng, recipe = np.random.default_rng(0), load_recipe("thesis")
+    features = np.maximum(rng.standard_normal((rows, 8, 8, 512), np.float32), 0).astype("float16")
+    times: dict[str, list[float]] = {"own": [], "shared": []}
+    heads = {}
+    for order in times:
+        train = recipe.with_fields("train", batch_order=order).train
+        heads[order] = made_heads(train, rows, (8,))
+        heads[order].load_features(0, features)
+    for epoch in range(1, repeats + 2):
+        for order, model in heads.items():
+            orders = epoch_orders(np.arange(rows), epoch, range(8), order)
+            start = time.process_time()
+            model.train_epoch(orders, np.full(rows, 3.0), 0.001)
+            times[order].append(time.process_time() - start)
+    return {order: float(np.median(found[1:])) for order, found in times.items()}
 
 
 def extraction_shares(case: str, images: int, repeats: int) -> list[float]:
@@ -139,7 +162,7 @@ def memory(count: int, epochs: int) -> str:
             features = np.load(path, mmap_mode="r")
             heads = made_heads(load_recipe("thesis").train, IMAGES, (count,))
             heads.load_features(0, features)
-        rows = epoch_order(np.arange(int(IMAGES * TRAINING_SHARE)), 1)
+        rows = epoch_orders(np.arange(int(IMAGES * TRAINING_SHARE)), 1, range(count), "own")
         with Peak() as training:
             for _ in range(epochs):
                 heads.train_epoch(rows, np.full(IMAGES, 3.0), 0.001)
@@ -203,7 +226,7 @@ def main() -> None:
     parser.add_argument("--no-backbone", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2000)
-    for option in ("--extraction", "--limits"):
+    for option in ("--extraction", "--limits", "--orders"):
         parser.add_argument(option, action="store_true")
     parser.add_argument("--memory", type=int, metavar="K")
     arguments = parser.parse_args()
@@ -216,6 +239,12 @@ def main() -> None:
         return
     if arguments.limits:
         limits()
+        return
+    if arguments.orders:
+        found = order_seconds(arguments.rows, arguments.repeats)
+        for order, seconds in found.items():
+            print(f"eight heads, batch_order = {order}: {seconds:.2f} s of processor time an epoch")
+        print(f"ratio {found['own'] / found['shared']:.2f}")
         return
     if arguments.extraction:
         for case in ("composite", "gauss10"):

@@ -16,6 +16,7 @@ __all__ = [
     "InternalError",
     "NonFiniteError",
     "RangeError",
+    "ResourceError",
     "SfrError",
     "ShapeError",
     "TrainingError",
@@ -68,6 +69,12 @@ class DataMissingError(SfrError, FileNotFoundError):
 
 class DataFormatError(SfrError, OSError):
     """A file is there but cannot be read as what it should be."""
+
+    exit_code = 3
+
+
+class ResourceError(SfrError, OSError):
+    """The machine has no more of something: open files, memory."""
 
     exit_code = 3
 

@@ -16,11 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.cells import read_cells
 from sfr.errors import DataFormatError, DataMissingError
+from sfr.hdf5 import StoredDataset, find_group, open_hdf5, reading, require_dataset
 from sfr.paths import plain
 from sfr.workspace import Workspace, digest
 
 __all__ = [
     "FAILURES",
+    "FOR_GOOD",
     "LABEL_SCALE_YR",
     "PREDICTIONS",
     "SAMPLE",
@@ -49,6 +51,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
+#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -71,6 +74,8 @@ SAMPLE: Schema = {
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
 FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+#: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
+FOR_GOOD = "render"
 PREDICTIONS: Schema = {
     "filename": str,
     "snapshot": int,
@@ -83,8 +88,11 @@ PREDICTIONS: Schema = {
 
 #: Subsets of `SPLIT` and `PREDICTIONS`.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the sSFR (METHOD 3) [yr].
+#: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
+
+#: Galaxy, channel, y, x.
+_MAP_AXES = 4
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
@@ -272,27 +280,39 @@ def read_shard(
 
     Raises
     ------
+    DataMissingError
+        There is no such file.
     DataFormatError
         The file cannot be read as a shard.
     """
     try:
-        with h5py.File(path, "r") as file:
-            maps = file["maps"][()] if with_maps else file["maps"][:0]
-            failures = {name: _read_column(file["failures"][name]) for name in file["failures"]}
+        with open_hdf5(path) as file, reading(path, "the shard"):
+            stored = require_dataset(file, path, "maps")
+            if len(stored.shape) != _MAP_AXES:
+                raise DataFormatError(
+                    f"{path}: maps has shape {stored.shape}; (galaxy, channel, y, x) is expected"
+                )
+            maps = stored.read() if with_maps else stored.read(np.s_[:0])
+            group = find_group(file, path, "failures")
+            failures = {name: _read_column(group, path, name) for name in group or ()}
             names = set(file) - {"maps", "failures"} if columns is None else columns
-            found = {name: _read_column(file[name]) for name in sorted(names)}
+            found = {name: _read_column(file, path, name) for name in sorted(names)}
+            for name, column in found.items():
+                if len(column) != len(stored):
+                    raise DataFormatError(
+                        f"{path}: {name} has {len(column)} rows, maps has {len(stored)}"
+                    )
             return Shard(maps, found, failures, dict(file.attrs))
-    except (OSError, KeyError) as error:
+    except DataFormatError as error:
         raise DataFormatError(
-            f"{path} is not a shard of maps: {error}; if it is one of a run, sfr render --force "
-            "makes it again"
+            f"{error}; it is not a shard of maps. If it is one of a run, sfr render --force makes "
+            "it again"
         ) from error
 
 
-def _read_column(dataset: h5py.Dataset) -> NDArray[np.generic]:
-    if h5py.check_string_dtype(dataset.dtype):
-        return np.array(dataset.asstr()[()], np.str_)
-    return np.asarray(dataset[()])
+def _read_column(group: h5py.Group, path: Path, name: str) -> NDArray[np.generic]:
+    column: StoredDataset = require_dataset(group, path, name, text=True)
+    return column.text() if column.is_text else column.read()
 
 
 def iter_shards(

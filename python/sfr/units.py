@@ -7,14 +7,19 @@ energy per mass in (km/s)^2. No other module holds a conversion factor.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.arrays import real
+
 __all__ = [
     "ADIABATIC_INDEX",
     "BOLTZMANN_CGS",
+    "DIMENSIONLESS",
+    "FIELD_UNITS",
     "GYR_IN_S",
     "HYDROGEN_FRACTION",
     "KEV_IN_ERG",
@@ -24,6 +29,8 @@ __all__ = [
     "UNIT_LENGTH_CM",
     "UNIT_MASS_G",
     "UNIT_MASS_MSUN",
+    "UNIT_VELOCITY_CM_S",
+    "FieldUnit",
     "density_cgs",
     "electron_density_cgs",
     "entropy_kev_cm2",
@@ -49,6 +56,8 @@ UNIT_LENGTH_CM: Final = 3.085678e21
 UNIT_MASS_G: Final = 1.989e43
 #: Code mass at h = 1 [Msun].
 UNIT_MASS_MSUN: Final = 1e10
+#: Code velocity, km/s [cm/s] (TNG header, UnitVelocity_in_cm_per_s).
+UNIT_VELOCITY_CM_S: Final = 1e5
 #: Code energy per mass, (km/s)^2 [cm^2/s^2].
 UNIT_ENERGY_PER_MASS_CGS: Final = 1e10
 #: Primordial hydrogen mass fraction, the constant value that the TNG team uses.
@@ -61,6 +70,73 @@ GYR_IN_S: Final = 3.15576e16
 MPC_IN_CM: Final = UNIT_LENGTH_CM * 1e3
 
 FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class FieldUnit:
+    """Unit of a TNG field, as attributes of its dataset state it.
+
+    Physical cgs value = value * to_cgs * a**a * h**h, with to_cgs made of the code units raised to
+    ``exponents``; to_cgs = 0 stands for a field without a dimension.
+    """
+
+    text: str
+    a: float
+    h: float
+    #: Powers of the code units of length, mass and velocity.
+    exponents: tuple[float, float, float]
+    to_cgs: float
+
+    def attributes(self) -> dict[str, float]:
+        """Give the attributes and their values, in the order of TNG's writer."""
+        length, mass, velocity = self.exponents
+        return {
+            "a_scaling": self.a,
+            "h_scaling": self.h,
+            "length_scaling": length,
+            "mass_scaling": mass,
+            "velocity_scaling": velocity,
+            "to_cgs": self.to_cgs,
+        }
+
+
+DIMENSIONLESS: Final = FieldUnit("no dimension", 0.0, 0.0, (0.0, 0.0, 0.0), 0.0)
+_LENGTHS = FieldUnit("ckpc/h", 1.0, -1.0, (1.0, 0.0, 0.0), UNIT_LENGTH_CM)
+_MASSES = FieldUnit("1e10 Msun/h", 0.0, -1.0, (0.0, 1.0, 0.0), UNIT_MASS_G)
+_ENERGIES = FieldUnit("(km/s)^2", 0.0, 0.0, (0.0, 0.0, 2.0), UNIT_ENERGY_PER_MASS_CGS)
+_RATES = FieldUnit("Msun/yr", 0.0, 0.0, (-1.0, 1.0, 1.0), 6.302760666210359e25)
+#: Units of the fields that are read, and of some that stand beside them in every snapshot.
+FIELD_UNITS: Final[dict[str, FieldUnit]] = {
+    "Coordinates": _LENGTHS,
+    "Velocities": FieldUnit("km sqrt(a)/s", 0.5, 0.0, (0.0, 0.0, 1.0), UNIT_VELOCITY_CM_S),
+    "Masses": _MASSES,
+    "GFM_InitialMass": _MASSES,
+    "BH_Mass": _MASSES,
+    "Density": FieldUnit(
+        "(1e10 Msun/h)/(ckpc/h)^3", -3.0, 2.0, (-3.0, 1.0, 0.0), 6.769911178294544e-22
+    ),
+    "InternalEnergy": _ENERGIES,
+    "InternalEnergyOld": _ENERGIES,
+    "Potential": FieldUnit("(km/s)^2/a", -1.0, 0.0, (0.0, 0.0, 2.0), UNIT_ENERGY_PER_MASS_CGS),
+    "StarFormationRate": _RATES,
+    "MagneticField": FieldUnit(
+        "(h/a^2) UnitPressure^(1/2)",
+        -2.0,
+        1.0,
+        (-1.5, 0.5, 1.0),
+        (UNIT_MASS_G / UNIT_LENGTH_CM**3 * UNIT_ENERGY_PER_MASS_CGS) ** 0.5,
+    ),
+    "ElectronAbundance": DIMENSIONLESS,
+    "GFM_Metallicity": DIMENSIONLESS,
+    "GFM_StellarFormationTime": DIMENSIONLESS,
+    "SubhaloPos": _LENGTHS,
+    "SubhaloHalfmassRadType": _LENGTHS,
+    "SubhaloMass": _MASSES,
+    "SubhaloMassType": _MASSES,
+    "SubhaloSFR": _RATES,
+    "SubhaloVel": FieldUnit("km/s", 0.0, 0.0, (0.0, 0.0, 1.0), UNIT_VELOCITY_CM_S),
+    "GroupMass": _MASSES,
+}
 
 
 def mass_msun(mass_code: FloatArray | float, hubble_param: float) -> NDArray[np.float64]:
@@ -78,7 +154,7 @@ def mass_msun(mass_code: FloatArray | float, hubble_param: float) -> NDArray[np.
     ndarray of float64
         Masses [Msun].
     """
-    return np.asarray(mass_code, np.float64) * (UNIT_MASS_MSUN / hubble_param)
+    return real(mass_code, "mass_code") * (UNIT_MASS_MSUN / hubble_param)
 
 
 def length_kpc(
@@ -98,7 +174,7 @@ def length_kpc(
     ndarray of float64
         Lengths [kpc].
     """
-    return np.asarray(length_code, np.float64) * (scale_factor / hubble_param)
+    return real(length_code, "length_code") * (scale_factor / hubble_param)
 
 
 def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.float64]:
@@ -116,7 +192,7 @@ def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.
     ndarray of float64
         mu [-].
     """
-    x_e = np.asarray(electron_abundance, np.float64)
+    x_e = real(electron_abundance, "electron_abundance")
     return 4.0 / (1.0 + 3.0 * HYDROGEN_FRACTION + 4.0 * HYDROGEN_FRACTION * x_e)
 
 
@@ -140,7 +216,7 @@ def temperature_k(
         Temperature [K]; effective, not physical, for star-forming cells.
     """
     factor = (ADIABATIC_INDEX - 1.0) * UNIT_ENERGY_PER_MASS_CGS * PROTON_MASS_G / BOLTZMANN_CGS
-    u = np.asarray(internal_energy, np.float64)
+    u = real(internal_energy, "internal_energy")
     return factor * u * mean_molecular_weight(electron_abundance)
 
 
@@ -162,7 +238,7 @@ def density_cgs(
         Densities [g/cm^3].
     """
     factor = hubble_param**2 / scale_factor**3 * (UNIT_MASS_G / UNIT_LENGTH_CM**3)
-    return np.asarray(density_code, np.float64) * factor
+    return real(density_code, "density_code") * factor
 
 
 def electron_density_cgs(
@@ -190,7 +266,7 @@ def electron_density_cgs(
     n_h = density_cgs(density_code, scale_factor, hubble_param) * (
         HYDROGEN_FRACTION / PROTON_MASS_G
     )
-    return np.asarray(electron_abundance, np.float64) * n_h
+    return real(electron_abundance, "electron_abundance") * n_h
 
 
 def entropy_kev_cm2(
@@ -210,8 +286,8 @@ def entropy_kev_cm2(
     ndarray of float64
         K [keV cm^2]; infinite where n_e = 0.
     """
-    t = np.asarray(temperature, np.float64)
-    n_e = np.asarray(electron_density, np.float64)
+    t = real(temperature, "temperature")
+    n_e = real(electron_density, "electron_density")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((BOLTZMANN_CGS / KEV_IN_ERG) * t / np.cbrt(n_e) ** 2)
 
@@ -266,7 +342,7 @@ def magnetic_field_gauss(
     """
     unit_pressure = UNIT_MASS_G / UNIT_LENGTH_CM**3 * UNIT_ENERGY_PER_MASS_CGS
     factor = float(hubble_param / scale_factor**2 * np.sqrt(unit_pressure))
-    return np.asarray(magnetic_field_code, np.float64) * factor
+    return real(magnetic_field_code, "magnetic_field_code") * factor
 
 
 def scale_factor_age_gyr(
@@ -290,7 +366,7 @@ def scale_factor_age_gyr(
         Age [Gyr].
     """
     hubble_per_gyr = hubble_param * 100.0 * 1e5 / MPC_IN_CM * GYR_IN_S
-    a = np.asarray(scale_factor, np.float64)
+    a = real(scale_factor, "scale_factor")
     argument = np.sqrt(omega_lambda / omega0) * a**1.5
     scale_gyr = 2.0 / (3.0 * hubble_per_gyr * np.sqrt(omega_lambda))
     return np.asarray(scale_gyr * np.arcsinh(argument))

@@ -31,7 +31,12 @@ from sfr.recipe import Recipe, load_recipe
 
 log = logging.getLogger(__name__)
 
-__all__ = ["StepState", "Workspace", "bare", "digest", "image_name", "parse_image_name"]
+#: Step of a folder that all commands with the same recipe share as long as they run.
+RECIPE = "recipe"
+#: What a file system without locks answers.
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+__all__ = ["RECIPE", "StepState", "Workspace", "bare", "digest", "image_name", "parse_image_name"]
 
 
 def digest(value: object) -> str:
@@ -320,9 +325,8 @@ class Workspace:
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Hold a part of a step; False, or wait silently, while another process holds it."""
-        lock = filelock.FileLock(self._lock_file(name))
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock = _acquired(self._lock_file(name), wait=wait)
         except filelock.Timeout:
             yield False
             return
@@ -359,28 +363,36 @@ class Workspace:
         prefix = f"{step}.{fingerprint}."
         others = [lock for lock in self._others(step) if alone or not lock.startswith(prefix)]
         if others:
-            what = "--force would throw away its work" if alone else "it has other settings"
+            where = f"at step {step!r} of" if step != RECIPE else "in"
+            what = "--force would throw away its work"
+            if not alone:
+                what = "it has another recipe" if step == RECIPE else "it has other settings"
+                what += ", or was given --force"
+            hosts = ", ".join(sorted({_holder(name) for name in others}))
             raise ConfigError(
-                f"another sfr process works at step {step!r} of {self.root}, and {what}; wait for "
+                f"another sfr process works {where} {self.root} ({hosts}), and {what}; wait for "
                 "it, or use another folder with --work"
             )
         is_alone = not self._others(step)
         path = self._lock_file(prefix + self._scratch.name)
+        lock = _acquired(path, wait=True)
         try:
-            with filelock.FileLock(path):
-                yield is_alone
+            yield is_alone
         finally:
             path.unlink(missing_ok=True)
+            lock.release()
 
     def _others(self, step: str) -> list[str]:
         """Names of the lock files of living processes that share a step; others are removed."""
         living = []
         for path in sorted((self.root / ".state").glob(f"{step}.*.lock")):
             try:
-                with filelock.FileLock(path, timeout=0):
-                    path.unlink(missing_ok=True)
+                lock = _acquired(path, wait=False)
             except filelock.Timeout:
                 living.append(path.name)
+                continue
+            path.unlink(missing_ok=True)
+            lock.release()
         return living
 
     def wait_for_claims(self, prefix: str) -> None:
@@ -530,6 +542,19 @@ class Workspace:
         is_whole = isinstance(state, dict) and isinstance(state.get("files"), dict)
         return state if is_whole and "fingerprint" in state else None
 
+    def catalogue_read(self, snapshot: int) -> tuple[int, int]:
+        """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
+
+        They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
+        """
+        state = self._read_state(f"catalogue-{snapshot:03d}")
+        read, _, total = str(state["fingerprint"] if state else "").partition(" of ")
+        return (int(read), int(total)) if read.isdecimal() and total.isdecimal() else (1, 1)
+
+    def mark_catalogue(self, snapshot: int, read: int, total: int) -> None:
+        """Record what `catalogue_read` returns."""
+        self.mark_done(f"catalogue-{snapshot:03d}", f"{read} of {total}", ())
+
     # -- log -----------------------------------------------------------------------------------
 
     def log(self, line: Mapping[str, object]) -> None:
@@ -546,16 +571,40 @@ class Workspace:
 @contextlib.contextmanager
 def _held(path: Path, who: str) -> Iterator[None]:
     """Hold a lock; wait, and say for whom, while another process holds it."""
-    lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock = _acquired(path, wait=False)
     except filelock.Timeout:
         log.warning("waiting for %s", who)
-        lock.acquire()
+        lock = _acquired(path, wait=True)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(path: Path, *, wait: bool) -> filelock.BaseFileLock:
+    """Take a lock, which ends with its process, however that ends; filelock.Timeout: it is held."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        raise
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise ConfigError(
+            f"{path.parent.parent} is on a file system without locks ({error}), by which commands "
+            "keep out of each other's way; give a folder on another disk with --work, or mount "
+            "this one with them (Lustre: flock; NFS: a lock daemon, or local_lock=flock where one "
+            "machine uses it)"
+        ) from error
+    return lock
+
+
+def _holder(lock_name: str) -> str:
+    """Say whose <step>.<fingerprint>.<host>-<pid>-<thread>.lock is, a file of `sharing`."""
+    host, pid, _ = lock_name.split(".", 2)[2].rsplit("-", 2)
+    return f"process {pid} on {host}"
 
 
 def _is_alive(pid: int) -> bool:

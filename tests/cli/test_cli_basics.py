@@ -1,9 +1,12 @@
 """Help, version, options, and what is imported when."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import h5py
 import pytest
 
 from sfr.cli.options import parse_snapshots
@@ -22,6 +25,7 @@ COMMANDS = (
     "run",
     "show",
     "map",
+    "cite",
 )
 
 
@@ -99,8 +103,6 @@ def test_doctor_without_a_simulation(sfr):
 
 
 def test_doctor_names_what_is_missing_and_what_to_fetch(sfr, mock_sim, tmp_path):
-    import shutil
-
     assert sfr("doctor", "--sim", mock_sim).exit_code == 0
     copy = tmp_path / "sim"
     shutil.copytree(mock_sim, copy)
@@ -122,3 +124,18 @@ def test_doctor_describes_a_single_file(sfr, mock_sim):
     assert result.exit_code == 0
     checks = {row["check"]: row for row in json.loads(result.stdout)["checks"]}
     assert "Coordinates" in checks["PartType0"]["detail"]
+
+
+def test_doctor_says_what_is_half_written(sfr, mock_sim, tmp_path):
+    copy = Path(shutil.copytree(mock_sim, tmp_path / "copy"))
+    path = copy / "output/snapdir_099/snap_099.1.hdf5"
+    with h5py.File(path, "r+") as file:
+        shape = file["PartType0/Masses"].shape
+        del file["PartType0/Masses"]
+        file.create_dataset("PartType0/Masses", shape, "f4")
+    for where, check in ((copy, "99 snapshot"), (path, "datasets")):
+        result = sfr("doctor", "--sim", where, "--json")
+        assert result.exit_code == 3
+        rows = {row["check"]: row for row in json.loads(result.stdout)["checks"]}
+        assert rows[check]["state"] == "unreadable"
+        assert "PartType0/Masses was never written" in rows[check]["detail"]

@@ -474,19 +474,6 @@ def test_strict_names_the_galaxy(sfr, tmp_path):
     assert "snapshot 99 subhalo" in result.stderr.splitlines()[-1]
 
 
-def test_a_narrow_terminal_keeps_the_digits(capsys, monkeypatch):
-    from sfr.cli.console import Console
-
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "40")
-    row = {"case": "structure10", "r": "0.123 ± 0.045", **{f"column{i}": 0.5 for i in range(9)}}
-    Console().table("title", [row], key="rows")
-    text = capsys.readouterr().out
-    assert "structure10" in text
-    assert "0.123 ± 0.045" in text
-    assert "column8" not in text
-
-
 def test_a_split_that_is_not_possible_fails_before_rendering(sfr, sim, tmp_path):
     shutil.rmtree(sim / "postprocessing/trees")
     result = sfr("run", "--sim", sim, "--snap", "98,99", "--recipe", "demo")

@@ -15,7 +15,8 @@ from sfr.cli import app
 from sfr.recipe import load_recipe
 from sfr.train.predict import ABOUT
 
-NAMES = load_recipe("demo").cases.names
+NAMES = load_recipe("demo").case_names
+LABEL = "total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr]"
 SMALL = 'extends = "demo"\n[maps]\npixels = 32\n[train]\nepochs = 2\n'
 
 
@@ -38,6 +39,7 @@ def test_the_demo_ends_with_the_ten_case_table_and_the_path_of_the_report(demo):
         assert name in result.stdout
     assert result.stdout.splitlines()[-1] == f"report: {work / 'report/index.html'}"
     assert "random" in result.stdout
+    assert f"label: {LABEL}" in result.stdout
     assert "recipe small" in result.stderr
 
 
@@ -53,8 +55,8 @@ def test_the_folder_is_as_designed(demo):
         expected += [
             f"{head}/{file}"
             for file in (
-                "head.weights.h5", "history.csv", "predictions.csv", "YValues.npy", "metrics.json",
-                "model.keras",
+                "head.weights.h5", "best.weights.h5", "history.csv", "predictions.csv",
+                "YValues.npy", "metrics.json", "model.keras",
             )
         ]  # fmt: skip
         assert len(list((work / "features").glob(f"{name}-*.npy"))) == 1
@@ -209,12 +211,14 @@ def test_predict_gives_the_numbers_of_the_training_on_images_and_on_maps(demo, s
         result = sfr("predict", work / "train/mass/seed-0", source, "--out", "found.csv")
         assert result.exit_code == 0, result.stderr
         assert "random" in result.stderr
+        assert f"label: {LABEL}; the mass is all of the subhalo's" in result.stderr
         found = np.genfromtxt(tmp_path / "found.csv", delimiter=",", names=True, dtype=None)
         both = [row for row in found if row["image"] in wanted]
         assert len(both) >= 5
         for row in both:
             assert row["prediction"] == pytest.approx(wanted[row["image"]], abs=2e-3)
             assert row["ssfr_per_yr"] == pytest.approx(10 ** (row["prediction"] - 15))
+            assert row["label"] == LABEL
 
 
 def test_predict_says_what_is_wrong(demo, sfr, tmp_path):
@@ -278,6 +282,45 @@ def test_predict_refuses_maps_of_another_scale_or_unit(demo, sfr, tmp_path):
         assert f"has {name}" in result.stderr
 
 
+def test_maps_whose_unit_does_not_name_the_statistic_are_refused(demo, sfr, tmp_path):
+    """The text of older versions: it can be that of another statistic."""
+    work, _, _ = demo
+    shard = next((work / "maps/snap_099").glob("*.hdf5"))
+    older = ["keV cm^2", "1e10 Msun/h", "log10(K)"]
+    result = sfr(
+        "predict", work / "train/mass/seed-0",
+        changed_maps(shard, tmp_path / "older.hdf5", channel_units=older),
+    )  # fmt: skip
+    assert result.exit_code == 3
+    assert "sum over cells of log10 T [K]" in result.stderr
+    assert "older version" in result.stderr
+
+
+def test_the_normalisation_has_the_units_of_all_readings(demo):
+    work, _, _ = demo
+    document = json.loads((work / "normalisation.json").read_text())
+    units = {name: entry["unit"] for name, entry in document["channels"].items()}
+    assert units == {
+        "entropy": "sum over cells of K [keV cm^2]",
+        "mass": "sum over cells of m [1e10 Msun/h]",
+        "temperature": "sum over cells of log10 T [K]",
+    }
+    readings = document["candidates"]
+    assert readings["sum_mass_temperature"]["unit"] == "sum over cells of m T [1e10 Msun/h K]"
+    kelvin, code = readings["sum_log10_entropy_k_cm2"], readings["sum_log10_entropy_code"]
+    assert kelvin["unit"] == "sum over cells of log10 (T / n_e^(2/3)) [K cm^2]"
+    assert code["unit"].startswith("sum over cells of log10 (T / rho^(2/3)) [K (ckpc/h)^2")
+    assert code["maximum"] > kelvin["maximum"] > readings["sum_log10_entropy"]["maximum"]
+
+
+def test_a_contact_sheet_does_not_name_another_label_than_the_sample_has(demo, sfr):
+    work, _, _ = demo
+    result = sfr("show", "--work", work, "--recipe", "corrected", "--out", "sheet.png")
+    assert result.exit_code == 3
+    assert "other settings than the recipe's [sample]" in result.stderr
+    assert sfr("show", "--work", work, "--out", "sheet.png").exit_code == 0
+
+
 def test_predict_on_maps_needs_a_model_that_knows_its_pixels(demo, sfr, tmp_path):
     work, _, _ = demo
     shard = next((work / "maps/snap_099").glob("*.hdf5"))
@@ -290,13 +333,15 @@ def test_predict_on_maps_needs_a_model_that_knows_its_pixels(demo, sfr, tmp_path
             content = model.read(name)
             if name == ABOUT:
                 about = json.loads(content)
-                del about["pixel_scale_ckpc_h"]
+                del about["pixel_scale_ckpc_h"], about["label"]
                 content = json.dumps(about).encode()
             copy.writestr(name, content)
     result = sfr("predict", older, shard)
     assert result.exit_code == 3, result.stderr
     assert "size of its pixels" in result.stderr
-    assert sfr("predict", older, work / "images").exit_code == 0
+    found = sfr("predict", older, work / "images")
+    assert found.exit_code == 0
+    assert found.stdout.splitlines()[1].endswith(",not stated by this model")
 
 
 def test_predict_takes_maps_that_name_no_galaxy(demo, sfr, tmp_path):

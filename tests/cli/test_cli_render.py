@@ -119,6 +119,8 @@ def test_more_parts_than_shards_leave_some_without_work(sfr, sim, recipe, tmp_pa
         )
         assert result.exit_code == 0, result.stderr
         made.append(json.loads(result.stdout)["snapshots"][0]["shards made"])
+        assert f"part {i} of 9 has {made[-1]} of " in result.stderr
+        assert "too few for 9 parts" in result.stderr
     assert set(made) == {0, 1}
     assert sum(made) == len(list((tmp_path / "sfr-work/maps/snap_099").glob("part-*")))
 
@@ -336,9 +338,18 @@ def test_galaxies_of_a_fetched_chunk_get_images_and_enter_the_normalisation(
     aside = tmp_path / "aside.hdf5"
     chunk.rename(aside)
     common = ("render", "--sim", copy, "--recipe", recipe, "--snap", 99)
-    assert sfr(*common, "--allow-partial").exit_code == 4
+    refused = sfr(*common, "--allow-partial")
+    assert refused.exit_code == 3
+    assert f"of {N} galaxies of snapshot 99" in refused.stderr
     partial = contents(tmp_path / "sfr-work")
     assert len(partial) < len(whole)
+    assert not (tmp_path / "sfr-work/images").exists()
+    asked = sfr(*common, "--allow-partial", "--reference-share", 0.01, "--work", "asked")
+    assert asked.exit_code == 4
+    assert "warning: the scale of the images is set by" in asked.stderr
+    counts = json.loads((tmp_path / "asked/normalisation.json").read_text())["galaxies"]
+    assert counts["set_the_scale"] + counts["not_read"] == counts["in_the_sample"] == N
+    assert len(list((tmp_path / "asked/images").iterdir())) == counts["set_the_scale"]
     aside.rename(chunk)
     assert sfr(*common).exit_code == 0
     assert contents(tmp_path / "sfr-work") == whole

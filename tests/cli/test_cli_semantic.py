@@ -1,7 +1,10 @@
 """``sfr semantic`` from the command line, and fits of good, odd and bad images."""
 
+import inspect
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sfr.cli import app
+from sfr.cli.semantic import fit as fit_command
 from sfr.errors import ConfigError, DataMissingError
 from sfr.semantic.files import UserImage, read_images
 from sfr.semantic.fit import FATAL_FLAGS, FLAGS, FitOptions, fit_image, fit_images
@@ -20,6 +24,7 @@ from sfr.semantic.training import default_training
 from sfr.store import Shard, read_table, write_shard
 from sfr.workspace import Workspace
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--images", "1000", "--epochs", "4", "-q"]
 
 
@@ -99,12 +104,50 @@ def test_evaluation_prints_bound_fit_and_paper_and_writes_table_and_figures(trai
     assert {r["method"] for r in rows} == {"network", "1 step", "2 steps", "least squares"}
     assert {r["noise"] for r in rows} == {0.025, 0.05, 0.1}
     assert all(r["rms/bound"] > 0 and r["rms of error/bound"] > 0 for r in rows)
-    assert {r["paper dispersion"] for r in rows if r["noise"] == 0.025} == {0.00055, 0.0091, 0.92}
+    # nothing was published of a network that learned from the true parameters
+    assert {(r["learned from"], r["published by"]) for r in rows} == {("true parameters", None)}
     folder = trained / "semantic" / "paper-fast" / "seed-0"
     table = read_table(folder / "evaluation.csv", {"noise": float, "rms": float, "bound": float})
     assert len(table["rms"]) == len(rows)
     for name in ("examples", "recovered", "errors", "limit", "errors_after_steps"):
         assert picture_width(folder / f"{name}.png") > 400
+
+
+def test_the_self_supervised_come_first_and_every_table_says_what_was_learned_from(
+    trained, monkeypatch
+):
+    """The default encoder, which learns from the truth, stood first and as one of them."""
+    noisy = ["--encoder", "1/64", "--noise", "0.1", "--target", "noisy"]
+    few = ["--images", "60", "--epochs", "1", "--work", trained]
+    assert run("train", *noisy, *few, "-q").exit_code == 0
+    result = run("train", *noisy, *few)
+    assert "its own input" in result.stdout
+    options = ["--images", 20, "--steps", "1", "--no-least-squares", "--noise", "0.1", "-q"]
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run("evaluate", *options, "--work", trained)
+    assert result.exit_code == 0, result.output
+    titles = [line for line in result.stdout.splitlines() if "learned from" in line]
+    found = [title.partition("learned from ")[2].partition(":")[0] for title in titles]
+    assert found == ["its own input", "clean images", "clean images", "true parameters"]
+    first, _, others = result.stdout.partition(titles[1])
+    assert "published" in first
+    assert "published" not in others
+    folder = trained / "semantic" / "paper-cnn1_64-mae-noise0.1-noisy" / "seed-0"
+    columns = {"learned from": str, "published by": str, "method": str}
+    table = read_table(folder / "evaluation.csv", columns)
+    assert set(table["learned from"]) == {"its own input"}
+    # nobody published what a step makes of it
+    beside = set(zip(table["method"], table["published by"], strict=True))
+    assert beside == {("network", "paper"), ("1 step", "")}
+    shutil.rmtree(folder.parent)
+
+
+def test_the_quick_start_trained_another_network_than_the_first_fit():
+    default = inspect.signature(fit_command).parameters["problem"].default
+    for name in ("README.md", "docs/semantic.md"):
+        text = (ROOT / name).read_text("utf-8")
+        lines = [line.strip() for line in text.splitlines() if line.startswith("    sfr semantic")]
+        assert lines[0].startswith(f"sfr semantic train --problem {default} "), name
 
 
 def test_several_sizes_make_the_figure_of_sizes(trained):
@@ -137,7 +180,8 @@ def test_several_sizes_make_the_figure_of_sizes(trained):
         (["evaluate", "--steps", ","], 2, "--steps"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(sfr, arguments, code, text):
+def test_what_is_wrong_is_said_in_a_line(sfr, tmp_path, arguments, code, text):
+    (tmp_path / "notes.txt").write_text("not an image")
     result = sfr("semantic", *arguments)
     assert result.exit_code == code
     assert text in result.stderr
@@ -475,6 +519,11 @@ def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, mon
     assert "1 of 2 entries are left out: hidden or of the system: 1 (._good.npy)" in result.stderr
     assert table[0].startswith("file,image,A_px,A_px_error,e,e_error,theta_deg")
     assert picture_width("semantic-fit/fits.png") > 400
+    # flags were the first column to go on a narrow terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run("fit", "good.npy", "zero.npy", "--work", work, "-q")
+    assert "all_zero" in result.stdout
+    assert result.stdout.index("flags") < result.stdout.index("A [px]")
     # the picture of earlier images does not stay beside a table of others
     assert run("fit", "zero.npy", "--work", work, "-q").exit_code == 4
     assert not (tmp_path / "semantic-fit" / "fits.png").exists()

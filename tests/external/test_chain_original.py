@@ -8,6 +8,8 @@ import pytest
 from astropy import constants, units
 
 from sfr.imaging.png import read_png
+from sfr.recipe import Channel
+from sfr.render import gas
 from sfr.units import electron_density_cgs, entropy_kev_cm2, temperature_k
 
 pytestmark = pytest.mark.external
@@ -107,6 +109,27 @@ def test_temperature_and_entropy_of_original_cells_agree_with_astropy(chunk):
     np.testing.assert_allclose(found_n, n_e.value, rtol=1e-6)
     np.testing.assert_allclose(entropy_kev_cm2(found_t, found_n), k.value, rtol=1e-6)
     assert 5e3 < np.median(found_t) < 1e6
+
+
+def test_which_logarithms_of_the_entropy_are_positive_in_star_forming_gas(external_data):
+    """METHOD 2.4 ruled out sums of logarithms by those in keV cm^2 alone."""
+    with h5py.File(external_data / "subbox/snapdir_2332/snap_2332.3.hdf5") as file:
+        fields = {name: file["PartType0"][name][()] for name in file["PartType0"]}
+        header = dict(file["Header"].attrs)
+    forming = fields["StarFormationRate"] > 0
+    cells = gas.Cells(
+        {name: values[forming] for name, values in fields.items()},
+        header["Time"], header["HubbleParam"], np.zeros(3), 1.0,
+    )  # fmt: skip
+    ranges = {
+        "log10_entropy": (-2.3, -2.0),
+        "log10_entropy_k_cm2": (4.8, 5.1),
+        "log10_entropy_code": (6.1, 6.3),
+    }
+    for name, (low, high) in ranges.items():
+        values, _ = gas.weights(Channel("x", name), cells)
+        assert len(values) == 5
+        assert low < values.min() < values.max() < high
 
 
 @pytest.mark.parametrize("options", [(), ("--normal", "1,0,0"), ("--width", 500, "--depth", 100)])

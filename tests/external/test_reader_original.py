@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sfr.errors import DataMissingError
+from sfr.errors import DataFormatError, DataMissingError
 from sfr.simulation import open_particle_file, open_simulation
 from sfr.simulation.trees import SubLinkFiles
 
@@ -140,8 +140,15 @@ def test_original_cutouts(external_data):
 def test_original_tree_file(external_data):
     path = external_data / "trees/sublink_mpb_1030.hdf5"
     trees = SubLinkFiles([path])
-    rows = np.array([103, -1, 0, 50])
+    rows = np.array([103, 0, 50])
     with h5py.File(path) as file:
-        leaves = file["MainLeafProgenitorID"][()]
+        leaves, snaps, ids = (
+            file[name][()] for name in ("MainLeafProgenitorID", "SnapNum", "SubfindID")
+        )
     # a main branch: every row ends in the same leaf
-    assert trees.main_leaf_ids(rows).tolist() == [leaves[0], -1, leaves[0], leaves[0]]
+    for row in rows:
+        snap, subhalo = int(snaps[row]), np.array([ids[row], 0])
+        found = trees.main_leaf_ids(np.array([row, -1]), snap=snap, subhalo_ids=subhalo)
+        assert found.tolist() == [leaves[0], -1]
+        with pytest.raises(DataFormatError, match="not of the same simulation"):
+            trees.main_leaf_ids(np.array([row, -1]), snap=snap, subhalo_ids=subhalo + 1)

@@ -291,7 +291,11 @@ def test_shards_say_what_they_hold(rendered):
     _, workspace, normalisation = rendered
     shard = next(iter_shards(workspace, 99))
     assert list(shard.attributes["channel_names"]) == ["entropy", "mass", "temperature"]
-    assert list(shard.attributes["channel_units"]) == ["keV cm^2", "1e10 Msun/h", "log10(K)"]
+    assert list(shard.attributes["channel_units"]) == [
+        "sum over cells of K [keV cm^2]",
+        "sum over cells of m [1e10 Msun/h]",
+        "sum over cells of log10 T [K]",
+    ]
     assert shard.maps.dtype == np.float32
     assert shard.attributes["pixel_scale_ckpc_h"] == pytest.approx(60 / (256 * 0.99))
     assert shard.columns["rotation"].shape == (6, 3, 3)
@@ -302,6 +306,8 @@ def test_shards_say_what_they_hold(rendered):
         "sum_mass_temperature",
         "sum_entropy",
         "sum_log10_entropy",
+        "sum_log10_entropy_k_cm2",
+        "sum_log10_entropy_code",
     }
 
 

@@ -1,6 +1,7 @@
 """The report and contact sheets from a made-up run's folder, without a simulation or a network."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.png import write_png
@@ -25,6 +28,7 @@ from sfr.store import (
     write_shard,
     write_table,
 )
+from sfr.target import target_of
 from sfr.train.evaluate import SETTINGS_STEP
 from sfr.workspace import Workspace, image_name
 
@@ -33,6 +37,22 @@ SCATTER = {
     "gauss5": 0.30, "gauss10": 0.28, "structure3": 0.22, "structure5": 0.35, "structure10": 0.45,
 }  # fmt: skip
 SECRET = "/home/somebody/secret"
+
+
+#: A scale that all galaxies set.
+SCALE = {
+    "reference_snapshot": 99,
+    "galaxies": {
+        "set_the_scale": 20,
+        "in_the_sample": 20,
+        "without_a_map": 0,
+        "not_read": 0,
+        "subhaloes_read": 1,
+        "subhaloes_in_the_catalogue": 1,
+        "share": 1.0,
+    },
+    "channels": {"mass": {"maximum": 0.0156, "unit": "Msun", "subhalo_id": 1}},
+}
 
 
 def make_sample(workspace, n_galaxies, snapshots, rng):
@@ -179,7 +199,7 @@ def make_folder(
     reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
     failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
     write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
-    workspace.write_json(workspace.normalisation_json, {"maximum": {"mass": 0.0156}})
+    workspace.write_json(workspace.normalisation_json, SCALE)
     return workspace
 
 
@@ -460,6 +480,21 @@ def drawn_labels(monkeypatch):
     return labels
 
 
+def test_a_contact_sheet_of_a_run_that_may_only_be_read(small, demo, tmp_path, monkeypatch):
+    folders = [small.root, *(path for path in small.root.rglob("*") if path.is_dir())]
+    before = [path.stat().st_mtime_ns for path in folders]
+    assert contact_sheet(small, demo, path=tmp_path / "out" / "sheet.png", count=5).is_file()
+    assert [path.stat().st_mtime_ns for path in folders] == before
+
+    def save(workspace, path, data):
+        raise PermissionError(errno.EROFS, "Read-only file system", str(path))
+
+    # who runs the tests may be root, whom no permission stops
+    monkeypatch.setattr(contact_sheet_module, "save", save)
+    with pytest.raises(ConfigError, match=r"Read-only file system.*--out"):
+        contact_sheet(small, demo, count=5)
+
+
 def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_path):
     elsewhere = tmp_path / "other" / "sheet.png"
     assert contact_sheet(small, demo, path=elsewhere, case="structure3", count=5) == elsewhere
@@ -525,3 +560,53 @@ def test_contact_sheet_of_nothing_says_what_was_asked(small, demo, choice):
 def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
     with pytest.raises(error, match=str(next(iter(options.values())))):
         contact_sheet(small, demo, **options)
+
+
+@pytest.mark.parametrize("mass", ["total_code", "stellar_msun"])
+def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(quick, demo, mass):
+    """Everything said sSFR [1/yr], which of two it was stood nowhere."""
+    recipe = demo.with_fields("sample", ssfr_mass=mass)
+    target = target_of(recipe.sample)
+    page = page_of(write_report(quick, recipe))
+    assert page.count(target.name) > 8
+    assert target.sentence.replace("'", "&#39;") in page
+    other = {"total_code": "stellar-mass", "stellar_msun": "total-mass"}[mass]
+    assert other not in page
+    words = re.sub(r"<table.*?</table>|<pre.*?</pre>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(?<!-mass )sSFR(?!: )", words)
+    table = (quick.report / "tables/by_snapshot.csv").read_text()
+    assert ("published_mean_ssfr" in table) == target.is_published
+    cases = (quick.report / "tables/cases.csv").read_text().splitlines()[1:]
+    assert all(line.endswith(target.text) for line in cases)
+    assert ("the published sample" in page) == target.is_published
+
+
+def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+    texts = []
+    write = Figure.savefig
+
+    def look(figure, *args, **options):
+        texts.append({item.get_text() for item in figure.findobj(Text)})
+        write(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    for mass, symbol in (("total_code", "M$_{\\rm total}$"), ("stellar_msun", "M$_{\\rm stars}$")):
+        texts.clear()
+        recipe = demo.with_fields("sample", ssfr_mass=mass)
+        contact_sheet(small, recipe)
+        assert any(symbol in text for text in texts[0])
+        write_report(small, recipe.with_fields("cases", names=["composite", "mass"]))
+        labelled = [shown for shown in texts[1:] if any(symbol in text for text in shown)]
+        assert len(labelled) == 7, "predictions, 2 cases, predicted, sample, 2 sheets"
+        for text in set().union(*texts):
+            is_rate = text == "log$_{10}$ SFR [M$_\\odot$ yr$^{-1}$]"
+            assert "yr$^{-1}$" not in text or symbol in text or is_rate
+
+
+def test_a_scale_that_a_part_of_the_galaxies_set_is_told(quick, demo):
+    assert "20 of 20 galaxies of snapshot 99" in page_of(write_report(quick, demo))
+    galaxies = {**SCALE["galaxies"], "set_the_scale": 19, "not_read": 1, "share": 0.95}
+    quick.write_json(quick.normalisation_json, {**SCALE, "galaxies": galaxies})
+    page = page_of(write_report(quick, demo))
+    assert "The scale of the images is that of a part." in page
+    assert page.count("19 of 20 galaxies of snapshot 99") == 2

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from sfr.errors import DataFormatError
 from sfr.recipe import load_recipe
 from sfr.render.orient import Galaxy
 from sfr.render.project import render_galaxy
@@ -103,7 +104,8 @@ def test_a_chunk_is_opened_once_for_all_galaxies(mock_sim, monkeypatch):
     assert len(snapshot_files) == len(set(snapshot_files))
 
 
-def test_what_runs_past_the_end_of_a_file_is_not_mapped(mock_sim, tmp_path):
+@pytest.mark.parametrize("mapped", [True, False])
+def test_what_runs_past_the_end_of_a_file_is_an_error(mock_sim, tmp_path, mapped):
     path = mock_sim / "output" / "snapdir_099" / "snap_099.1.hdf5"
     copy = tmp_path / "snap_099.1.hdf5"
     copy.write_bytes(path.read_bytes())
@@ -113,5 +115,6 @@ def test_what_runs_past_the_end_of_a_file_is_not_mapped(mock_sim, tmp_path):
         dataset.file.close()
         with copy.open("r+b") as raw:
             raw.truncate(end)
-        part = next(file.stretches(0, mapped=True))
-        assert not part.is_mapped(["Masses"])
+        part = next(file.stretches(0, mapped=mapped))
+        with pytest.raises(DataFormatError, match=r"snap_099\.1.*PartType0/Masses ends at byte"):
+            part.read(["Masses"])

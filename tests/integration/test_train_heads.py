@@ -119,7 +119,7 @@ def test_head_on_cache_and_full_frozen_network_have_the_same_losses(workspace, s
     network.compile(keras.optimizers.Adam(1e-3), "mse", jit_compile=False)
     losses = []
     for epoch in (1, 2, 3):
-        batches = epoch_order(training, epoch).reshape(-1, 3)
+        batches = epoch_order(training, epoch, 0).reshape(-1, 3)
         found = []
         for rows in batches:
             network.reset_metrics()
@@ -162,6 +162,7 @@ def test_head_leaves_the_files_of_the_design(workspace, capfd):
     ]
     folder = workspace.head("mass", 1)
     assert set(content(folder)) == {
+        "best.weights.h5",
         "head.weights.h5",
         "history.csv",
         "checkpoint.npz",
@@ -234,6 +235,25 @@ def test_best_training_epoch_is_that_of_the_lowest_loss(workspace):
         workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
     )
     assert stored["epoch_used"] == 1 + int(np.argmin(loss))
+
+
+def test_weights_of_the_lowest_training_loss_lie_beside_the_last(tmp_path):
+    """The listing writes them to a file, and predicts from the last epoch."""
+    first, second, third = (write_run(tmp_path / name) for name in "abc")
+    fields = {"learning_rate": 0.01, "filter": "linear", "dropout": 0.5}
+    stored = train_case(first, recipe(epochs=8, **fields), "composite").results[0].metrics
+    best = stored["best_training_epoch"]
+    history = first.head("composite", 0) / "history.csv"
+    loss = np.loadtxt(history, delimiter=",", skiprows=1, usecols=1)
+    assert best == 1 + int(np.argmin(loss))
+    assert best < stored["epoch_used"] == 8, "the loss rises again, so that the two differ"
+    kept = content(first.head("composite", 0))
+    assert kept["best.weights.h5"] != kept["head.weights.h5"]
+    train_case(second, recipe(epochs=best, **fields), "composite")
+    assert content(second.head("composite", 0))["head.weights.h5"] == kept["best.weights.h5"]
+    train_case(third, recipe(epochs=8, predict_from="best_training", **fields), "composite")
+    found = content(third.head("composite", 0))
+    assert found["head.weights.h5"] == found["best.weights.h5"] == kept["best.weights.h5"]
 
 
 def test_network_learns_brightness(tmp_path):
@@ -449,3 +469,42 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         write_table(workspace, workspace.sample_csv, table)
     with pytest.raises(DataFormatError, match="--force"):
         train_case(workspace, recipe(), "composite")
+
+
+def test_every_line_of_progress_tells_its_own_epoch(workspace, caplog):
+    """Each carried the loss of epoch 1: "57/60, loss 1.1252" where the history had 0.110."""
+    heard = []
+    caplog.set_level(logging.INFO, "sfr")
+    train_case(
+        workspace,
+        recipe(epochs=4),
+        "mass",
+        on_progress=lambda label, done, total, note="": heard.append((label, done, note)),
+    )
+    folder = workspace.head("mass", 0)
+    history = read_table(folder / "history.csv", {"loss": float})
+    notes = [(done, note) for label, done, note in heard if label.startswith("training")]
+    assert [done for done, _ in notes] == [1, 2, 3, 4]
+    for (_, note), loss in zip(notes, history["loss"], strict=True):
+        assert note.startswith(f"loss {loss:.4f}, test r ")
+    # between two looks at the test subset the last one is repeated, with the epoch that it is of
+    assert notes[1][1].endswith("(epoch 1)")
+    found = json.loads((folder / "metrics.json").read_text())["r"]
+    end = "test r undefined" if found is None else f"test r {found:.3f}"
+    assert notes[-1][1].endswith(end)
+    assert f"mass, seed 0: trained, {end}" in caplog.text
+
+
+def test_weights_that_cannot_be_had_are_looked_for_once(workspace, monkeypatch):
+    """Without a network the download was tried once a case."""
+    tries = []
+
+    def build(train, pixels):
+        tries.append(train.weights)
+        raise DataMissingError("no network")
+
+    monkeypatch.setattr("sfr.train.features.build_backbone", build)
+    with pytest.raises(DataMissingError, match="no network"):
+        train_cases(workspace, recipe(), ["composite", "mass", "entropy"])
+    assert len(tries) == 1
+    assert not (workspace.root / "features").exists()

@@ -17,7 +17,7 @@ from sfr.train.fit import train_case, train_cases
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
 from sfr.train.keras_import import load_keras
-from sfr.train.loop import Data, epoch_order, learning_rate, settled, train
+from sfr.train.loop import Data, epoch_order, epoch_orders, learning_rate, settled, train
 from sfr.train.state import State, read_state, write_state
 from sfr.workspace import Workspace
 
@@ -72,23 +72,47 @@ def trained(chosen, seeds, get=None, start=None):
 # -- side by side ------------------------------------------------------------------------------
 
 
+def assert_same_head(together, place, alone):
+    """One head of many against the same one alone: on TensorFlow to the bit."""
+    exact = load_keras().backend.backend() == "tensorflow"
+    for name in ("loss", "validation_loss", "dropout", "weights", "optimizer"):
+        many, one = getattr(together, name), getattr(alone, name)
+        for a, b in zip(many, one, strict=True) if isinstance(many, tuple) else [(many, one)]:
+            if exact:
+                np.testing.assert_array_equal(a[place], b[0])
+            else:
+                np.testing.assert_allclose(a[place], b[0], rtol=1e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "rate"), [("adadelta", 1.0), ("adam", 1e-3), ("adamw", 1e-3), ("rmsprop", 1e-3)]
 )
 def test_each_of_many_heads_trains_as_it_would_alone(optimizer, rate):
+    # 30 rows and batches of 8: the last one is short, and its weight no power of two
     chosen = settings(optimizer=optimizer, learning_rate=rate)
     together = trained(chosen, [0, 1, 5])
     assert len({*together.loss[:, -1].tolist()}) == 3
-    for place, seed in [(1, 1), (2, 5)]:
-        alone = trained(chosen, [seed])
-        np.testing.assert_allclose(together.loss[place], alone.loss[0], rtol=1e-4)
-        np.testing.assert_allclose(
-            together.validation_loss[place], alone.validation_loss[0], rtol=1e-3
-        )
-        for name in ("weights", "optimizer"):
-            for a, b in zip(getattr(together, name), getattr(alone, name), strict=True):
-                np.testing.assert_allclose(a[place], b[0], rtol=1e-2, atol=1e-4)
-        np.testing.assert_array_equal(together.dropout[place], alone.dropout[0])
+    for place, seed in [(0, 0), (1, 1), (2, 5)]:
+        assert_same_head(together, place, trained(chosen, [seed]))
+
+
+def test_heads_that_share_an_order_train_as_each_would_alone_but_for_rounding():
+    chosen = settings(optimizer="adam", learning_rate=1e-3, batch_order="shared")
+    together, alone = trained(chosen, [0, 1, 5]), trained(chosen, [5])
+    np.testing.assert_allclose(together.loss[2], alone.loss[0], rtol=1e-4)
+    for a, b in zip(together.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(a[2], b[0], rtol=1e-2, atol=1e-4)
+
+
+def test_seeds_that_shared_the_order_of_the_batches_hid_what_the_order_does():
+    """Heads that differ by the seed of their order only."""
+    fields = {"optimizer": "adam", "learning_rate": 1e-2, "dropout": 0.0}
+    for order, count in (("own", 3), ("shared", 1)):
+        chosen = settings(batch_order=order, **fields)
+        start = fresh(chosen, [0, 1, 2])
+        same = tuple(np.stack([array[0]] * 3) for array in start.weights)
+        end = trained(chosen, [], start=dataclasses.replace(start, weights=same))
+        assert len({*end.loss[:, -1].tolist()}) == count
 
 
 def test_heads_of_several_cases_train_as_those_of_each_alone():
@@ -114,20 +138,34 @@ def test_a_short_last_batch_is_a_mean_over_its_rows():
     start = fresh(chosen, [0])
     heads = get(start.cases)
     heads.put(start)
-    order = epoch_order(DATA.training, 1)
+    order = epoch_order(DATA.training, 1, 0)
     first = heads.predict(order[:20])[:, 0]
-    loss = heads.train_epoch(order, LABEL, 0.01)
+    loss = heads.train_epoch(order[:, np.newaxis], LABEL, 0.01)
     heads.put(start)
-    heads.train_epoch(order[:20], LABEL, 0.01)
+    heads.train_epoch(order[:20, np.newaxis], LABEL, 0.01)
     second = heads.predict(order[20:])[:, 0]
     wanted = np.concatenate([first, second]) - LABEL[order]
     np.testing.assert_allclose(loss[0], np.mean(wanted**2), rtol=1e-5)
 
 
-def test_order_of_rows_is_a_permutation_of_its_own_in_each_epoch():
-    orders = [epoch_order(DATA.training, epoch).tolist() for epoch in (1, 2, 1)]
-    assert sorted(orders[0]) == DATA.training.tolist()
-    assert orders[0] == orders[2] != orders[1]
+def test_order_of_rows_is_a_permutation_of_its_own_in_each_epoch_and_for_each_seed():
+    def order(epoch, seed):
+        return epoch_order(DATA.training, epoch, seed).tolist()
+
+    orders = [order(1, 0), order(2, 0), order(1, 1), order(2, 1)]
+    assert len({*map(tuple, orders)}) == 4
+    assert all(sorted(found) == DATA.training.tolist() for found in orders)
+    # seed 0 keeps the order that all seeds had before: results of one seed stay the same bytes
+    assert order(3, 0) == np.random.default_rng([1, 3]).permutation(DATA.training).tolist()
+
+
+def test_orders_depend_on_epoch_and_seed_alone():
+    own = epoch_orders(DATA.training, 2, (4, 0, 4), "own")
+    assert own.shape == (30, 3)
+    for place, seed in enumerate((4, 0, 4)):
+        np.testing.assert_array_equal(own[:, place], epoch_order(DATA.training, 2, seed))
+    shared = epoch_orders(DATA.training, 2, (4, 0, 4), "shared")
+    np.testing.assert_array_equal(shared, own[:, 1:2])
 
 
 # -- stopping and going on ---------------------------------------------------------------------
@@ -157,6 +195,29 @@ def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
             np.testing.assert_array_equal(x, y)
     path.write_bytes(path.read_bytes()[:-200])
     assert read_state(path, "key") is None
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_both_best_epochs_survive_a_stop(tmp_path, stop):
+    chosen = settings(optimizer="adam", learning_rate=0.5, predict_from="best_validation")
+    whole = trained(chosen, [0, 3])
+    assert len({*whole.best_epoch.tolist(), *whole.validation_epoch.tolist(), 4}) > 1
+    for seed, place in [(0, 0), (3, 1)]:
+        best = whole.loss[place].argmin()
+        assert (whole.seeds[place], whole.best_epoch[place]) == (seed, best + 1)
+    get = models(chosen)
+    for state in train(get, chosen, DATA, fresh(chosen, [0, 3])):
+        if state.epoch == stop:
+            break
+    write_state(Workspace(tmp_path), tmp_path / "c.npz", "k", settled(get(state.cases), state))
+    resumed = trained(chosen, [0, 3], start=read_state(tmp_path / "c.npz", "k"))
+    for name in ("best_weights", "validation_weights"):
+        assert len(getattr(whole, name)) == len(whole.weights)
+        for a, b in zip(getattr(whole, name), getattr(resumed, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (whole.best_epoch.tolist(), whole.validation_epoch.tolist()) == (
+        resumed.best_epoch.tolist(), resumed.validation_epoch.tolist(),
+    )  # fmt: skip
 
 
 def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, caplog):
@@ -223,6 +284,29 @@ def test_a_schedule_that_ends_starts_anew_with_more_epochs(workspace, caplog):
     caplog.set_level("INFO", "sfr")
     train_case(workspace, recipe(epochs=2, schedule="cosine"), "composite")
     train_case(workspace, recipe(epochs=3, schedule="cosine"), "composite")
+    assert "going on" not in caplog.text
+
+
+def test_more_seeds_and_seeds_apart_leave_each_head_as_it_would_be_alone(tmp_path):
+    """In company or not, at once or later: the same bytes."""
+    if load_keras().backend.backend() != "tensorflow":
+        pytest.skip("other backends compile all heads as one and round otherwise")
+    whole, later, apart = (write_run(tmp_path / name) for name in ("whole", "later", "apart"))
+    train_case(whole, recipe(seeds=3), "mass")
+    for seeds in (1, 3):
+        train_case(later, recipe(seeds=seeds), "mass")
+    train_cases(apart, recipe(seeds=3), ["mass", "composite"], seeds_apart=True)
+    for seed in range(3):
+        wanted = content(whole.head("mass", seed))
+        assert content(later.head("mass", seed)) == wanted
+        assert content(apart.head("mass", seed)) == wanted
+
+
+def test_heads_that_shared_an_order_are_not_continued_in_their_own(workspace, caplog):
+    caplog.set_level("INFO", "sfr")
+    train_case(workspace, recipe(epochs=2, seeds=2, batch_order="shared"), "composite")
+    results = train_case(workspace, recipe(epochs=3, seeds=2), "composite").results
+    assert [result.status for result in results] == ["trained", "trained"]
     assert "going on" not in caplog.text
 
 

@@ -1,5 +1,6 @@
 """Workers: results, progress, messages, deaths; and how much of a machine is ours."""
 
+import ast
 import multiprocessing
 import os
 import subprocess
@@ -17,6 +18,7 @@ from sfr.cluster import (
     usable_cores,
 )
 from sfr.errors import ConfigError, DataMissingError, WorkerLostError
+from sfr.identity import differences, identity
 from sfr.tasks import Serial, run_all
 
 #: Functions that spawned processes import by name.
@@ -279,3 +281,16 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr("sfr.cluster._PATIENCE_S", 0.5)
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.* no Dask scheduler"):
         open_workers(scheduler="tcp://127.0.0.1:9")
+
+
+def test_what_makes_the_numbers_is_the_same_in_every_process_and_for_any_threads():
+    mine = identity(["keras", "no-such-package"])
+    assert mine["no-such-package"] == "not installed"
+    assert {"sfr", "kernels", "numpy", "h5py", "pillow", "keras"} < mine.keys()
+    code = "from sfr.identity import identity; print(identity(['keras', 'no-such-package']))"
+    environ = {**os.environ, "RAYON_NUM_THREADS": "3"}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    assert differences(ast.literal_eval(found.stdout), mine) == ""
+    assert differences({**mine, "numpy": "1.0"}, mine) == f"numpy 1.0 (here {mine['numpy']})"
+    assert differences({}, {"sfr": "2"}) == "sfr not known (here 2)"

@@ -8,7 +8,84 @@ import pytest
 from sfr import units
 from sfr.errors import ConfigError
 from sfr.recipe import Channel, load_recipe
-from sfr.render import gas
+from sfr.render import gas, kernels
+from sfr.report.style import field_colours
+
+#: What is summed, and its unit: as it is, its logarithm, then both times a mass and a volume.
+VALUES = {
+    "mass": (
+        "m [1e10 Msun/h]", "log10 m [1e10 Msun/h]",
+        "m^2 [(1e10 Msun/h)^2]", "m log10(m / (1e10 Msun/h)) [1e10 Msun/h]",
+        "V m [(ckpc/h)^3 (1e10 Msun/h)]", "V log10(m / (1e10 Msun/h)) [(ckpc/h)^3]",
+    ),
+    "surface_density": (
+        "m / pixel area [Msun/kpc^2]", "log10 (m / pixel area) [Msun/kpc^2]",
+        "m (m / pixel area) [1e10 Msun/h (Msun/kpc^2)]",
+        "m log10((m / pixel area) / (Msun/kpc^2)) [1e10 Msun/h]",
+        "V (m / pixel area) [(ckpc/h)^3 (Msun/kpc^2)]",
+        "V log10((m / pixel area) / (Msun/kpc^2)) [(ckpc/h)^3]",
+    ),
+    "temperature": (
+        "T [K]", "log10 T [K]",
+        "m T [1e10 Msun/h K]", "m log10(T / K) [1e10 Msun/h]",
+        "V T [(ckpc/h)^3 K]", "V log10(T / K) [(ckpc/h)^3]",
+    ),
+    "entropy": (
+        "K [keV cm^2]", "log10 K [keV cm^2]",
+        "m K [1e10 Msun/h (keV cm^2)]", "m log10(K / (keV cm^2)) [1e10 Msun/h]",
+        "V K [(ckpc/h)^3 (keV cm^2)]", "V log10(K / (keV cm^2)) [(ckpc/h)^3]",
+    ),
+    "entropy_k_cm2": (
+        "T / n_e^(2/3) [K cm^2]", "log10 (T / n_e^(2/3)) [K cm^2]",
+        "m (T / n_e^(2/3)) [1e10 Msun/h (K cm^2)]",
+        "m log10((T / n_e^(2/3)) / (K cm^2)) [1e10 Msun/h]",
+        "V (T / n_e^(2/3)) [(ckpc/h)^3 (K cm^2)]",
+        "V log10((T / n_e^(2/3)) / (K cm^2)) [(ckpc/h)^3]",
+    ),
+    "entropy_code": (
+        "T / rho^(2/3) [K (ckpc/h)^2 (1e10 Msun/h)^(-2/3)]",
+        "log10 (T / rho^(2/3)) [K (ckpc/h)^2 (1e10 Msun/h)^(-2/3)]",
+        "m (T / rho^(2/3)) [1e10 Msun/h (K (ckpc/h)^2 (1e10 Msun/h)^(-2/3))]",
+        "m log10((T / rho^(2/3)) / (K (ckpc/h)^2 (1e10 Msun/h)^(-2/3))) [1e10 Msun/h]",
+        "V (T / rho^(2/3)) [(ckpc/h)^3 (K (ckpc/h)^2 (1e10 Msun/h)^(-2/3))]",
+        "V log10((T / rho^(2/3)) / (K (ckpc/h)^2 (1e10 Msun/h)^(-2/3))) [(ckpc/h)^3]",
+    ),
+    "density": (
+        "rho [g/cm^3]", "log10 rho [g/cm^3]",
+        "m rho [1e10 Msun/h (g/cm^3)]", "m log10(rho / (g/cm^3)) [1e10 Msun/h]",
+        "V rho [(ckpc/h)^3 (g/cm^3)]", "V log10(rho / (g/cm^3)) [(ckpc/h)^3]",
+    ),
+    "electron_density": (
+        "n_e [cm^-3]", "log10 n_e [cm^-3]",
+        "m n_e [1e10 Msun/h cm^-3]", "m log10(n_e / cm^-3) [1e10 Msun/h]",
+        "V n_e [(ckpc/h)^3 cm^-3]", "V log10(n_e / cm^-3) [(ckpc/h)^3]",
+    ),
+    "metallicity": (
+        "Z [mass fraction]", "log10 Z [mass fraction]",
+        "m Z [1e10 Msun/h]", "m log10(Z) [1e10 Msun/h]",
+        "V Z [(ckpc/h)^3]", "V log10(Z) [(ckpc/h)^3]",
+    ),
+    "sfr": (
+        "SFR [Msun/yr]", "log10 SFR [Msun/yr]",
+        "m SFR [1e10 Msun/h (Msun/yr)]", "m log10(SFR / (Msun/yr)) [1e10 Msun/h]",
+        "V SFR [(ckpc/h)^3 (Msun/yr)]", "V log10(SFR / (Msun/yr)) [(ckpc/h)^3]",
+    ),
+    "internal_energy": (
+        "u [km^2/s^2]", "log10 u [km^2/s^2]",
+        "m u [1e10 Msun/h (km^2/s^2)]", "m log10(u / (km^2/s^2)) [1e10 Msun/h]",
+        "V u [(ckpc/h)^3 (km^2/s^2)]", "V log10(u / (km^2/s^2)) [(ckpc/h)^3]",
+    ),
+    "speed": (
+        "|v| [km/s]", "log10 |v| [km/s]",
+        "m |v| [1e10 Msun/h (km/s)]", "m log10(|v| / (km/s)) [1e10 Msun/h]",
+        "V |v| [(ckpc/h)^3 (km/s)]", "V log10(|v| / (km/s)) [(ckpc/h)^3]",
+    ),
+    "magnetic_field": (
+        "|B| [G]", "log10 |B| [G]",
+        "m |B| [1e10 Msun/h G]", "m log10(|B| / G) [1e10 Msun/h]",
+        "V |B| [(ckpc/h)^3 G]", "V log10(|B| / G) [(ckpc/h)^3]",
+    ),
+}  # fmt: skip
 
 RNG = np.random.default_rng(2)
 N = 20
@@ -37,8 +114,83 @@ def test_every_quantity_can_be_computed_from_the_fields_that_it_names(cells, nam
         values, divisor = gas.weights(channel, only)
         assert values.shape == (N,)
         assert divisor is None
-        assert gas.channel_unit(channel)
     assert gas.required_fields([Channel("x", name)]) == sorted(field.needs)
+
+
+@pytest.mark.parametrize("name", sorted(gas.FIELDS))
+def test_units_say_which_statistic_of_what_they_are_of(name):
+    """They said log10(K) and keV cm^2 of sums over cells."""
+    plain, log, by_mass, log_by_mass, by_volume, log_by_volume = VALUES[name]
+    expected = {
+        ("none", "sum"): ("sum over cells of ", plain, log),
+        ("mass", "sum"): ("sum over cells of ", by_mass, log_by_mass),
+        ("volume", "sum"): ("sum over cells of ", by_volume, log_by_volume),
+        ("none", "mean"): ("mean over cells of ", plain, log),
+        ("mass", "mean"): ("mass-weighted mean over cells of ", plain, log),
+        ("volume", "mean"): ("volume-weighted mean over cells of ", plain, log),
+    }
+    for (weight, statistic), (words, *values) in expected.items():
+        for field, value in zip((name, f"log10_{name}"), values, strict=True):
+            made = Channel("x", field, weight=weight, statistic=statistic)
+            assert gas.channel_unit(made) == words + value
+            finished = dataclasses.replace(made, transform="log10")
+            assert gas.channel_unit(finished) == f"log10 of the {words}{value}"
+            quiet = words if name in ("mass", "surface_density", "sfr") else (
+                words.replace("over cells", "over cells without star formation")
+            )  # fmt: skip
+            assert gas.channel_unit(made, star_forming_gas="out") == quiet + value
+
+
+def test_units_of_the_built_in_recipes():
+    found = {
+        name: [gas.channel_unit(channel) for channel in load_recipe(name).maps.channels]
+        for name in ("thesis", "corrected")
+    }
+    assert found == {
+        "thesis": [
+            "sum over cells of K [keV cm^2]",
+            "sum over cells of m [1e10 Msun/h]",
+            "sum over cells of log10 T [K]",
+        ],
+        "corrected": [
+            "log10 of the mass-weighted mean over cells of K [keV cm^2]",
+            "log10 of the sum over cells of m / pixel area [Msun/kpc^2]",
+            "log10 of the mass-weighted mean over cells of T [K]",
+        ],
+    }
+
+
+def test_every_quantity_has_colours_of_its_own_kind():
+    """They went by the place among the panels: temperature alone had those of entropy."""
+    for name in gas.FIELDS:
+        assert field_colours(name) == field_colours(f"log10_{name}") != field_colours("unknown")
+    assert [field_colours(name) for name in ("entropy", "mass", "temperature")] == [
+        "plasma", "viridis", "inferno",
+    ]  # fmt: skip
+
+
+def test_further_readings_of_the_entropy_have_the_stated_units(cells):
+    t = units.temperature_k(cells.fields["InternalEnergy"], cells.fields["ElectronAbundance"])
+    kev = gas.weights(Channel("k", "entropy"), cells)[0]
+    kelvin = gas.weights(Channel("k", "entropy_k_cm2"), cells)[0]
+    np.testing.assert_allclose(kelvin * units.BOLTZMANN_CGS / units.KEV_IN_ERG, kev)
+    code = gas.weights(Channel("k", "entropy_code"), cells)[0]
+    rho = cells.fields["Density"].astype(float)
+    np.testing.assert_allclose(code, t / rho ** (2 / 3))
+
+
+@pytest.mark.parametrize("field", ["temperature", "entropy", "entropy_k_cm2", "entropy_code"])
+@pytest.mark.parametrize("prefix", ["", "log10_"])
+@pytest.mark.parametrize("weight", ["none", "mass"])
+def test_the_kernels_make_the_same_values(cells, field, prefix, weight):
+    channel = Channel("x", prefix + field, weight=weight)
+    expected, _ = gas.weights(channel, cells)
+    thermal, _ = gas.kernel_weights(channel, cells)
+    found = kernels.project(
+        np.arange(3.0 * N).reshape(N, 3) % N, [thermal],
+        center=(N / 2,) * 3, box_size=None, rotation=None, half_width=N, bins=1,
+    ).ledger.sum_in_frame  # fmt: skip
+    assert found == pytest.approx([np.sum(expected, dtype=float)], rel=1e-6)
 
 
 def test_thesis_channels_are_sums_of_k_m_and_log_t(cells):

@@ -95,7 +95,7 @@ def test_stretch_takes_three_channels():
         stretch(np.zeros((2, 4, 4)), RECIPE)
 
 
-def _shard(maps, ids, names=("entropy", "mass", "temperature")):
+def _shard(maps, ids, names=("entropy", "mass", "temperature"), stages=()):
     maps = np.asarray(maps, np.float32)
     n = len(maps)
     extremes = np.arange(n, dtype=float)[:, np.newaxis]
@@ -107,7 +107,7 @@ def _shard(maps, ids, names=("entropy", "mass", "temperature")):
             "candidate_maximum": extremes,
             "candidate_minimum": -extremes,
         },
-        {},
+        {"stage": np.array(stages, np.str_)},
         {
             "channel_names": list(names),
             "channel_units": ["u"] * 3,
@@ -136,6 +136,54 @@ def test_normalisation_names_the_galaxy_of_each_maximum_over_shards():
     assert found.apply(b[1])[2].max() == 1.0
 
 
+ONE = np.ones((1, 3, 8, 8))
+
+
+def test_a_scale_that_a_part_of_the_reference_snapshot_would_set_is_refused():
+    """1 of 40 galaxies set it, its maximum 712 in place of 2474, and nothing was said."""
+    recipe = load_recipe("thesis").normalisation
+    assert recipe.reference_share == 0.9
+    shards = [_shard(ONE, [7], stages=["read"] * 20), _shard(ONE[:0], [], stages=["memory"] * 19)]
+    with pytest.raises(DataMissingError, match=r"1 of 40 galaxies.*39 could not.*90 %") as refused:
+        find_normalisation(shards, recipe, snapshot=99)
+    asked = float(str(refused.value).rpartition("--reference-share ")[2])
+    found = find_normalisation(
+        shards, dataclasses.replace(recipe, reference_share=asked), snapshot=99
+    )
+    assert found.is_partial
+    assert found.galaxies.startswith("1 of 40 galaxies of snapshot 99 (39 could not be read")
+    assert found.document["galaxies"] == {
+        "set_the_scale": 1,
+        "in_the_sample": 40,
+        "without_a_map": 0,
+        "not_read": 39,
+        "subhaloes_read": 1,
+        "subhaloes_in_the_catalogue": 1,
+        "share": 1 / 40,
+    }
+
+
+def test_a_scale_of_a_part_of_the_catalogue_is_refused_too():
+    recipe = load_recipe("thesis").normalisation
+    with pytest.raises(DataMissingError, match="from 3 of 10 subhaloes"):
+        find_normalisation([_shard(ONE, [7])], recipe, snapshot=99, catalogue=(3, 10))
+
+
+def test_galaxies_that_never_have_a_map_are_told_but_are_not_missing():
+    recipe = load_recipe("thesis").normalisation
+    found = find_normalisation([_shard(ONE, [7], stages=["render"])], recipe, snapshot=99)
+    assert not found.is_partial
+    assert found.galaxies == "1 of 2 galaxies of snapshot 99 (1 have no map (failures.csv))"
+
+
+def test_a_scale_of_nearly_all_galaxies_is_made_and_told():
+    recipe = load_recipe("thesis").normalisation
+    maps = np.ones((19, 3, 8, 8))
+    found = find_normalisation([_shard(maps, range(19), stages=["read"])], recipe, snapshot=99)
+    assert found.is_partial
+    assert "19 of 20" in found.galaxies
+
+
 def test_normalisation_without_galaxies_or_without_light_is_an_error():
     recipe = load_recipe("thesis").normalisation
     with pytest.raises(EmptySelectionError, match="99"):
@@ -160,7 +208,7 @@ def picture():
 
 def test_there_are_ten_cases_and_each_keeps_shape_and_input(picture):
     before = picture.copy()
-    names = load_recipe("thesis").cases.names
+    names = load_recipe("thesis").case_names
     assert len(names) == 10
     for name in names:
         made = get_case(name)(picture)
@@ -194,10 +242,7 @@ def test_features_are_known_by_the_place_of_the_channel_too():
         channels = [{"name": names[i], "field": "mass"} for i in order]
         recipe = load_recipe("thesis").with_fields("maps", channels=channels)
         keys.append(
-            {
-                case: feature_key(recipe, case, images="i", weights="w")
-                for case in recipe.cases.names
-            }
+            {case: feature_key(recipe, case, images="i", weights="w") for case in recipe.case_names}
         )
     same = {case for case in keys[0] if keys[0][case] == keys[1][case]}
     assert keys[0].keys() - same == {"metals", "entropy"}
@@ -231,11 +276,12 @@ def test_cases_take_8_bit_rgb_only(picture):
         get_case("mass")(picture[:, :, :2])
 
 
-def test_png_files_come_back_without_their_alpha_channel(tmp_path, picture):
+def test_png_files_come_back_without_an_alpha_channel_that_hides_nothing(tmp_path, picture):
     path = tmp_path / "a.png"
     write_png(Workspace(tmp_path), path, picture)
     np.testing.assert_array_equal(read_png(path), picture)
-    Image.fromarray(np.dstack([picture, picture[:, :, 0]])).save(tmp_path / "rgba.png")
+    opaque = np.full(picture.shape[:2], 255, np.uint8)
+    Image.fromarray(np.dstack([picture, opaque])).save(tmp_path / "rgba.png")
     np.testing.assert_array_equal(read_png(tmp_path / "rgba.png"), picture)
 
 

@@ -207,3 +207,129 @@ def test_errors_say_what_was_found_and_what_is_allowed():
 def test_options_are_keyword_only(function):
     with pytest.raises(TypeError, match="positional"):
         getattr(kernels, function)(*[None] * 10)
+
+
+class Measured(np.ndarray):
+    """An array with a unit, as astropy's Quantity and unyt's array are."""
+
+    unit = "kpc"
+
+
+def hidden(array):
+    """Arrays whose class says more of the entries than the numbers do."""
+    array = np.asarray(array, float)
+    mask = np.zeros(array.shape, bool)
+    mask.flat[0] = True
+    found = [np.ma.masked_array(array, mask), np.ma.masked_array(array), array.view(Measured)]
+    return [*found, array.view(np.recarray)]
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "value"),
+    cases({
+        **{name: hidden(X) for name in ("coordinates", "velocities")},
+        **{name: hidden(W) for name in ("masses", "x", "y")},
+        "weights": [[W, array] for array in hidden(W)] + hidden(np.ones((2, 4)))[:3],
+        **{name: hidden((1, 2, 3)) for name in ("center", "bulk_velocity", "normal")},
+        "rotation": hidden(np.eye(3)),
+        "half_width": [*hidden((1, 2)), *hidden(1.0)],
+        "bins": [np.ma.masked_array([2, 2], [True, False])],
+        "extent": hidden(((0, 2), (0, 2))),
+        **{name: hidden(1.0) for name in ("box_size", "depth", "bin_scale")},
+        "threads": [np.ma.masked_array(1, True)],
+    }),
+)  # fmt: skip
+def test_masks_and_units_are_not_dropped(function, argument, value):
+    """The mask of a masked array was ignored: masked particles were in the map."""
+    with pytest.raises(errors.DTypeError, match=rf"{argument}.*(mask|unit)"):
+        call(function, **{argument: value})
+
+
+def test_a_quantity_of_astropy_is_not_taken_for_its_number():
+    units = pytest.importorskip("astropy.units")
+    for argument, value in (("coordinates", X * units.Mpc), ("half_width", 1.0 * units.Mpc)):
+        with pytest.raises(errors.DTypeError, match=rf"{argument}.*Quantity.*unit"):
+            call("project", **{argument: value})
+
+
+def test_mapped_files_are_plain_arrays(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    assert call("project", coordinates=mapped).ledger.n_in_frame == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "value"),
+    cases({
+        "center": [(1 + 2j, 0, 0), np.ones(3, complex), (True, 0, 0), {0: 1, 1: 2, 2: 3},
+                   {1.0, 2.0, 3.0}, b"abc", np.ones((3, 1)), (np.ones(1), 0, 0)],
+        "rotation": [np.eye(3, dtype=complex), np.eye(3, dtype=bool)],
+        "half_width": [True, 1 + 0j, np.complex128(1), {1: 1, 2: 2}, np.True_],
+        "bins": [True, (2, True), b"ab"],
+        "threads": [True],
+        "weights": [{"mass": W}],
+    }),
+)  # fmt: skip
+def test_what_float_would_take_but_is_no_number(function, argument, value):
+    with pytest.raises(errors.DTypeError, match=argument):
+        call(function, **{argument: value})
+
+
+def test_a_whole_number_that_float64_cannot_hold():
+    for value in (2**53 + 1, np.int64(2**60 + 1)):
+        with pytest.raises(errors.RangeError, match=r"center.*float64"):
+            call("project", center=(value, 0, 0))
+    assert call("project", center=(2**60, 0, 0)).ledger.n_read == 4
+
+
+NO_ROTATIONS = {
+    "zero": np.zeros((3, 3)),
+    "mirror": np.diag([1.0, 1, -1]),
+    "point reflection": -np.eye(3),
+    "scaled": 2 * np.eye(3),
+    "sheared": [[1, 0.1, 0], [0, 1, 0], [0, 0, 1]],
+    "two equal rows": [[1, 0, 0], [1, 0, 0], [0, 0, 1]],
+    "few digits": [[0.707, -0.707, 0], [0.707, 0.707, 0], [0, 0, 1]],
+}
+
+
+@pytest.mark.parametrize("function", ["cull_box", "rotate", "project"])
+@pytest.mark.parametrize("name", NO_ROTATIONS)
+def test_a_rotation_that_is_none_is_refused(function, name):
+    with pytest.raises(errors.RangeError, match=r"rotation.*determinant"):
+        call(function, rotation=NO_ROTATIONS[name])
+
+
+def test_a_rotation_of_single_precision_is_one():
+    rotation = kernels.face_on_rotation((0.3, -0.7, 0.4)).astype(np.float32)
+    call("project", rotation=rotation)
+
+
+def test_one_array_in_place_of_a_list_of_them_says_so():
+    """``project(x, w)`` said "got numpy.float64"."""
+    for one in (W, kernels.Thermal(W, W, (1.0,) * 6)):
+        with pytest.raises(errors.DTypeError, match=r"weights: got one .*give \[weights\]"):
+            call("project", weights=one)
+    assert call("project", weights=np.ones((2, 4))).maps.shape == (2, 2, 2)
+
+
+FRAME = {"center": ORIGIN, "box_size": None, "rotation": None, "half_width": 1.0, "bins": 2}
+
+
+@pytest.mark.parametrize(
+    ("channels", "segments", "kind", "match"),
+    [
+        (-1, [], errors.RangeError, "channels"),
+        (True, [], errors.DTypeError, "channels"),
+        (1.0, [], errors.DTypeError, "channels"),
+        (1, None, errors.DTypeError, "segments"),
+        (1, [(X,)], errors.ShapeError, "segments"),
+        (1, [X], errors.ShapeError, "segments"),
+        (1, [(X, W)], errors.DTypeError, r"give \[weights\]"),
+        (1, [(X, [np.ma.masked_array(W)])], errors.DTypeError, "mask"),
+    ],
+)
+def test_segments(channels, segments, kind, match):
+    with pytest.raises(kind, match=match):
+        kernels.project_segments(segments, channels=channels, **FRAME)

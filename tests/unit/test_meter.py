@@ -55,6 +55,17 @@ def test_the_end_of_a_step_is_told_once(clock, capsys):
     ]
 
 
+def test_the_last_line_tells_how_a_training_ended(clock, capsys):
+    console = Console()
+    for done, note in ((0, "loss 9"), (1, "loss 1.1252"), (2, "loss 0.1100, test r 0.890")):
+        clock[0] += 5
+        console.progress("training mass seed 0", done, 2, note=note)
+    assert capsys.readouterr().err.splitlines() == [
+        "training mass seed 0: 1/2, loss 1.1252, 0:00:05 left",
+        "training mass seed 0: 2/2, loss 0.1100, test r 0.890",
+    ]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_900, "1 MB"), (2.7e12, "2.7 TB")],

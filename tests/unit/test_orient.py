@@ -72,7 +72,6 @@ def test_a_disk_of_young_stars_becomes_face_on_across_the_periodic_edge(axis):
     assert angle_to(found, axis) < 1.0
     assert np.linalg.det(found.rotation) == pytest.approx(1)
     assert found.alignment > 0.99
-    np.testing.assert_allclose(found.bulk_velocity, [300, -50, 20], atol=20)
 
 
 def test_old_stars_and_wind_do_not_count_as_young():

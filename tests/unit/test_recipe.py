@@ -1,11 +1,13 @@
 """Recipes: built in, from files, and what a wrong one says."""
 
+import json
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from sfr.errors import ConfigError
-from sfr.recipe import BUILT_IN, load_recipe
+from sfr.recipe import BUILT_IN, fields, load_recipe, weights_path
 from sfr.workspace import Workspace
 
 
@@ -29,7 +31,7 @@ def test_thesis_holds_the_published_numbers():
     assert (train.optimizer, train.learning_rate) == ("adadelta", 0.001)
     assert (train.batch_size, train.epochs, train.output) == (100, 1500, "relu")
     assert train.dense_units == (64, 128, 256, 512, 256)
-    assert recipe.cases.names == (
+    assert recipe.case_names == (
         "composite", "entropy", "mass", "temperature", "gauss3", "gauss5", "gauss10",
         "structure3", "structure5", "structure10",
     )  # fmt: skip
@@ -90,6 +92,14 @@ def test_with_fields_checks_and_leaves_none_alone():
         recipe.with_fields("train", epochs=-1)
 
 
+def test_a_recipe_stored_before_seeds_had_an_order_of_their_own_is_read(tmp_path):
+    data = load_recipe("thesis").to_dict()
+    del data["train"]["batch_order"]
+    path = tmp_path / "recipe.toml"
+    path.write_text(tomli_w.dumps(data))
+    assert load_recipe(path).train.batch_order == "own"
+
+
 # -- cases follow from channels --------------------------------------------------------------------
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -106,7 +116,7 @@ channels = [
 def cases_of(folder, text, name="mine"):
     path = folder / f"{name}.toml"
     path.write_text(text)
-    return load_recipe(path).cases.names
+    return load_recipe(path).case_names
 
 
 def test_the_example_of_the_readme_has_a_case_for_each_of_its_channels(tmp_path):
@@ -115,16 +125,15 @@ def test_the_example_of_the_readme_has_a_case_for_each_of_its_channels(tmp_path)
     assert "metals" in text
     names = cases_of(tmp_path, text)
     assert names[:4] == ("composite", "entropy", "mass", "metals")
-    assert names[4:] == load_recipe("thesis").cases.names[4:]
+    assert names[4:] == load_recipe("thesis").case_names[4:]
 
 
 def test_cases_follow_the_channels_through_a_resolved_recipe_and_through_code(tmp_path):
     Workspace(tmp_path).store_recipe(load_recipe("demo"))
-    assert "temperature" in (tmp_path / "recipe.toml").read_text()
     wanted = cases_of(tmp_path, 'extends = "thesis"' + METALS)
     assert cases_of(tmp_path, 'extends = "recipe.toml"' + METALS) == wanted
     channels = load_recipe(tmp_path / "mine.toml").to_dict()["maps"]["channels"]
-    assert load_recipe("corrected").with_fields("maps", channels=channels).cases.names == wanted
+    assert load_recipe("corrected").with_fields("maps", channels=channels).case_names == wanted
     # other fields of the section do not name cases
     other = METALS + '[cases]\nstructure = "centred"\n'
     assert cases_of(tmp_path, 'extends = "thesis"' + other) == wanted
@@ -173,3 +182,104 @@ def test_channels_that_are_not_three_cannot_be_an_image(tmp_path, count):
 def test_channels_that_are_no_channels_are_named_not_the_cases(tmp_path, channels):
     with pytest.raises(ConfigError, match=r"maps\.channels"):
         cases_of(tmp_path, f'extends = "thesis"\n[maps]\nchannels = {channels}\n')
+
+
+# -- numbers without end, paths, and what is said of a recipe --------------------------------------
+
+
+def written(folder, text, name="mine"):
+    path = folder / f"{name}.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("field", ["stellar_mass_max", "total_mass_max", "group_mass_max"])
+def test_no_upper_limit_is_written_inf(tmp_path, field):
+    recipe = load_recipe(written(tmp_path, f'extends = "thesis"\n[sample]\n{field} = inf\n'))
+    assert getattr(recipe.sample, field) == float("inf")
+    assert recipe.section("sample")[field] == "inf"
+    json.dumps(recipe.to_json(), allow_nan=False)
+    workspace = Workspace(tmp_path / "run")
+    workspace.store_recipe(recipe)
+    assert workspace.stored_recipe() == recipe
+
+
+#: Every field that is a number or a list of numbers, but upper limits.
+NUMBERS = [
+    row.field for row in fields() if "number" in row.allowed and "no limit" not in row.allowed
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+def test_a_number_that_makes_no_sense_is_refused_by_the_name_of_its_field(tmp_path, field):
+    section, _, name = field.partition(".")
+    is_list = "entries" in next(row.allowed for row in fields() if row.field == field)
+    for value in ("inf", "-inf", "nan", "1e400", "1" + 30 * "0", "-1", '"1"', "{}"):
+        given = f"[{value}, {value}]" if is_list else value
+        path = written(tmp_path, f'extends = "thesis"\n[{section}]\n{name} = {given}\n')
+        with pytest.raises(ConfigError, match=rf"{section}\.{name} = .*allowed: "):
+            load_recipe(path)
+
+
+def test_a_recipe_is_a_circle_only_where_a_file_extends_itself(tmp_path):
+    (tmp_path / "child").mkdir()
+    written(tmp_path, 'extends = "thesis"\n[maps]\npixels = 64\n', "base")
+    child = written(tmp_path / "child", 'extends = "../base.toml"\n', "base")
+    assert load_recipe(child).maps.pixels == 64
+    # of another folder, a file of the same name
+    grandchild = tmp_path / "child" / "other"
+    grandchild.mkdir()
+    assert load_recipe(written(grandchild, 'extends = "../base.toml"\n', "base")).maps.pixels == 64
+    written(tmp_path, 'extends = "child/base.toml"\n', "base")
+    with pytest.raises(ConfigError, match=r"circle: .*base\.toml -> .*base\.toml"):
+        load_recipe(child)
+
+
+def test_paths_in_a_recipe_count_from_its_file_and_the_stored_recipe_works_anywhere(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "recipes").mkdir()
+    text = 'extends = "thesis"\nsimulation = "../TNG"\n[train]\nweights = "vgg.h5"\n'
+    path = written(tmp_path / "recipes", text)
+    monkeypatch.chdir("/")
+    recipe = load_recipe(path)
+    assert recipe.train.weights == str(tmp_path / "recipes/vgg.h5")
+    assert Path(recipe.simulation).resolve() == (tmp_path / "TNG").resolve()
+    # inherited from another folder
+    child = written(tmp_path, 'extends = "recipes/mine.toml"\n')
+    assert load_recipe(child).train.weights == str(tmp_path / "recipes/vgg.h5")
+    Workspace(tmp_path / "run").store_recipe(recipe)
+    monkeypatch.chdir(tmp_path)
+    assert Workspace(tmp_path / "run").stored_recipe() == recipe
+    assert weights_path("random", tmp_path) == "random"
+
+
+def test_a_recipe_with_a_byte_order_mark_is_a_recipe(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b'\xef\xbb\xbfextends = "demo"\r\n[maps]\r\npixels = 64\r\n')
+    assert load_recipe(path).maps.pixels == 64
+
+
+def test_the_description_of_another_recipe_is_not_inherited(tmp_path):
+    path = written(tmp_path, 'extends = "demo"\n[train]\nweights = "imagenet"\nepochs = 3\n')
+    assert load_recipe(path).description == "demo with changes: train.weights, train.epochs"
+    own = written(tmp_path, 'extends = "demo"\ndescription = "Mine"\n', "own")
+    assert load_recipe(own).description == "Mine"
+    assert "random" not in load_recipe("demo").description
+
+
+def test_every_backbone_of_keras_can_be_named():
+    from sfr.train.keras_import import load_keras
+
+    known = {name for name in dir(load_keras().applications) if name[:1].isupper()}
+    row = next(row for row in fields() if row.field == "train.backbone")
+    assert known <= {name.strip("'") for name in row.allowed.split(", ")}
+
+
+def test_every_field_says_what_it_means(tmp_path):
+    rows = {row.field: row for row in fields()}
+    for name in BUILT_IN:
+        for section, value in load_recipe(name).to_dict().items():
+            names = [f"{section}.{key}" for key in value] if isinstance(value, dict) else [section]
+            assert set(names) <= set(rows)
+    assert all(row.meaning.endswith(".") and row.allowed for row in rows.values())

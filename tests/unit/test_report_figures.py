@@ -8,10 +8,16 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 from sfr.errors import ShapeError
-from sfr.report.figures import _scale, map_figure
+from sfr.report import figures
+from sfr.report.figures import _in_lines, _scale, map_figure
 from sfr.report.style import density
 
-NAMES, UNITS = ["entropy", "mass", "temperature"], ["keV cm^2", "1e10 Msun/h", "log10 K"]
+NAMES = ["entropy", "mass", "temperature"]
+UNITS = [
+    "sum over cells of K [keV cm^2]",
+    "sum over cells of m [1e10 Msun/h]",
+    "sum over cells of log10 T [K]",
+]
 
 
 @pytest.fixture
@@ -91,3 +97,35 @@ def test_density_is_highest_where_points_are_dense_and_defined_for_one_point():
 def test_map_figure_takes_a_file_name_for_no_formula(tmp_path, maps):
     map_figure(tmp_path / "a.png", maps, NAMES, UNITS, 60.0, "cut$_{out\n[red]%.hdf5")
     assert read(tmp_path / "a.png").size
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1]])
+def test_colours_of_a_map_go_with_its_field_not_with_its_place(tmp_path, monkeypatch, maps, order):
+    """Temperature was drawn in the colours of entropy where it stood first."""
+    used = []
+    draw = figures._channel_panel
+
+    def look(figure, axes, values, extent, colours, unit):
+        used.append((colours, unit))
+        draw(figure, axes, values, extent, colours, unit)
+
+    monkeypatch.setattr(figures, "_channel_panel", look)
+    chosen = [[list_[i] for i in order] for list_ in (NAMES, UNITS)]
+    map_figure(
+        tmp_path / "a",
+        maps[order],
+        ["a", "b", "c"][: len(order)],
+        chosen[1],
+        60.0,
+        fields=[{"temperature": "log10_temperature"}.get(name, name) for name in chosen[0]],
+    )
+    expected = dict(zip(UNITS, ["plasma", "viridis", "inferno"], strict=True))
+    assert used == [(expected[unit], unit) for unit in chosen[1]]
+
+
+def test_long_units_are_broken_before_their_bracket():
+    text = _in_lines("log10 of the mass-weighted mean over cells of K [keV cm^2]")
+    assert [line.replace("\u00a0", " ") for line in text.split("\n")] == [
+        "log10 of the mass-weighted mean",
+        "over cells of K [keV cm^2]",
+    ]

@@ -7,6 +7,7 @@ from sfr.errors import ConfigError, EmptySelectionError
 from sfr.recipe import load_recipe
 from sfr.sample.select import PUBLISHED, apply_cuts, select
 from sfr.simulation import Catalogue, Header
+from sfr.target import target_of
 from sfr.workspace import Workspace
 
 H = 0.6774
@@ -234,4 +235,40 @@ def test_the_table_by_snapshot_stands_beside_the_published_rows(tmp_path):
     assert float(first["published_mean_ssfr"]) == pytest.approx(5.68e-12)
     assert float(first["min_ssfr"]) == pytest.approx(2.0 / 50e10)
     assert other["published_n"] == ""
+    assert {first["label"], other["label"]} == {
+        "total-mass sSFR = SFR / (SubhaloMass x 1e10) [h/yr]"
+    }
     assert sum(row[1] for row in PUBLISHED.values()) == 7890
+
+
+def test_the_published_rows_do_not_stand_beside_another_label(tmp_path):
+    """Means of SFR / total mass stood beside means of SFR / stellar mass."""
+    workspace = Workspace(tmp_path)
+    corrected = load_recipe("thesis").with_fields("sample", ssfr_mass="stellar_msun")
+    select(Catalogues(ROWS, [300.0, 500.0]), workspace, corrected, [99])
+    table = workspace.by_snapshot_csv.read_text()
+    assert "published" not in table
+    assert table.splitlines()[1].endswith("stellar-mass sSFR = SFR / stellar mass [1/yr]")
+
+
+def test_a_table_by_snapshot_of_an_older_version_is_written_again(tmp_path):
+    workspace, recipe = Workspace(tmp_path), load_recipe("thesis")
+    select(Catalogues(ROWS, [300.0, 500.0]), workspace, recipe, [99])
+    new = workspace.by_snapshot_csv.read_text()
+    old = "\n".join(line.rpartition(",")[0] for line in new.splitlines())
+    workspace.by_snapshot_csv.write_text(old + "\n")
+    select(Catalogues(ROWS, [300.0, 500.0]), workspace, recipe, [99])
+    assert workspace.by_snapshot_csv.read_text() == new
+
+
+@pytest.mark.parametrize("name", ["total_code", "stellar_msun"])
+def test_a_label_has_the_unit_that_it_says(tmp_path, name):
+    """Under thesis the numbers of 1/yr were 1/h too high, and said so nowhere."""
+    workspace = Workspace(tmp_path)
+    recipe = load_recipe("thesis").with_fields("sample", ssfr_mass=name)
+    sample = select(Catalogues(ROWS, [300.0, 500.0]), workspace, recipe, [99]).sample
+    column = {"total_code": "total_mass_msun", "stellar_msun": "stellar_mass_msun"}[name]
+    unit = {"h/yr": H, "1/yr": 1.0}[target_of(recipe.sample).unit]
+    np.testing.assert_allclose(
+        sample["ssfr_per_yr"] * unit, sample["sfr_msun_per_yr"] / sample[column], rtol=1e-6
+    )

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
 from sfr.recipe import load_recipe
-from sfr.sample.split import assign, split
+from sfr.sample.split import _places, assign, split
 from sfr.store import SAMPLE, SPLIT, read_table, write_table
-from sfr.workspace import Workspace
+from sfr.workspace import Workspace, digest
 
 BY_IMAGE = load_recipe("thesis").split
 BY_GALAXY = dataclasses.replace(BY_IMAGE, by="galaxy", test_fraction=0.25)
@@ -47,9 +47,53 @@ def test_the_test_subset_has_its_share(n, fraction, stratified, seed):
     found = assign(units, recipe)
     n_test = sum(v == "test" for v in found.values())
     n_validation = sum(v == "validation" for v in found.values())
-    assert n_test == max(1, round(n * fraction))
-    assert n_validation == max(1 if n - n_test > 1 else 0, round((n - n_test) * 0.1))
+    assert n_test == n - int((1 - fraction) * n)
+    assert n_validation == n - n_test - max(1, int(0.9 * (n - n_test)))
     assert found == assign(dict(reversed(units.items())), recipe)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_the_published_numbers_of_training_and_test_images(stratified):
+    """788 of 7881 images were tested, the listing's int(0.9 N) leaves 789."""
+    units = {f"u{i}": float(i % 97) for i in range(7881)}
+    found = assign(units, dataclasses.replace(BY_IMAGE, stratified=stratified))
+    counts = [sum(v == name for v in found.values()) for name in ("train", "test")]
+    assert counts == [7092, 789]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.7, 0.9, 0.25, 1 / 3])
+def test_counts_are_those_of_the_fraction_as_it_is_written(fraction):
+    """int((1 - 0.9) * 10) is 0 in binary numbers."""
+    for n in [*range(2, 300), 7881, 10_000]:
+        exact = n * (10_000_000 - round(fraction * 10_000_000)) // 10_000_000
+        if fraction == 1 / 3:
+            exact = int(n * (1 - fraction) + 1e-9)
+        assert _places(n, fraction) == n - max(1, exact)
+        if fraction == 0.1:
+            assert n - _places(n, fraction) == max(1, int(0.9 * n))
+
+
+def test_subsets_of_galaxies_are_counted_in_galaxies(tmp_path):
+    workspace = Workspace(tmp_path)
+    write_sample(workspace, [98, 99], galaxies=39)
+    recipe = dataclasses.replace(BY_GALAXY, validation_fraction=0.1)
+    # 39 galaxies: int(0.75 * 39) = 29 are left, of which int(0.9 * 29) = 26 train
+    assert split(workspace, recipe).counts == {"train": 52, "validation": 6, "test": 20}
+
+
+def test_a_split_of_an_older_version_is_drawn_anew(tmp_path):
+    workspace = Workspace(tmp_path)
+    write_sample(workspace, [99], galaxies=38)
+    split(workspace, BY_IMAGE)
+    new = subsets(workspace)
+    table = read_table(workspace.split_csv, SPLIT)
+    table["subset"][np.flatnonzero(table["subset"] == "test")[0]] = "train"
+    write_table(workspace, workspace.split_csv, table)
+    older = digest(dataclasses.asdict(BY_IMAGE))
+    workspace.mark_done("split-settings", older, [workspace.split_csv])
+    workspace.mark_done("split", "older", [workspace.split_csv])
+    assert split(workspace, BY_IMAGE).reason == "settings or inputs changed"
+    assert subsets(workspace) == new
 
 
 def test_stratified_subsets_cover_the_range_of_labels():

@@ -234,6 +234,55 @@ def test_cut_file_raises(tmp_path, legacy_file):
         read_weights(tmp_path / "cut.h5")
 
 
+@pytest.mark.parametrize("extra", ["block3_conv4", "block6_conv1"])
+@pytest.mark.parametrize("layout", ["legacy", "weights.h5", "keras"])
+def test_the_weights_of_a_larger_network_are_refused(
+    keras, vgg16, legacy_file, tmp_path, layout, extra
+):
+    """VGG19's file was taken for VGG16: all layers of the one are in the other."""
+    if layout == "legacy":
+        path = Path(shutil.copy(legacy_file, tmp_path / "other.h5"))
+        with h5py.File(path, "r+") as file:
+            group = file.create_group(extra)
+            group.attrs["weight_names"] = [f"{extra}_W_1:0".encode()]
+            group[f"{extra}_W_1:0"] = np.zeros((3, 3, 8, 8), np.float32)
+    else:
+        # cheaper than a whole VGG19, and laid out by Keras itself
+        more = keras.layers.Conv2D(1, 1, name=extra)(vgg16.output)
+        model = keras.Model(vgg16.input, more)
+        path = tmp_path / f"other.{layout}"
+        model.save(path) if layout == "keras" else model.save_weights(path)
+    with pytest.raises(DataFormatError, match=f"another network than VGG16.*{extra}"):
+        read_weights(path)
+
+
+def test_vgg19_is_vgg19_and_not_vgg16(keras, tmp_path):
+    keras.applications.VGG19(include_top=False, weights=None).save_weights(
+        tmp_path / "vgg19.weights.h5"
+    )
+    assert len(read_weights(tmp_path / "vgg19.weights.h5", "VGG19")) == 16
+    with pytest.raises(DataFormatError, match=r"VGG16.*block3_conv4, block4_conv4, block5_conv4"):
+        read_weights(tmp_path / "vgg19.weights.h5", "VGG16")
+
+
+def test_a_layer_that_is_there_twice_is_not_chosen_by_chance(tmp_path, legacy_file):
+    path = Path(shutil.copy(legacy_file, tmp_path / "twice.h5"))
+    with h5py.File(path, "r+") as file:
+        file.copy("block1_conv1", file.create_group("second"), "block1_conv1")
+    with pytest.raises(DataFormatError, match="'block1_conv1' is there twice"):
+        read_weights(path)
+
+
+def test_a_file_with_its_top_is_taken(tmp_path, legacy_file, drawn):
+    path = Path(shutil.copy(legacy_file, tmp_path / "with_top.h5"))
+    with h5py.File(path, "r+") as file:
+        for name in ("fc1", "fc2", "predictions"):
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"kernel:0"]
+            group["kernel:0"] = np.zeros((4, 4), np.float32)
+    assert_same_weights(read_weights(path), drawn)
+
+
 def spoil(path, how):
     layer = "block4_conv2"
     with h5py.File(path, "r+") as file:

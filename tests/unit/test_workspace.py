@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable
 
+import h5py
 import numpy as np
 import pytest
 
@@ -165,3 +167,47 @@ def test_a_truncated_shard_is_a_clear_error(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataFormatError, match="not a shard"):
         read_shard(path)
+
+
+def _instead(name: str, value: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+def _half(file: h5py.File) -> None:
+    shape = file["maps"].shape
+    del file["maps"]
+    file.create_dataset("maps", shape, "f4", chunks=(1, *shape[1:]))[0] = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_half, "maps is stored in part: 1 of 3 chunks"),
+        (_instead("maps", np.zeros((3, 4, 4))), r"maps has shape \(3, 4, 4\)"),
+        (_instead("maps", 1.0), "maps holds a single value"),
+        (_instead("maps", np.zeros((3, 1, 1, 1), "c8")), "maps is of type complex64"),
+        (_instead("maps", h5py.SoftLink("/x")), "maps is a link to /x"),
+        (lambda file: file.pop("maps"), "has no dataset maps"),
+        (_instead("subhalo_id", np.arange(2)), "subhalo_id has 2 rows, maps has 3"),
+        (_instead("subhalo_id", h5py.Empty("i8")), "subhalo_id holds no value"),
+        (lambda file: file.create_group("x"), "x is a group; a dataset is needed"),
+        (_instead("failures", 1), "failures is a dataset; a group is needed"),
+    ],
+)
+def test_a_file_that_is_no_shard_says_why(tmp_path, change, words):
+    """Maps from elsewhere: a half-written file gave maps of zeros, others tracebacks."""
+    path = tmp_path / "a.hdf5"
+    write_shard(Workspace(tmp_path), path, _shard(3))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises((DataFormatError, DataMissingError), match=rf"a\.hdf5.*{words}"):
+        read_shard(path)
+
+
+def test_a_shard_that_is_not_there(tmp_path):
+    with pytest.raises(DataMissingError, match="is not there"):
+        read_shard(tmp_path / "a.hdf5")

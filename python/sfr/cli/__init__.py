@@ -21,7 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -41,6 +40,7 @@ _COMMANDS = (
     "map",
     "semantic",
     "recipe",
+    "cite",
 )
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     open_standard_streams()
     try:
         try:
-            app()
+            app(prog_name="sfr")
         finally:
             # here, where a failure can be told, and not when the interpreter ends
             sys.stdout.flush()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from sfr.cli.streams import OutputLostError, echo
+from sfr.cli.tables import print_table
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ _OURS = frozenset({errno.EBADF, errno.EINVAL, errno.EFAULT, errno.EDEADLK})
 _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
-#: Columns of running text.
-_LONG = frozenset({"detail", "description"})
 
 
 def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
@@ -57,6 +56,8 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
                 _fail(f"no space left on the disk ({what}); what is whole was kept", _DATA)
             if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
                 _fail(f"no permission: {error}", _DATA)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                _fail(f"too many files are open: {error}; raise the limit (ulimit -n 1024)", _DATA)
             if error.errno is None or error.errno in _OURS:
                 _bug()
             # what the machine refuses: names too long, links in a circle, disks that went away
@@ -144,9 +145,7 @@ class Console:
         if self._terminal:
             self._show_bar(label, done, total, ", ".join(filter(None, parts)))
         else:
-            line = f"{label}: {done}/{total}"
-            if done < total:
-                line = ", ".join(filter(None, [line, *parts]))
+            line = ", ".join(filter(None, [f"{label}: {done}/{total}", *parts]))
             self._show_line(track, line, is_last=done >= total)
         if done >= total:
             self._tracks.pop(label)
@@ -192,38 +191,19 @@ class Console:
         *,
         key: str,
         extra: Mapping[str, object] | None = None,
+        leading: int = 1,
     ) -> None:
-        """Print rows as a table, or as JSON under ``key`` beside ``extra``."""
+        """Print rows as a table whose ``leading`` columns name a row, or as JSON.
+
+        JSON has the rows under ``key``, beside ``extra``.
+        """
         self.close()
         if self.as_json:
             echo(json.dumps({**(extra or {}), key: [dict(r) for r in rows]}, allow_nan=False))
             return
-        from rich.console import Console as RichConsole
-        from rich.markup import escape
-        from rich.table import Table
-
-        # where the output is not a terminal, lines must not be folded at 80 columns
-        console = RichConsole(width=None if sys.stdout.isatty() else 200)
-        table = Table()
-        for name in rows[0] if rows else ():
-            numeric = all(isinstance(row[name], (int, float, type(None))) for row in rows)
-            table.add_column(
-                escape(name),
-                justify="right" if numeric else "left",
-                no_wrap=name not in _LONG,
-            )
-        for row in rows:
-            table.add_row(*(escape(_text(value)) for value in row.values()))
         echo(title)
-        if rows and not _LONG & rows[0].keys():
-            # on a narrow terminal the last columns go, not the digits of the first
-            endless = console.options.update(width=10_000)
-            while (
-                len(table.columns) > 2
-                and console.measure(table, options=endless).maximum > console.width
-            ):
-                table.columns.pop()
-        console.print(table)
+        if rows:
+            print_table(rows, leading)
 
 
 class _Track:
@@ -290,7 +270,10 @@ class Meter:
             if cells is not None:
                 rates.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
             self._rates[label] = "".join(f", {text}" for text in rates)
-        notes = [note, *rates, "" if self._now is None else readable_bytes(self._now)]
+        notes = [note]
+        if done < total:
+            # at the end `summary` says them of the whole step
+            notes += [*rates, "" if self._now is None else readable_bytes(self._now)]
         self._console.progress(label, done, total, cells=cells, note=", ".join(filter(None, notes)))
 
     def summary(self, label: str) -> str:
@@ -321,11 +304,3 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno == logging.WARNING else ""
         self._console.echo(prefix + record.getMessage())
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1e-2 or abs(value) >= 1e5 else f"{value:.3f}"
-    return str(value)

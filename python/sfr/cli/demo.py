@@ -99,22 +99,39 @@ def _refuse_a_real_run(workspace: Workspace) -> None:
 def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int]) -> Path:
     """Write the mock simulation, unless the folder holds the same one."""
     from sfr import __version__
-    from sfr.simulation.mock import write_mock
-    from sfr.tables import set_aside
 
     workspace = run.workspace
     settings = digest([galaxies, cells, seed, snapshots, __version__])
     target = workspace.mock(settings)
-    if workspace.check(_STEP, settings).current and target.is_dir():
-        run.console.say(f"mock simulation: already in {target}")
-        return target
+    # a demo with other settings would replace it
+    run.hold(_STEP, settings)
+    with workspace.lock(_STEP):
+        if workspace.check(_STEP, settings).current and target.is_dir():
+            run.console.say(f"mock simulation: already in {target}")
+            return target
+        _clear(workspace, target)
+        _write(run, target, galaxies=galaxies, cells=cells, seed=seed, snapshots=snapshots)
+        workspace.mark_done(_STEP, settings, ())
+    return target
+
+
+def _clear(workspace: Workspace, target: Path) -> None:
+    """Remove another mock of an earlier demo, and the sample that was made of it."""
+    from sfr.tables import set_aside
+
     if workspace.has_run(_STEP):
-        # another mock of an earlier demo, and the sample that was made of it
         shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)
         set_aside(workspace, workspace.sample_csv)
         workspace.sample_csv.unlink(missing_ok=True)
         workspace.forget("simulation")
     shutil.rmtree(target, ignore_errors=True)
+
+
+def _write(
+    run: Run, target: Path, *, galaxies: int, cells: int, seed: int, snapshots: list[int]
+) -> None:
+    from sfr.simulation.mock import write_mock
+
     summary = write_mock(
         target,
         galaxies=galaxies,
@@ -123,10 +140,8 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
         cells=cells,
         on_progress=lambda done, total: run.console.progress("mock simulation", done, total),
     )
-    workspace.mark_done(_STEP, settings, ())
     cells_written = sum(summary.n_gas_cells.values())
     run.console.say(
         f"mock simulation: {galaxies} galaxies in {len(snapshots)} snapshots, "
         f"{cells_written} gas cells, {summary.n_bytes / 1e6:.0f} MB in {target}"
     )
-    return target

@@ -14,7 +14,7 @@ from sfr.cli.console import Console, exit_codes
 from sfr.errors import SfrError
 
 if TYPE_CHECKING:
-    from sfr.simulation import FileStatus
+    from sfr.simulation import FileStatus, LocalSimulation, ParticleFile
 
 __all__ = ["register"]
 
@@ -122,12 +122,12 @@ def _one_file(path: Path) -> list[dict[str, object]]:
     try:
         with open_particle_file(path) as file:
             header = file.header
+            epoch = f"z = {header.redshift:.4g}" if header.is_cosmological else "not cosmological"
             rows = [
                 _row(
                     path.name,
                     "ok",
-                    f"{header.simulation_name}, snapshot {header.snapshot}, "
-                    f"z = {header.redshift:.4g}, "
+                    f"{header.simulation_name}, snapshot {header.snapshot}, {epoch}, "
                     f"box {header.box_size:g} ckpc/h, one of {header.num_files} chunks",
                 )
             ]
@@ -137,9 +137,19 @@ def _one_file(path: Path) -> list[dict[str, object]]:
                     rows.append(_row(f"PartType{part_type}", "ok", f"{count} particles: {fields}"))
             if not any(file.counts):
                 rows.append(_row("particles", "missing", "the file holds a header only"))
+            rows += _whole(file)
             return rows
     except SfrError as error:
         return [_row(path.name, "unreadable", str(error))]
+
+
+def _whole(file: ParticleFile) -> list[dict[str, object]]:
+    """Say what is wrong with the datasets of a file; nothing where all is well."""
+    try:
+        file.check()
+    except SfrError as error:
+        return [_row("datasets", "unreadable", str(error))]
+    return []
 
 
 def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]:
@@ -152,7 +162,7 @@ def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]
         return [_row("simulation", "missing", str(error))]
     if not found:
         return [_no_catalogue(simulation.output)]
-    rows = [_row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")]
+    rows = [_named(simulation, found)]
     for snap in snapshots or found:
         try:
             statuses = simulation.inventory(snap)
@@ -164,6 +174,13 @@ def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]
             for kind in dict.fromkeys(status.kind for status in statuses)
         ]
     return rows
+
+
+def _named(simulation: LocalSimulation, found: Sequence[int]) -> dict[str, object]:
+    try:
+        return _row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")
+    except SfrError as error:
+        return _row("simulation", "unreadable", str(error))
 
 
 def _no_catalogue(output: Path) -> dict[str, object]:

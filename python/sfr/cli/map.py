@@ -48,8 +48,8 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 "--normal",
-                help="x,y,z of the axis to look along, or auto: the spin of the gas. "
-                "Default: the z axis of the box.",
+                help="x,y,z of the axis to look along, or auto: face-on, along the spin of the "
+                "young stars, else of the gas. Default: the z axis of the box.",
                 show_default=False,
             ),
         ] = None,
@@ -72,7 +72,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Map the gas of one file: maps.hdf5, figure.png, and with three channels rgb.png.
 
-        The image is normalised by its own maxima.
+        The image is normalised by its own maxima. Speeds are relative to the mean velocity of
+        the gas in the frame. Lengths, masses and velocities are those of IllustrisTNG; a file
+        that states other units is refused with what to convert. Files of runs that are not
+        cosmological are taken with a = 1.
 
         Examples:
 
@@ -99,14 +102,17 @@ def register(app: typer.Typer) -> None:
             pixels=pixels,
             threads=threads,
         )
+        frame = f"; {summary.rest_frame}" if summary.rest_frame else ""
         console.table(
             f"{summary.n_in_frame} of {summary.n_read} gas cells in the frame, centre "
-            f"{', '.join(f'{x:.3f}' for x in summary.centre)} ckpc/h, {summary.orientation}",
+            f"{', '.join(f'{x:.3f}' for x in summary.centre)} ckpc/h, {summary.orientation}{frame}",
             summary.rows,
             key="channels",
             extra={
                 "files": [str(path) for path in summary.files],
                 "centre_ckpc_h": list(summary.centre),
+                "orientation": summary.orientation,
+                "rest_frame": summary.rest_frame,
                 "n_read": summary.n_read,
                 "n_in_frame": summary.n_in_frame,
             },

@@ -21,6 +21,7 @@ __all__ = [
     "Precision",
     "Quiet",
     "RecipeName",
+    "ReferenceShare",
     "SaveModels",
     "Scheduler",
     "Seeds",
@@ -117,6 +118,17 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
 ]
+ReferenceShare = Annotated[
+    float | None,
+    typer.Option(
+        "--reference-share",
+        min=0.0,
+        max=1.0,
+        help="Least share of the reference snapshot's galaxies that may set the scale of the "
+        "images, where files are missing. Default: the recipe's, 0.9.",
+        show_default=False,
+    ),
+]
 NoMmap = Annotated[
     bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
 ]
@@ -130,10 +142,22 @@ Seeds = Annotated[
 Epochs = Annotated[
     int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
 ]
+
+
+def _weights(value: str | None) -> str | None:
+    """Let the path of a weights file, which the run's folder keeps, not depend on this one."""
+    from sfr.recipe import weights_path
+
+    return None if value is None else weights_path(value, Path.cwd())
+
+
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="Weights of the backbone: imagenet, random or a file.", show_default=False
+        "--weights",
+        help="Weights of the backbone: imagenet, random or a file.",
+        show_default=False,
+        callback=_weights,
     ),
 ]
 Precision = Annotated[

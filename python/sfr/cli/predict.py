@@ -41,8 +41,9 @@ def register(app: typer.Typer) -> None:
 
         The images are composites, as sfr render writes them; the case that the model was trained on
         is applied here. Maps are normalised and stretched as those of the model's run were. The
-        table has the image, log10(1e15 sSFR) and the sSFR in 1/yr. Files that cannot be used are
-        named and left out; the exit code is then 4.
+        table has the image, log10(1e15 label), the label itself (ssfr_per_yr), and which label it
+        is: total-mass sSFR = SFR / (SubhaloMass x 1e10) in h/yr for models of the recipe thesis.
+        Files that cannot be used are named and left out; the exit code is then 4.
 
         Examples:
 
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
             folder.clean_scratch()
         console.say(
             f"{len(found.table['image'])} images, case {found.case}, backbone weights: "
-            f"{found.weights}"
+            f"{found.weights}\nlabel: {found.label}"
         )
         if found.failures:
             console.say(f"{len(found.failures)} files were left out")

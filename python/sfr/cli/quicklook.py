@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +22,30 @@ from sfr.errors import (
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.paths import plain
-from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe
+from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
     STAR_FIELDS,
     Galaxy,
     Orientation,
+    bulk_velocity,
     nearby,
     orient,
 )
 from sfr.render.project import GalaxyMaps, make_maps
 from sfr.report.figures import map_figure
 from sfr.simulation import Header, open_particle_file
-from sfr.simulation.particle_file import ParticleFile, empty_field
+from sfr.simulation.particle_file import ParticleFile
 from sfr.store import Shard, write_shard
 from sfr.workspace import Workspace
 
 __all__ = ["MapSummary", "map_file"]
 
-_GAS = 0
+_GAS, _STARS = 0, 4
+#: Radius about the centre in which the spin is taken, as a share of the width.
+_APERTURE = 1 / 6
+_VELOCITY_FIELDS = ("Coordinates", "Velocities", "Masses")
 #: Cubes across the frame in which cells are counted where a file has no densities.
 _CUBES = 10
 
@@ -51,6 +57,8 @@ class MapSummary:
     files: tuple[Path, ...]
     centre: tuple[float, float, float]
     orientation: str
+    #: What speeds are relative to; empty where no channel shows velocities.
+    rest_frame: str
     n_read: int
     n_in_frame: int
     #: One row per channel: name, unit, extremes and cells dropped.
@@ -86,7 +94,8 @@ def map_file(
     normal : tuple of float or None
         Axis to look along, of any length, box frame; None: the z axis.
     by_spin : bool
-        Look along the angular momentum of the gas in the inner third of the frame instead.
+        Look along the angular momentum of the stars or the gas in the inner third of the frame
+        instead, as the recipe's ladder finds it from what the file holds.
     width_ckpc_h, depth_ckpc_h : float
         Frame [ckpc/h]; no depth: all along the line of sight.
     channels : sequence of str
@@ -104,7 +113,7 @@ def map_file(
     Raises
     ------
     ConfigError
-        Unknown channel or a frame that is not possible.
+        Unknown channel or a frame that is not possible, such as one wider than the box.
     DataMissingError, DataFormatError
         The file or a field is not there or cannot be read.
     EmptySelectionError
@@ -118,7 +127,9 @@ def map_file(
         needed = gas.required_fields(
             maps_recipe.channels, star_forming_gas=maps_recipe.star_forming_gas
         )
-        extra = {"Coordinates", *(GAS_FIELDS if by_spin else ())}
+        is_relative = gas.is_relative(maps_recipe.channels)
+        turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
+        extra = _VELOCITY_FIELDS if is_relative or turns_with_gas else ("Coordinates",)
         absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
         if absent:
             raise DataMissingError(
@@ -128,29 +139,52 @@ def map_file(
         header = file.header
         centre = _densest(file, width_ckpc_h) if center is None else np.array(center)
         orientation = _orientation(file, centre, normal, by_spin, maps_recipe, experiment)
+        velocity, n_mean = _rest_frame(file, centre, width_ckpc_h) if is_relative else (None, 0)
         made = make_maps(
-            file.stretches(_GAS), centre, orientation, header, maps_recipe, threads=threads
+            file.stretches(_GAS),
+            centre,
+            orientation,
+            header,
+            maps_recipe,
+            velocity=velocity,
+            threads=threads,
         )
     files = _write(path, Workspace(out), made, centre, header, maps_recipe, experiment)
     return MapSummary(
         files=files,
         centre=(float(centre[0]), float(centre[1]), float(centre[2])),
         orientation=f"seen along {orientation.source}",
+        rest_frame=""
+        if velocity is None
+        else f"speed relative to ({', '.join(f'{v:.2f}' for v in velocity)}) km/s, the "
+        f"mass-weighted mean of {n_mean} gas cells within {width_ckpc_h / 2:g} ckpc/h of "
+        "the centre",
         n_read=made.ledger.n_read,
         n_in_frame=made.ledger.n_in_frame,
         rows=[
             {
                 "channel": channel.name,
-                "unit": gas.channel_unit(channel),
+                "unit": unit,
                 "minimum": _extreme(np.nanmin, values),
                 "maximum": _extreme(np.nanmax, values),
                 "cells dropped": int(dropped),
             }
-            for channel, values, dropped in zip(
-                maps_recipe.channels, made.maps, made.ledger.n_bad_weight, strict=True
+            for channel, unit, values, dropped in zip(
+                maps_recipe.channels,
+                _units(maps_recipe),
+                made.maps,
+                made.ledger.n_bad_weight,
+                strict=True,
             )
         ],
     )
+
+
+def _units(maps: MapsRecipe) -> list[str]:
+    return [
+        gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
+        for channel in maps.channels
+    ]
 
 
 def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
@@ -205,28 +239,59 @@ def _orientation(
         raise ConfigError("--normal 0,0,0 has no direction; give an axis to look along, as 0,0,1")
     if normal is not None:
         rotation = kernels.face_on_rotation(np.array(normal))
-        return Orientation(
-            rotation, f"({normal[0]:g}, {normal[1]:g}, {normal[2]:g})", 0, np.nan, np.zeros(3)
-        )
+        source = f"({normal[0]:g}, {normal[1]:g}, {normal[2]:g})"
+        return Orientation(rotation, source, 0, np.nan)
     if not by_spin:
-        return Orientation(np.eye(3), "the z axis of the box", 0, np.nan, np.zeros(3))
-    radius = maps.width_ckpc_h / 6 / recipe.orientation.radius_half_mass
+        source = "the z axis of the box (face-on: --normal auto)"
+        return Orientation(np.eye(3), source, 0, np.nan)
+    reach = maps.width_ckpc_h * _APERTURE
+    near = partial(nearby, centre=centre, radius=reach, header=file.header)
 
-    def no_stars(_: float) -> dict[str, NDArray[Any]]:
-        return {name: empty_field(name) for name in STAR_FIELDS}
+    def stars_near(formed_after: float) -> dict[str, NDArray[Any]]:
+        pieces = file.stretches(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
+        return near(pieces, STAR_FIELDS, formed_after=formed_after)
 
     def gas_near() -> dict[str, NDArray[Any]]:
-        reach = recipe.orientation.radius_half_mass * radius
-        return nearby(
-            file.stretches(_GAS), GAS_FIELDS, centre=centre, radius=reach, header=file.header
-        )
+        if not _has(file, _GAS, _VELOCITY_FIELDS):
+            return near((), GAS_FIELDS)
+        return near(file.stretches(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
 
-    found = orient(Galaxy(centre, radius), no_stars, gas_near, file.header, recipe.orientation)
+    galaxy = Galaxy(centre, reach / recipe.orientation.radius_half_mass)
+    found = orient(galaxy, stars_near, gas_near, file.header, recipe.orientation)
     if found.source == "none":
         raise RangeError(
-            "--normal auto: too few gas cells near the centre for a spin; give --normal x,y,z"
+            "--normal auto: too few stars and gas cells with a spin within "
+            f"{reach:g} ckpc/h of the centre (a sixth of --width), at least "
+            f"{recipe.orientation.minimum_particles} are needed; give --normal x,y,z"
         )
-    return replace(found, source=f"the spin of {found.count} gas cells")
+    return replace(found, source=f"the spin of {found.count} {_named(found.source)}")
+
+
+def _has(file: ParticleFile, part_type: int, fields: Sequence[str]) -> bool:
+    return file.counts[part_type] > 0 and set(fields) <= set(file.fields(part_type))
+
+
+def _named(rung: str) -> str:
+    """Name the particles of a rung of the ladder."""
+    if rung.startswith("stars<"):
+        return f"stars younger than {rung.removeprefix('stars<').removesuffix('Gyr')} Gyr"
+    if rung.startswith("youngest"):
+        return f"stars, the {rung.replace('youngest', 'youngest ')} of the mass"
+    return {"sf_gas": "star-forming gas cells", "stars": "stars", "gas": "gas cells"}[rung]
+
+
+def _rest_frame(
+    file: ParticleFile, centre: NDArray[np.float64], width: float
+) -> tuple[NDArray[np.float64], int]:
+    """Mean velocity of the gas in the frame [km/s], and of how many cells.
+
+    A smaller sphere would follow the rotation of the side that its centre lies on.
+    """
+    radius = width / 2
+    fields = nearby(
+        file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
+    )
+    return bulk_velocity(centre, radius, fields, file.header)
 
 
 def _write(
@@ -238,7 +303,7 @@ def _write(
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> tuple[Path, ...]:
-    names, units = gas.names(maps.channels), [gas.channel_unit(c) for c in maps.channels]
+    names, units = gas.names(maps.channels), _units(maps)
     shard = Shard(
         made.maps[np.newaxis],
         {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},
@@ -251,11 +316,14 @@ def _write(
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,
+            "settings": json.dumps(maps_settings(maps, None)),
             "source": path.name,
         },
     )
     hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
     write_shard(workspace, hdf5, shard)
+    has_composite = len(names) in (1, 3)
+    picture = lupton_rgb(_by_own_maxima(made.maps), recipe.image) if has_composite else None
     with workspace.replacing(figure) as temporary:
         map_figure(
             temporary,
@@ -263,14 +331,16 @@ def _write(
             names,
             units,
             width_ckpc_h=maps.width_ckpc_h,
+            rgb=picture,
             title=plain(path.name),
+            fields=[channel.field for channel in maps.channels],
             bin_scale=maps.bin_scale,
         )
-    if len(names) not in (1, 3):
+    if picture is None:
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, lupton_rgb(_by_own_maxima(made.maps), recipe.image))
+    write_png(workspace, rgb, picture, own_scale=True)
     return hdf5, figure, rgb
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.streams import echo
+
+if TYPE_CHECKING:
+    from sfr.recipe import FieldRow
+    from sfr.recipe.differences import Difference
 
 __all__ = ["register"]
 
@@ -36,6 +44,12 @@ def register(app: typer.Typer) -> None:
     @exit_codes
     def show(
         name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
+        explain: Annotated[
+            bool,
+            typer.Option(
+                "--explain", help="Say above each field what it means, its unit, what is allowed."
+            ),
+        ] = False,
         as_json: opt.Json = False,
     ) -> None:
         """Print a recipe with everything that it extends resolved, as TOML.
@@ -47,12 +61,112 @@ def register(app: typer.Typer) -> None:
           sfr recipe show thesis
 
           sfr recipe show mine.toml > resolved.toml
+
+          sfr recipe show mine.toml --explain
         """
         import json
+        from dataclasses import asdict
 
         import tomli_w
 
-        from sfr.recipe import load_recipe
+        from sfr.cli.steps import check_fields
+        from sfr.recipe import fields, load_recipe
 
-        data = load_recipe(name).to_dict()
-        echo(json.dumps(data) if as_json else tomli_w.dumps(data), end="\n" if as_json else "")
+        recipe = load_recipe(name)
+        check_fields(recipe)
+        if as_json:
+            rows = {"fields": list(map(asdict, fields()))} if explain else {}
+            echo(json.dumps({**recipe.to_json(), **rows}))
+            return
+        lines = tomli_w.dumps(recipe.to_dict()).splitlines()
+        lines.append(f"# cases: {', '.join(recipe.case_names)}")
+        echo("\n".join(_explained(lines) if explain else lines))
+
+    @group.command("diff")
+    @exit_codes
+    def diff(
+        first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
+        second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
+        as_json: opt.Json = False,
+    ) -> None:
+        """Compare two recipes, field by field, with the reason of each difference.
+
+        A recipe file gives its own reasons in a table named reasons, with the fields as keys:
+        maps.pixels = "finer arms".
+
+        Examples:
+
+          sfr recipe diff thesis corrected
+
+          sfr recipe diff thesis mine.toml --json
+        """
+        import dataclasses
+        import json
+
+        from sfr.recipe.differences import differences
+
+        found = differences(first, second)
+        if as_json:
+            rows = [dataclasses.asdict(difference) for difference in found]
+            text = json.dumps({"first": first, "second": second, "differences": rows})
+        else:
+            text = _for_people(first, second, found)
+        echo(text)
+
+
+def _explained(lines: Sequence[str]) -> Iterator[str]:
+    """Write above each field of a TOML file what it means."""
+    from sfr.recipe import fields
+
+    rows = {row.field: row for row in fields()}
+    section, told = "", set()
+    for line in lines:
+        header = re.fullmatch(r"\[+([\w.]+)\]+", line)
+        key = re.match(r"(\w+) = ", line)
+        section = header[1] + "." if header else section
+        name = section.removesuffix(".") if header else section + key[1] if key else ""
+        if name in rows and name not in told:
+            told.add(name)
+            yield from textwrap.wrap(
+                _sentence(rows[name]), 100, initial_indent="# ", subsequent_indent="# "
+            )
+        yield line
+
+
+def _sentence(row: FieldRow) -> str:
+    unit = f" [{row.unit}]" if row.unit else ""
+    return f"{row.meaning}{unit} Allowed: {row.allowed}."
+
+
+def _for_people(first: str, second: str, found: Sequence[Difference]) -> str:
+    """Write differences one below the other, as wide as the terminal is."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    count = {0: "no difference", 1: "1 difference"}.get(len(found), f"{len(found)} differences")
+    lines = [f"{first} -> {second}: {count}"]
+    for difference in found:
+        values = f"{_value(difference.first)} -> {_value(difference.second)}"
+        for text, indent in (
+            (f"{difference.field}: {values}", "  "),
+            (difference.reason or "no reason stated", "      "),
+        ):
+            hanging = indent if text == difference.reason else indent + "    "
+            lines += textwrap.wrap(
+                text,
+                width,
+                initial_indent=indent,
+                subsequent_indent=hanging,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    """Write a value as a recipe file does; a channel in words, without what it has not."""
+    import json
+
+    if value is None:
+        return "left out"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {part}" for k, part in value.items() if part != "none") + ")"
+    return json.dumps(value)

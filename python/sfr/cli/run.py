@@ -21,7 +21,7 @@ def run_all(run: Run, console: Console, snapshots: Sequence[int], *, save_models
     run.select(snapshots)
     run.split()
     run.render(snapshots)
-    run.train(run.recipe.cases.names, save_models=save_models)
+    run.train(run.recipe.case_names, save_models=save_models)
     index = run.report()
     print_cases(run, console)
     console.close()
@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
         threads: opt.WorkerThreads = None,
         strict: opt.Strict = False,
         allow_partial: opt.AllowPartial = False,
+        reference_share: opt.ReferenceShare = None,
         no_mmap: opt.NoMmap = False,
         force: opt.Force = False,
         as_json: opt.Json = False,
@@ -69,13 +70,14 @@ def register(app: typer.Typer) -> None:
           sfr run --sim TNG50-1 --snap 97-99 --epochs 300 --seeds 3
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        changes = {
+        changes: dict[str, dict[str, object]] = {
+            "normalisation": {"reference_share": reference_share},
             "train": {
                 "weights": weights,
                 "epochs": epochs,
                 "seeds": seeds,
                 "precision": precision,
-            }
+            },
         }
         snapshots = opt.parse_snapshots(snap)
         with open_run(

@@ -7,6 +7,7 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
+from sfr.target import target_of
 
 __all__ = ["register"]
 
@@ -32,6 +33,9 @@ def register(app: typer.Typer) -> None:
         The file is the union of all snapshots selected in the folder. Rows that you remove from it
         and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
         without galaxies does not stop the others; the exit code is then 4.
+        The file is the union of all snapshots selected in the folder. Its column ssfr_per_yr is the
+        label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
+        corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
 
         Examples:
 
@@ -45,8 +49,11 @@ def register(app: typer.Typer) -> None:
 
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)
-        with open_run(work, recipe, console, sim_path=sim, allow_partial=allow_partial) as run:
+        with open_run(
+            work, recipe, console, sim_path=sim, allow_partial=allow_partial, force=force
+        ) as run:
             summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
+        label = target_of(run.recipe.sample).text
         rows = [
             {
                 "snapshot": cut.snapshot,
@@ -64,9 +71,9 @@ def register(app: typer.Typer) -> None:
         n_galaxies = count_galaxies(summary.sample["galaxy_id"])
         console.table(
             f"{len(summary.sample['snapshot'])} rows, a galaxy and snapshot each, of {n_galaxies} "
-            f"galaxies in {run.workspace.sample_csv}",
+            f"galaxies in {run.workspace.sample_csv}; label: {label}",
             rows,
             key="snapshots",
-            extra={"sample": str(run.workspace.sample_csv)},
+            extra={"sample": str(run.workspace.sample_csv), "label": label},
         )
         run.finish()

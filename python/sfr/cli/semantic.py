@@ -44,7 +44,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     group = typer.Typer(
         help="The semantic autoencoder: an encoder whose bottleneck holds the parameters of a "
-        "galaxy, a decoder that is its profile.",
+        "galaxy, a decoder that is its profile. The published networks learn from images alone; "
+        "the default, fast, learns from the true parameters of images that were made.",
         no_args_is_help=True,
     )
     app.add_typer(group, name="semantic")
@@ -67,8 +68,9 @@ def train(
         str | None,
         typer.Option(
             "--loss",
-            help="bound: parameters over the Cramer-Rao bound; mae: published, of the image; "
-            "chi2: of the image, over the noise. Default: bound for fast, else mae.",
+            help="mae: published, of the image; chi2: of the image, over the noise; bound: of the "
+            "true parameters, over the Cramer-Rao bound (supervised). Default: bound for fast, "
+            "else mae.",
             show_default=False,
         ),
     ] = None,
@@ -84,7 +86,9 @@ def train(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="What images are compared with: noisy, clean or noisy,clean."
+            "--target",
+            help="What mae and chi2 compare with: noisy, the input itself (self-supervised, the "
+            "paper's text); clean, the image before noise (the notebook); or noisy,clean.",
         ),
     ] = "noisy,clean",
     psf: PsfTraining = 0.0,
@@ -109,7 +113,9 @@ def train(
     """Train encoders; one that is current is not trained again.
 
     Without options: the fast encoder over the paper's ranges and any noise from 0.02 to 0.12, in
-    two to three minutes. The published study takes GPU-hours:
+    minutes. It is supervised: it learns from the true parameters. The networks of the paper learn
+    from images, and take hours; docs/semantic.md tells them apart. fit uses the encoder of
+    --problem centred.
 
     Examples:
 
@@ -117,9 +123,9 @@ def train(
 
       sfr semantic train --problem centred
 
-      sfr semantic train --encoder all --noise 0,0.025,0.05,0.1 --target noisy,clean
+      sfr semantic train --encoder 1/64 --noise 0.05 --target noisy
 
-      sfr semantic train --encoder 1/16 --noise 0.05 --target clean --epochs 20
+      sfr semantic train --encoder all --noise 0,0.025,0.05,0.1 --target noisy,clean
     """
     from sfr.semantic.trained import obtain_encoder
     from sfr.workspace import Workspace
@@ -135,7 +141,7 @@ def train(
             Workspace(work), training, force=force, on_progress=console.progress
         )
         rows.append(_trained_row(made, is_new, time.monotonic() - start))
-    console.table(f"encoders in {work / 'semantic'}", rows, key="encoders")
+    console.table(f"encoders in {work / 'semantic'}", rows, key="encoders", leading=2)
 
 
 def _trainings(
@@ -194,6 +200,7 @@ def _trained_row(encoder: Encoder, is_new: bool, seconds: float) -> dict[str, An
     return {
         "encoder": training.name,
         "seed": training.seed,
+        "learned from": training.learned_from,
         "weights": encoder.network.count_params(),
         "images": training.images,
         "epochs": training.epochs,
@@ -233,9 +240,14 @@ def evaluate(
     verbose: opt.Verbose = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Print errors beside the Cramer-Rao bound, SciPy's least squares and the paper.
+    """Print errors beside the Cramer-Rao bound, SciPy's least squares and what was published.
 
-    rms/bound is the ratio of the two rms; rms of error/bound lets every image count the same. All
+    The self-supervised encoders come first. Published values stand beside what was trained alike:
+    those of the paper beside encoders that learned from their own input, those of the notebook
+    beside encoders of --problem notebook that learned from clean images.
+
+    rms/bound is the ratio of the two rms; rms of error/bound lets every image count the same.
+    Errors of angles are taken modulo 180 deg, within 90 deg, before offsets and dispersions. All
     angles count; for clean images one more row counts those of 10 to 170 deg, as the paper does
     (its offset there is the median). Tables and figures go to the folder of the encoder.
 
@@ -252,24 +264,35 @@ def evaluate(
     workspace = Workspace(work)
     counts = _step_counts(steps)
     levels = [] if noise is None else [_level(part) for part in _parts("--noise", noise)]
-    chosen = find_encoders(workspace, encoder)
     rows: list[dict[str, Any]] = []
     published: list[tuple[Training, Evaluation]] = []
-    for folder in chosen:
-        found = load_encoder(folder)
+    loaded = [(folder, load_encoder(folder)) for folder in find_encoders(workspace, encoder)]
+    for folder, found in sorted(loaded, key=lambda pair: _kind(pair[1].training)):
         evaluations = _evaluations(found, levels, images, counts, least_squares, seed, console)
         _write_evaluation(workspace, folder, evaluations)
         training = found.training
         name = {"encoder": training.name, "seed": training.seed}
-        rows += [{**name, **row} for e in evaluations for row in e.rows()]
+        made = [{**name, **row} for evaluation in evaluations for row in evaluation.rows()]
+        if not as_json:
+            title = (
+                f"{training.name}, seed {training.seed}, learned from {training.learned_from}: "
+                f"{images} images a noise level; table and figures in {folder}"
+            )
+            console.table(title, _for_people(made), key="errors", leading=3)
+        rows += made
         if training.loss == "mae":
             published += [(training, evaluation) for evaluation in evaluations]
     files = _write_sizes(workspace, published)
-    title = f"{images} images a noise level; figures in {work / 'semantic'}"
-    console.table(title, rows if as_json else [_for_people(row) for row in rows], key="errors")
-    if not as_json:
+    if as_json:
+        console.table("", rows, key="errors")
+    else:
         for path in files:
             echo(str(path))
+
+
+def _kind(training: Training) -> int:
+    """Order by what an encoder learned from: the self-supervised first."""
+    return ("its own input", "clean images", "true parameters").index(training.learned_from)
 
 
 def _step_counts(text: str) -> list[int]:
@@ -332,10 +355,11 @@ def _write_evaluation(workspace: Workspace, folder: Path, found: Sequence[Evalua
 
 
 def _without_none(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {
-        name: [float("nan") if value is None else value for value in column]
-        for name, column in table.items()
-    }
+    def filled(column: list[Any]) -> list[Any]:
+        empty = "" if any(isinstance(value, str) for value in column) else float("nan")
+        return [empty if value is None else value for value in column]
+
+    return {name: filled(column) for name, column in table.items()}
 
 
 def _examples(evaluation: Evaluation) -> bytes:
@@ -365,24 +389,15 @@ def _write_sizes(
     return [table, figure]
 
 
-def _for_people(row: dict[str, Any]) -> dict[str, object]:
+def _for_people(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
     """Return the columns that fit on a screen; evaluation.csv has all of them."""
-    return {
-        "encoder": row["encoder"],
-        "seed": row["seed"],
-        "noise": f"{row['noise']:g}",
-        "parameter": row["parameter"],
-        "method": row["method"],
-        "offset": row["offset"],
-        "median": row["median"],
-        "dispersion": row["dispersion"],
-        "bound": row["bound"],
-        "rms/bound": row["rms/bound"],
-        "rms of error/bound": row["rms of error/bound"],
-        "within 1 error": row["within 1 error"],
-        "paper offset": row["paper offset"],
-        "paper dispersion": row["paper dispersion"],
-    }
+    names = [
+        *("noise", "parameter", "method", "offset", "median", "dispersion", "bound"),
+        *("rms/bound", "rms of error/bound", "within 1 error"),
+    ]
+    if any(row["published by"] for row in rows):
+        names += ["published by", "published offset", "published dispersion"]
+    return [{name: row[name] for name in names} | {"noise": f"{row['noise']:g}"} for row in rows]
 
 
 def fit(
@@ -425,6 +440,14 @@ def fit(
         str | None,
         typer.Option("--channel", help="Map of a shard: mass, temperature ...", show_default=False),
     ] = None,
+    hdu: Annotated[
+        str | None,
+        typer.Option(
+            "--hdu",
+            help="HDU of FITS files, by name or number. Default: the one with an image, SCI, or 0.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for fits.csv and fits.png.")] = Path(
         "semantic-fit"
     ),
@@ -437,9 +460,11 @@ def fit(
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
     The profile is amplitude exp(-r^(1/n)), r = 1 at the ellipse of half axes A and A (1 - e); theta
-    turns the major axis clockwise from +x, y upwards. The first use trains the encoder of the
-    problem, in two to three minutes, and keeps it in the folder given by --work. What cannot be
-    fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md lists the flags.
+    turns the major axis clockwise from +x, y upwards, of the pixels: a WCS is not read, so on a
+    mirrored sky it turns the other way. The first use trains the encoder of --problem (as sfr
+    semantic train --problem centred does), in minutes, and keeps it in the folder given by --work.
+    What cannot be fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md
+    lists the flags.
 
     Examples:
 
@@ -465,7 +490,7 @@ def fit(
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
     results = Workspace(out)
     chosen = chosen_files(files, SUFFIXES)
-    images = [image for path in chosen for image in read_images(path, channel=channel)]
+    images = [image for path in chosen for image in read_images(path, channel=channel, hdu=hdu)]
     if encoder is None:
         training = replace(default_training(get_problem(problem)), seed=seed)
         used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
@@ -480,6 +505,7 @@ def fit(
         [_json_row(found) if as_json else _fit_for_people(found) for found in fits],
         key="fits",
         extra={"files": [str(path) for path in written]},
+        leading=2,
     )
     if not as_json:
         for path in written:
@@ -518,7 +544,11 @@ def _json_row(found: Fit) -> dict[str, object]:
 
 def _fit_for_people(found: Fit) -> dict[str, object]:
     """Return the columns that fit on a screen; fits.csv has all of them."""
-    row: dict[str, object] = {"file": found.file, "image": found.label}
+    row: dict[str, object] = {
+        "file": found.file,
+        "image": found.label,
+        "flags": " ".join(found.flags) or "-",
+    }
     digits = {"A": 3, "e": 4, "theta": 2, "x": 2, "y": 2, "n": 3}
     labels = {"A": "A [px]", "theta": "theta [deg]", "x": "x [px]", "y": "y [px]"}
     for name in ("A", "e", "theta", "x", "y", "amplitude", "n"):
@@ -528,4 +558,4 @@ def _fit_for_people(found: Fit) -> dict[str, object]:
             shape = f".{digits[name]}f" if name in digits else ".4g"
             text = f"{value:{shape}}" + (f" ± {error:{shape}}" if error > 0 else "")
         row[labels.get(name, name)] = text
-    return {**row, "flags": " ".join(found.flags) or "-"}
+    return row

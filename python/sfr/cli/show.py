@@ -46,6 +46,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make a contact sheet of galaxies, labelled with their specific star formation rate.
 
+        Which one is written above the images: the label of the recipe.
+
         Examples:
 
           sfr show --work run1
@@ -55,9 +57,11 @@ def register(app: typer.Typer) -> None:
           sfr show --order random --subset test --snap 99
         """
         from sfr.report.contact_sheet import contact_sheet
+        from sfr.sample.select import check_settings
 
         console = Console(verbose=verbose, quiet=quiet)
         with open_run(work, recipe, console, must_exist=True) as run:
+            check_settings(run.workspace, run.recipe)
             run.check_channels()
             run.say_edits()
             path = contact_sheet(

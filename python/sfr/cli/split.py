@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
           sfr split --work run1 --force
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        with open_run(work, recipe, console, must_exist=True) as run:
+        with open_run(work, recipe, console, force=force, must_exist=True) as run:
             summary = run.split(force=force)
         rows = [
             {"subset": name, "images": n, "galaxies": summary.galaxies[name]}

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import typer
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe
-from sfr.workspace import Workspace
+from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
     from sfr.cluster import DaskWorkers, Processes
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from sfr.store import Table
     from sfr.train.fit import TrainSummary
 
-__all__ = ["Run", "open_run"]
+__all__ = ["Run", "check_fields", "open_run"]
 
 _NO_SIMULATION = (
     "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
     "write simulation = PATH in the recipe; sfr demo runs without one"
 )
+#: What a recipe says besides the experiment.
+_NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
 
 
 @dataclass
@@ -65,6 +68,8 @@ class Run:
     _selected: SelectSummary | None = None
     _has_split: bool = False
     _said: set[str] = field(default_factory=set)
+    _has_recipe: bool = False
+    _holds: ExitStack = field(default_factory=ExitStack)
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Run:
@@ -75,6 +80,27 @@ class Run:
         self._end_workers()
         if self._simulation is not None:
             self._simulation.close()
+        self._holds.close()
+
+    def hold(self, what: str, fingerprint: str) -> None:
+        """Keep commands with something else out of the folder, to the end of this one.
+
+        Raises
+        ------
+        ConfigError
+            Another command is at work with something else, or at all with ``force``.
+        """
+        with self.workspace.lock(what):
+            sharing = self.workspace.sharing(what, fingerprint, alone=self.force)
+            self._holds.enter_context(sharing)
+
+    def _hold_recipe(self) -> None:
+        """Hold the folder's recipe, from the first step on: looking at a run needs no hold."""
+        if self._has_recipe:
+            return
+        recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in _NOT_THE_EXPERIMENT}
+        self.hold(RECIPE, digest([recipe, self.force]))
+        self._has_recipe = True
 
     @property
     def workers(self) -> Processes | DaskWorkers:
@@ -133,7 +159,7 @@ class Run:
         self._said |= said.keys()
         sample = self.read_sample()
         if said and sample is not None:
-            write_by_snapshot(self.workspace, sample)
+            write_by_snapshot(self.workspace, sample, self.recipe.sample)
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -238,6 +264,8 @@ class Run:
                 f"maps {snap}: {summary.n_rendered} galaxies, {summary.n_failed} failed"
                 f"{_state(summary.reason)}{meter.summary(f'maps {snap}')}"
             )
+            if self.part != (1, 1):
+                self.console.say(f"maps {snap}: {_share(summary, self.part)}")
             self.failures += [f"snapshot {snap} subhalo {i}: {t}" for i, t in summary.failures]
             summaries.append(summary)
         return summaries
@@ -298,6 +326,9 @@ class Run:
             )
         force = self.force and not only_stale
         normalisation = self._normalisation(reference, force=force)
+        if normalisation.is_partial or (normalisation.galaxies and not only_stale):
+            warning = "warning: " if normalisation.is_partial else ""
+            self.console.say(f"{warning}the scale of the images is set by {normalisation.galaxies}")
         meter = Meter(self.console, self.workers.memory)
         summaries = []
         for snap, is_current in rendered.items():
@@ -337,7 +368,6 @@ class Run:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
         from sfr.store import iter_shards, maps_digest
-        from sfr.workspace import digest
 
         workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:
@@ -345,15 +375,18 @@ class Run:
                 {
                     "normalisation": self.recipe.section("normalisation"),
                     "maps": maps_digest(workspace, reference),
+                    "catalogue": workspace.catalogue_read(reference),
                 }
             )
             if workspace.check("normalisation", fingerprint, force=force).current:
-                return read_normalisation(workspace)
+                return read_normalisation(workspace, self.recipe.channels)
             normalisation = find_normalisation(
                 iter_shards(workspace, reference, with_maps=False),
                 self.recipe.normalisation,
                 snapshot=reference,
+                catalogue=workspace.catalogue_read(reference),
             )
+            record["galaxies"] = normalisation.document["galaxies"]
             workspace.write_json(workspace.normalisation_json, normalisation.document)
             workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
             return normalisation
@@ -404,7 +437,7 @@ class Run:
 
         check_recipe(self.recipe.normalisation)
         check_folds(self.recipe.split)
-        for name in self.recipe.cases.names:
+        for name in self.recipe.case_names:
             case_function(name, self.recipe.cases, self.recipe.channels)
 
     def check_channels(self) -> None:
@@ -488,8 +521,11 @@ class Run:
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
         from sfr.cluster import open_workers
+        from sfr.train.keras_import import stated_backend
 
-        return open_workers(workers=processes, scheduler=self.scheduler)
+        backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
+        packages = ("keras", *list(filter(None, backends))[:1])
+        return open_workers(workers=processes, scheduler=self.scheduler, packages=packages)
 
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""
@@ -497,7 +533,7 @@ class Run:
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
-            self.train(self.recipe.cases.names)
+            self.train(self.recipe.case_names)
         self._current_images()
         self.say_edits()
         with self._step("report") as record:
@@ -519,6 +555,7 @@ class Run:
 
         When it is done, recipe.toml takes over the sections that it used.
         """
+        self._hold_recipe()
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:
@@ -534,6 +571,10 @@ class Run:
             self.workspace.log({**self._provenance(), **record})
 
     def _remember(self, sections: Sequence[str]) -> None:
+        with self.workspace.lock(RECIPE):
+            self._store_recipe(sections)
+
+    def _store_recipe(self, sections: Sequence[str]) -> None:
         stored = self.workspace.stored_recipe()
         if stored is not None:
             names = {*sections, "name", "description", "simulation"}
@@ -603,6 +644,7 @@ def open_run(
     chosen = load_recipe(recipe) if recipe is not None else stored or load_recipe("thesis")
     for section, fields in (changes or {}).items():
         chosen = chosen.with_fields(section, **fields)
+    check_fields(chosen)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
     elif stored is None and must_exist:
@@ -616,8 +658,24 @@ def open_run(
     return Run(workspace, chosen, console, **options)
 
 
+def check_fields(recipe: Recipe) -> None:
+    """Raise ConfigError where a channel names a quantity that does not exist."""
+    from sfr.render.gas import required_fields
+
+    required_fields([*recipe.maps.channels, *recipe.maps.candidates])
+
+
 def _state(reason: str) -> str:
     return f" ({reason})" if reason else ", already there"
+
+
+def _share(summary: RenderSummary, part: tuple[int, int]) -> str:
+    """Say how much of a snapshot a part is."""
+    i, n = part
+    text = f"part {i} of {n} has {summary.n_shards} of {summary.n_shards_of_all} shards"
+    if summary.n_shards_of_all < n:
+        text += f", which are too few for {n} parts: {n - summary.n_shards_of_all} have none"
+    return text
 
 
 def _differences(old: Recipe, new: Recipe) -> list[str]:

@@ -11,6 +11,7 @@ from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import Run, open_run
 from sfr.errors import ConfigError
+from sfr.target import target_of
 
 __all__ = ["print_cases", "register"]
 
@@ -21,11 +22,12 @@ def print_cases(run: Run, console: Console) -> None:
 
     rows = case_table(read_heads(run.workspace, run.recipe))
     weights = ", ".join(sorted({str(row["weights"]) for row in rows}))
+    label = target_of(run.recipe.sample).text
     console.table(
-        f"recipe {run.recipe.name}, backbone weights: {weights}",
+        f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
         rows if console.as_json else [_for_people(row) for row in rows],
         key="cases",
-        extra={"recipe": run.recipe.name, "weights": weights},
+        extra={"recipe": run.recipe.name, "weights": weights, "label": label},
     )
     if len({row["seeds"] - row["dead"] for row in rows if row["r"] is not None}) > 1:
         console.say(
@@ -163,7 +165,7 @@ def register(app: typer.Typer) -> None:
             for name in cases:
                 parse_case(name, run.recipe.channels)
             run.train(
-                run.recipe.cases.names if all_cases else cases,
+                run.recipe.case_names if all_cases else cases,
                 save_models=save_models,
                 together=together,
                 seeds_apart=seeds_apart,

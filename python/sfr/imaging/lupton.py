@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.arrays import real
 from sfr.errors import ShapeError
 from sfr.recipe import ImageRecipe
 
@@ -34,14 +35,17 @@ def stretch(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.float
     ------
     ShapeError
         ``maps`` does not have three channels.
+    DTypeError
+        Its mask or unit would be lost, or it does not hold real numbers.
 
     Notes
     -----
     Lupton et al. (2004), PASP 116, 133, with the softening of the published listing.
     """
-    if maps.ndim != 3 or maps.shape[0] != 3:
-        raise ShapeError(f"maps has shape {maps.shape}; the stretch takes (3, y, x)")
-    channels = np.nan_to_num(maps.astype(np.float64), nan=0.0)
+    channels = real(maps, "maps")
+    if channels.ndim != 3 or channels.shape[0] != 3:
+        raise ShapeError(f"maps has shape {channels.shape}; the stretch takes (3, y, x)")
+    channels = np.nan_to_num(channels, nan=0.0)
     intensity = channels.mean(axis=0)
     divisor = np.abs(intensity) if recipe.negative == "absolute" else intensity
     stretched = np.arcsinh(np.abs(intensity) / recipe.beta) / np.arcsinh(1.0 / recipe.beta)
@@ -68,6 +72,8 @@ def lupton_rgb(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.ui
     ------
     ShapeError
         ``maps`` does not have three channels.
+    DTypeError
+        Its mask or unit would be lost, or it does not hold real numbers.
     """
     channels = stretch(maps, recipe)
     if recipe.above_one == "scale":

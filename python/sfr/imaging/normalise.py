@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.arrays import real
 from sfr.errors import (
     ConfigError,
     DataFormatError,
@@ -17,7 +19,7 @@ from sfr.errors import (
     EmptySelectionError,
 )
 from sfr.recipe import NormalisationRecipe
-from sfr.store import Shard
+from sfr.store import FOR_GOOD, Shard
 from sfr.workspace import Workspace
 
 __all__ = [
@@ -43,7 +45,7 @@ class Normalisation:
     Attributes
     ----------
     maxima : tuple of float
-        One per channel, in the channel's unit.
+        One per channel, in the order of the maps and the channel's unit.
     document : dict
         The content of ``normalisation.json``.
     """
@@ -51,10 +53,43 @@ class Normalisation:
     maxima: tuple[float, ...]
     document: dict[str, Any]
 
+    @classmethod
+    def of(cls, document: dict[str, Any], channels: Sequence[str]) -> Normalisation:
+        """Take the divisors of channels by name: JSON promises no order.
+
+        Parameters
+        ----------
+        document : dict
+            The content of ``normalisation.json``.
+        channels : sequence of str
+            Names, in the order of the maps.
+
+        Raises
+        ------
+        KeyError
+            The document has no such channel.
+        """
+        entries = document["channels"]
+        return cls(tuple(float(entries[name]["maximum"]) for name in channels), document)
+
+    @property
+    def galaxies(self) -> str:
+        """How many of how many galaxies of the reference snapshot set the scale, in words.
+
+        Empty in a file that does not tell.
+        """
+        found = self.document.get("galaxies")
+        return "" if found is None else _words(found, self.document["reference_snapshot"])
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the scale may be another one once all files can be read."""
+        return bool(self.document.get("galaxies", {}).get("share", 1.0) < 1.0)
+
     def apply(self, maps: NDArray[np.floating]) -> NDArray[np.float64]:
         """Divide maps of shape (channel, y, x) by the maxima."""
         divisors = np.array(self.maxima)[:, np.newaxis, np.newaxis]
-        return np.asarray(maps.astype(np.float64) / divisors)
+        return np.asarray(real(maps, "maps") / divisors)
 
 
 def check_recipe(recipe: NormalisationRecipe) -> None:
@@ -67,7 +102,11 @@ def check_recipe(recipe: NormalisationRecipe) -> None:
 
 
 def find_normalisation(
-    shards: Iterable[Shard], recipe: NormalisationRecipe, *, snapshot: int
+    shards: Iterable[Shard],
+    recipe: NormalisationRecipe,
+    *,
+    snapshot: int,
+    catalogue: tuple[int, int] = (1, 1),
 ) -> Normalisation:
     """Find the largest pixel of each channel over all galaxies of the reference snapshot.
 
@@ -79,6 +118,8 @@ def find_normalisation(
         The switches.
     snapshot : int
         The reference snapshot.
+    catalogue : tuple of int
+        Subhaloes that its sample was chosen from, and those of the whole catalogue.
 
     Returns
     -------
@@ -91,15 +132,22 @@ def find_normalisation(
         A switch that is not available yet.
     EmptySelectionError
         No galaxy was rendered, or a channel is nowhere positive.
+    DataMissingError
+        Fewer galaxies than ``reference_share`` would set the scale.
     """
     check_recipe(recipe)
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
+    stages: list[str] = []
+    n_rendered = 0
     for shard in shards:
+        stages += np.asarray(shard.failures["stage"]).tolist()
+        n_rendered += len(shard.columns["subhalo_id"])
         if len(shard.columns["subhalo_id"]) == 0:
             continue
         _update_channels(channels, shard)
         _update_candidates(candidates, shard)
+    galaxies = _galaxies(n_rendered, stages, catalogue)
     if not channels:
         raise EmptySelectionError(
             f"snapshot {snapshot} has no rendered galaxy to normalise by; see its failures.csv"
@@ -110,14 +158,66 @@ def find_normalisation(
                 f"the largest pixel of channel {name!r} is {entry['maximum']}; a channel to divide "
                 "by needs a positive one"
             )
+    _require_share(galaxies, recipe, snapshot)
     document = {
         "statistic": recipe.statistic,
         "reference_snapshot": snapshot,
+        "galaxies": galaxies,
         "channels": channels,
         "candidates": candidates,
         "published": PUBLISHED_MAXIMA,
     }
-    return Normalisation(tuple(c["maximum"] for c in channels.values()), document)
+    return Normalisation.of(document, list(channels))
+
+
+def _galaxies(
+    n_rendered: int, stages: Sequence[str], catalogue: tuple[int, int]
+) -> dict[str, int | float]:
+    """Count the galaxies of the reference snapshot, and those that files do not give yet."""
+    n_for_good = stages.count(FOR_GOOD)
+    n_missing = len(stages) - n_for_good
+    read, total = catalogue
+    return {
+        "set_the_scale": n_rendered,
+        "in_the_sample": n_rendered + len(stages),
+        "without_a_map": n_for_good,
+        "not_read": n_missing,
+        "subhaloes_read": read,
+        "subhaloes_in_the_catalogue": total,
+        "share": n_rendered / max(1, n_rendered + n_missing) * read / max(1, total),
+    }
+
+
+def _require_share(
+    galaxies: Mapping[str, int | float], recipe: NormalisationRecipe, snapshot: int
+) -> None:
+    """Raise DataMissingError where too few galaxies would set the scale of all images."""
+    share = galaxies["share"]
+    if share < recipe.reference_share:
+        allowed = math.floor(1000 * share) / 1000
+        raise DataMissingError(
+            f"the scale of all images would be set by {_words(galaxies, snapshot)}: "
+            f"{100 * share:.3g} % of what is needed, allowed are "
+            f"{100 * recipe.reference_share:.3g} % or more (normalisation.reference_share). The "
+            "maps are kept; get the missing files and run the same command again, or, if this "
+            f"scale is wanted, add --reference-share {allowed:g}"
+        )
+
+
+def _words(galaxies: Mapping[str, int | float], snapshot: int) -> str:
+    text = (
+        f"{galaxies['set_the_scale']} of {galaxies['in_the_sample']} galaxies of snapshot "
+        f"{snapshot}"
+    )
+    notes = []
+    if galaxies["without_a_map"]:
+        notes.append(f"{galaxies['without_a_map']} have no map (failures.csv)")
+    if galaxies["not_read"]:
+        notes.append(f"{galaxies['not_read']} could not be read or computed (failures.csv)")
+    read, total = galaxies["subhaloes_read"], galaxies["subhaloes_in_the_catalogue"]
+    if read < total:
+        notes.append(f"the sample is from {read} of {total} subhaloes of the catalogue")
+    return f"{text} ({'; '.join(notes)})" if notes else text
 
 
 def _update_channels(channels: dict[str, dict[str, Any]], shard: Shard) -> None:
@@ -164,8 +264,15 @@ def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
 
 
-def read_normalisation(workspace: Workspace) -> Normalisation:
+def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normalisation:
     """Read ``normalisation.json``.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    channels : sequence of str
+        Names of the channels, in the order of the maps.
 
     Raises
     ------
@@ -176,12 +283,10 @@ def read_normalisation(workspace: Workspace) -> Normalisation:
     """
     path = workspace.normalisation_json
     try:
-        document = json.loads(path.read_text("utf-8"))
-        maxima = tuple(float(entry["maximum"]) for entry in document["channels"].values())
+        return Normalisation.of(json.loads(path.read_text("utf-8")), channels)
     except FileNotFoundError as error:
         raise DataMissingError(f"{path} is not there; render the reference snapshot") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(
             f"{path} cannot be read: {error!r}; delete it and render again"
         ) from error
-    return Normalisation(maxima, document)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import ConfigError
+from sfr.errors import ConfigError, InternalError
 from sfr.recipe import Channel
 from sfr.render.kernels import Thermal, Weight
 
@@ -18,6 +18,7 @@ __all__ = [
     "Cells",
     "GasField",
     "channel_unit",
+    "is_relative",
     "kernel_weights",
     "required_fields",
     "weights",
@@ -37,8 +38,8 @@ class Cells:
         TNG fields by their names on disk, first axis N.
     scale_factor, hubble_param : float
         a and h of the snapshot.
-    bulk_velocity_km_s : ndarray of float64, shape (3,)
-        Peculiar velocity of the galaxy [km/s].
+    bulk_velocity_km_s : ndarray of float64, shape (3,), or None
+        Peculiar velocity of the galaxy [km/s]; None where no quantity is relative to it.
     pixel_area_kpc2 : float
         Area of a pixel [physical kpc^2].
     """
@@ -46,14 +47,15 @@ class Cells:
     fields: Mapping[str, Array]
     scale_factor: float
     hubble_param: float
-    bulk_velocity_km_s: NDArray[np.float64]
+    bulk_velocity_km_s: NDArray[np.float64] | None
     pixel_area_kpc2: float
 
 
 @dataclass(frozen=True)
 class GasField:
-    """One quantity: its unit, the TNG fields that it needs, and how it follows from them."""
+    """One quantity: symbol and unit, the TNG fields that it needs, and how it follows from them."""
 
+    symbol: str
     unit: str
     needs: tuple[str, ...]
     compute: Callable[[Cells], Array]
@@ -80,11 +82,26 @@ def _entropy(cells: Cells) -> Array:
     return units.entropy_kev_cm2(_temperature(cells), _electron_density(cells))
 
 
+def _per_two_thirds(temperature: Array, density: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(temperature / np.cbrt(density) ** 2)
+
+
+def _entropy_k_cm2(cells: Cells) -> Array:
+    return _per_two_thirds(_temperature(cells), _electron_density(cells))
+
+
+def _entropy_code(cells: Cells) -> Array:
+    return _per_two_thirds(_temperature(cells), cells.fields["Density"].astype(np.float64))
+
+
 def _surface_density(cells: Cells) -> Array:
     return units.mass_msun(cells.fields["Masses"], cells.hubble_param) / cells.pixel_area_kpc2
 
 
 def _speed(cells: Cells) -> Array:
+    if cells.bulk_velocity_km_s is None:
+        raise InternalError("speed is relative to the galaxy, whose velocity was not given")
     peculiar = cells.fields["Velocities"].astype(np.float64) * np.sqrt(cells.scale_factor)
     return np.asarray(np.linalg.norm(peculiar - cells.bulk_velocity_km_s, axis=1))
 
@@ -99,20 +116,32 @@ def _plain(name: str) -> Callable[[Cells], Array]:
 
 
 _THERMAL = ("InternalEnergy", "ElectronAbundance")
+#: Unit of a quantity that has none.
+_FRACTION = "mass fraction"
 
-#: Every quantity that a channel may name, besides ``log10_`` of each.
+#: Every quantity that a channel may name, besides ``log10_`` of each. The entropies differ in the
+#: density: of the electrons, physical [cm^-3], or of the matter, in comoving code units.
 FIELDS: dict[str, GasField] = {
-    "mass": GasField("1e10 Msun/h", ("Masses",), _plain("Masses")),
-    "surface_density": GasField("Msun/kpc^2", ("Masses",), _surface_density),
-    "temperature": GasField("K", _THERMAL, _temperature),
-    "entropy": GasField("keV cm^2", (*_THERMAL, "Density"), _entropy),
-    "density": GasField("g/cm^3", ("Density",), _density),
-    "electron_density": GasField("cm^-3", ("Density", "ElectronAbundance"), _electron_density),
-    "metallicity": GasField("mass fraction", ("GFM_Metallicity",), _plain("GFM_Metallicity")),
-    "sfr": GasField("Msun/yr", ("StarFormationRate",), _plain("StarFormationRate")),
-    "internal_energy": GasField("(km/s)^2", ("InternalEnergy",), _plain("InternalEnergy")),
-    "speed": GasField("km/s", ("Velocities",), _speed),
-    "magnetic_field": GasField("G", ("MagneticField",), _magnetic_field),
+    "mass": GasField("m", "1e10 Msun/h", ("Masses",), _plain("Masses")),
+    "surface_density": GasField("m / pixel area", "Msun/kpc^2", ("Masses",), _surface_density),
+    "temperature": GasField("T", "K", _THERMAL, _temperature),
+    "entropy": GasField("K", "keV cm^2", (*_THERMAL, "Density"), _entropy),
+    "entropy_k_cm2": GasField("T / n_e^(2/3)", "K cm^2", (*_THERMAL, "Density"), _entropy_k_cm2),
+    "entropy_code": GasField(
+        "T / rho^(2/3)",
+        "K (ckpc/h)^2 (1e10 Msun/h)^(-2/3)",
+        (*_THERMAL, "Density"),
+        _entropy_code,
+    ),
+    "density": GasField("rho", "g/cm^3", ("Density",), _density),
+    "electron_density": GasField(
+        "n_e", "cm^-3", ("Density", "ElectronAbundance"), _electron_density
+    ),
+    "metallicity": GasField("Z", _FRACTION, ("GFM_Metallicity",), _plain("GFM_Metallicity")),
+    "sfr": GasField("SFR", "Msun/yr", ("StarFormationRate",), _plain("StarFormationRate")),
+    "internal_energy": GasField("u", "km^2/s^2", ("InternalEnergy",), _plain("InternalEnergy")),
+    "speed": GasField("|v|", "km/s", ("Velocities",), _speed),
+    "magnetic_field": GasField("|B|", "G", ("MagneticField",), _magnetic_field),
 }
 
 #: Quantities that are as stored.
@@ -123,6 +152,13 @@ _STORED = {
     "internal_energy": "InternalEnergy",
 }
 
+#: Entropies: whether the density is that of the electrons, and whether k_B T is in keV.
+_ENTROPIES = {
+    "entropy": (True, True),
+    "entropy_k_cm2": (True, False),
+    "entropy_code": (False, False),
+}
+
 _WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Cells], Array]]] = {
     "mass": (("Masses",), _plain("Masses")),
     "volume": (
@@ -130,7 +166,7 @@ _WEIGHTS: dict[str, tuple[tuple[str, ...], Callable[[Cells], Array]]] = {
         lambda cells: cells.fields["Masses"].astype(np.float64) / cells.fields["Density"],
     ),
 }
-_WEIGHT_UNITS = {"none": "", "mass": "1e10 Msun/h", "volume": "(ckpc/h)^3"}
+_WEIGHT_SYMBOLS = {"mass": ("m", "1e10 Msun/h"), "volume": ("V", "(ckpc/h)^3")}
 #: Quantities of the matter itself, which star-forming gas is never left out of.
 _MATTER = frozenset({"mass", "surface_density", "sfr"})
 
@@ -175,13 +211,63 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
     return sorted(names)
 
 
-def channel_unit(channel: Channel) -> str:
-    """Return the unit of a channel's finished map."""
+def is_relative(channels: Iterable[Channel]) -> bool:
+    """Whether a channel shows velocities, which are in the frame of the galaxy."""
+    return any("Velocities" in _lookup(channel)[0].needs for channel in channels)
+
+
+def channel_unit(channel: Channel, *, star_forming_gas: str = "in") -> str:
+    """Say what a pixel of a channel's finished map is: statistic, quantity and unit.
+
+    Parameters
+    ----------
+    channel : Channel
+        The channel.
+    star_forming_gas : {"in", "out"}
+        As in `weights`.
+
+    Returns
+    -------
+    str
+        For example ``sum over cells of log10 T [K]``.
+
+    Raises
+    ------
+    ConfigError
+        Unknown quantity.
+    """
     field, is_log = _lookup(channel)
-    unit = f"log10({field.unit})" if is_log else field.unit
-    if channel.weight != "none" and channel.statistic == "sum":
-        unit = f"{unit} {_WEIGHT_UNITS[channel.weight]}"
-    return f"log10({unit})" if channel.transform == "log10" else unit
+    cells = "cells"
+    if star_forming_gas == "out" and channel.field.removeprefix(_LOG) not in _MATTER:
+        cells = "cells without star formation"
+    value, unit = f"log10 {_grouped(field.symbol)}" if is_log else field.symbol, field.unit
+    if channel.statistic == "mean":
+        weighted = "" if channel.weight == "none" else f"{channel.weight}-weighted "
+        statistic = f"{weighted}mean"
+    else:
+        statistic = "sum"
+        if channel.weight != "none":
+            value, unit = _times(*_WEIGHT_SYMBOLS[channel.weight], field, is_log=is_log)
+    text = f"{statistic} over {cells} of {value} [{unit}]"
+    return f"log10 of the {text}" if channel.transform == "log10" else text
+
+
+def _times(symbol: str, unit: str, field: GasField, *, is_log: bool) -> tuple[str, str]:
+    """Symbol and unit of a weight times a quantity, or times its logarithm, which has no unit."""
+    if is_log:
+        argument = field.symbol
+        if field.unit != _FRACTION:
+            argument = f"{_grouped(field.symbol)} / {_grouped(field.unit)}"
+        return f"{symbol} log10({argument})", unit
+    if field.symbol == symbol:
+        return f"{symbol}^2", f"({unit})^2"
+    product = unit if field.unit == _FRACTION else f"{unit} {_grouped(field.unit)}"
+    return f"{symbol} {_grouped(field.symbol)}", product
+
+
+def _grouped(text: str) -> str:
+    """Put brackets around a product or quotient that something is to be multiplied with."""
+    return f"({text})" if " " in text or "/" in text else text
 
 
 def weights(
@@ -253,11 +339,14 @@ def kernel_weights(
     if is_left_out or channel.statistic == "mean" or channel.weight == "volume":
         return None
     times = cells.fields["Masses"] if channel.weight == "mass" else None
-    if name in ("temperature", "entropy"):
-        density = cells.fields["Density"] if name == "entropy" else None
+    if name == "temperature" or name in _ENTROPIES:
+        density = None if name == "temperature" else cells.fields["Density"]
+        of_electrons, in_kev = _ENTROPIES.get(name, (True, True))
         factors = units.thermal_factors(cells.scale_factor, cells.hubble_param)
+        dense, entropic = (factors[4] if of_electrons else 1.0), (factors[5] if in_kev else 1.0)
+        factors = (*factors[:4], dense, entropic)
         energy, electrons = (cells.fields[field] for field in _THERMAL)
-        return Thermal(energy, electrons, factors, density, times, is_log), None
+        return Thermal(energy, electrons, factors, density, times, is_log, of_electrons), None
     if times is None and not is_log and name in _STORED:
         return cells.fields[_STORED[name]], None
     return None

@@ -2,13 +2,14 @@
 
 Large arrays are numpy arrays of float32 or float64 in native byte order, C-contiguous and aligned;
 they are used where they lie, memory-mapped or read-only as they may be, and nothing is converted
-silently. They must not change while a kernel runs. Results are new float64 arrays. The GIL is
-released, so threads can call at once, and the bits of a result do not depend on ``threads``:
-None is the pool that the process shares (``RAYON_NUM_THREADS``, else all cores), 1 the calling
-thread, n a pool of n for this call. Processes must be spawned, not forked, once a kernel has run.
+silently: arrays with a mask or a unit, and any other subclass, are refused. They must not change
+while a kernel runs. Results are new float64 arrays. The GIL is released, so threads can call at
+once, and the bits of a result do not depend on ``threads``: None is the pool that the process
+shares (``RAYON_NUM_THREADS``, else all cores), 1 the calling thread, n a pool of n for this call.
+Processes must be spawned, not forked, once a kernel has run.
 
 A frame is half-open, ``-half <= q < half`` along each axis. Small arguments such as ``center`` may
-be any sequence of numbers.
+be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and determinant +1.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Ledger(NamedTuple):
 class Thermal(NamedTuple):
     """Temperature or entropy of gas cells, made in the kernel as a weight.
 
-    ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n_e^(-2/3)`` with
-    ``n_e = dense rho x_e``. `sfr.units` has the factors.
+    ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n^(-2/3)`` with
+    ``n = dense rho x_e`` or, not ``of_electrons``, ``n = dense rho``. `sfr.units` has the factors.
     """
 
     #: float32 or float64, shape (N,): u.
@@ -83,6 +84,8 @@ class Thermal(NamedTuple):
     times: Floats | None = None
     #: Whether to take the decimal logarithm of T or K first.
     log10: bool = False
+    #: Whether the density of K is that of the electrons.
+    of_electrons: bool = True
 
 
 Weight: TypeAlias = Floats | Thermal
@@ -142,7 +145,8 @@ def cull_box(
     DTypeError
         An array is not float32 or float64 in native byte order, a number is not a number.
     RangeError
-        ``half_width``, ``depth`` or ``box_size`` not finite and positive; ``threads`` below 1.
+        ``half_width``, ``depth`` or ``box_size`` not finite and positive; a ``rotation`` that is
+        none; ``threads`` below 1.
     NonFiniteError
         ``center`` or ``rotation`` has a NaN or infinite entry.
 
@@ -316,7 +320,8 @@ def rotate(
     DTypeError
         An array is not float32 or float64 in native byte order, a number is not a number.
     RangeError
-        ``box_size`` not finite and positive, or without ``center``; ``threads`` below 1.
+        ``box_size`` not finite and positive, or without ``center``; a ``rotation`` that is none;
+        ``threads`` below 1.
     NonFiniteError
         ``center`` or ``rotation`` has a NaN or infinite entry.
 
@@ -450,8 +455,9 @@ def project(
     DTypeError
         An array is not float32 or float64 in native byte order, a number is not a number.
     RangeError
-        No channels; ``half_width``, ``depth`` or ``box_size`` not finite and positive; ``bins``
-        below 1 or more than 2**28 pixels; ``bin_scale`` out of range; ``threads`` below 1.
+        No channels; ``half_width``, ``depth`` or ``box_size`` not finite and positive; a
+        ``rotation`` that is none; ``bins`` below 1 or more than 2**28 pixels; ``bin_scale`` out of
+        range; ``threads`` below 1.
     NonFiniteError
         ``center`` or ``rotation`` has a NaN or infinite entry. Bad particles are counted instead.
     MemoryError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,15 @@ from sfr.render import kernels
 from sfr.simulation.particle_file import empty_field
 from sfr.simulation.protocol import Header, Particles
 
-__all__ = ["GAS_FIELDS", "STAR_FIELDS", "Galaxy", "Orientation", "nearby", "orient"]
+__all__ = [
+    "GAS_FIELDS",
+    "STAR_FIELDS",
+    "Galaxy",
+    "Orientation",
+    "bulk_velocity",
+    "nearby",
+    "orient",
+]
 
 #: TNG fields of PartType4 and PartType0 that the ladder reads.
 STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime")
@@ -60,15 +67,12 @@ class Orientation:
         Particles used.
     alignment : float
         |sum of angular momenta| / sum of |angular momenta|, 1 for a cold disk; NaN for ``none``.
-    bulk_velocity : ndarray of float64, shape (3,)
-        Mass-weighted mean peculiar velocity of the particles used [km/s].
     """
 
     rotation: NDArray[np.float64]
     source: str
     count: int
     alignment: float
-    bulk_velocity: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def nearby(
             centre,
             radius,
             depth=radius,
-            box_size=header.box_size,
+            box_size=header.period,
             threads=threads,
         )
         rows = near if rows is None else rows[near]
@@ -170,8 +174,9 @@ def orient(
         factor, at least of those within the radius.
     gas : callable
         Gives the same of `GAS_FIELDS` of all gas; called only where the young stars do not do.
+        Without StarFormationRate no gas counts as star-forming.
     header : Header
-        Cosmology and box of the snapshot.
+        Cosmology and box of the snapshot; stars have no ages where it is not cosmological.
     recipe : OrientationRecipe
         The rule, its radius and its limits.
     threads : int or None
@@ -182,11 +187,10 @@ def orient(
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    all_gas = cache(gas)
-    for source, body in _rungs(galaxy, stars, all_gas, header, recipe):
+    for source, body in _rungs(galaxy, stars, gas, header, recipe):
         if len(body.masses) < recipe.minimum_particles:
             continue
-        bulk = np.average(body.velocities, axis=0, weights=body.masses)
+        bulk = _mean_velocity(body)
         counts = body.masses if recipe.mass_weighted else np.ones(len(body.masses))
         momentum, alignment = _momentum(body, counts, bulk)
         speeds = np.linalg.norm(body.offsets, axis=1) * np.linalg.norm(body.velocities, axis=1)
@@ -204,9 +208,8 @@ def orient(
         except (EmptySelectionError, NonFiniteError):
             continue
         rotation = kernels.face_on_rotation(normal)
-        return Orientation(rotation, source, len(body.masses), alignment, bulk)
-    bulk = _mean_velocity((stars(0.0), all_gas()), header)
-    return Orientation(np.eye(3), "none", 0, float("nan"), bulk)
+        return Orientation(rotation, source, len(body.masses), alignment)
+    return Orientation(np.eye(3), "none", 0, float("nan"))
 
 
 def _rungs(
@@ -219,15 +222,15 @@ def _rungs(
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
 
     def formed_after(scale_factor: float) -> _Body:
-        return _body(galaxy, stars(scale_factor), _FORMED, radius, header)
+        return _body(galaxy.centre, stars(scale_factor), _FORMED, radius, header)
 
     if recipe.rule == "youngest_fraction":
         name = f"youngest{100 * recipe.youngest_fraction:g}%"
         yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
-    else:
+    elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
             yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
-    all_gas = _body(galaxy, gas(), "StarFormationRate", radius, header)
+    all_gas = _body(galaxy.centre, gas(), "StarFormationRate", radius, header)
     yield "sf_gas", all_gas.take(all_gas.extra > 0)
     yield "stars", formed_after(0.0)
     yield "gas", all_gas
@@ -255,20 +258,64 @@ def _cosmology(header: Header) -> dict[str, float]:
     }
 
 
-def _body(galaxy: Galaxy, fields: Fields, extra: str, radius: float, header: Header) -> _Body:
+def _body(
+    centre: NDArray[np.float64], fields: Fields, extra: str, radius: float, header: Header
+) -> _Body:
     offsets = kernels.rotate(
         np.ascontiguousarray(fields["Coordinates"]),
         np.eye(3),
-        center=galaxy.centre,
-        box_size=header.box_size,
+        center=centre,
+        box_size=header.period,
     )
     velocities = fields["Velocities"].astype(np.float64) * np.sqrt(header.scale_factor)
     masses = fields["Masses"].astype(np.float64)
     with np.errstate(invalid="ignore"):
         inside = np.einsum("ij,ij->i", offsets, offsets) < radius**2
     finite = np.isfinite(velocities).all(axis=1) & np.isfinite(masses) & (masses > 0)
-    body = _Body(offsets, velocities, masses, fields[extra].astype(np.float64))
+    extras = np.asarray(fields.get(extra, np.zeros(len(masses))), np.float64)
+    body = _Body(offsets, velocities, masses, extras)
     return body.take(inside & finite)
+
+
+def _mean_velocity(body: _Body) -> NDArray[np.float64]:
+    return np.asarray(np.average(body.velocities, axis=0, weights=body.masses))
+
+
+def bulk_velocity(
+    centre: NDArray[np.float64], radius: float, fields: Fields, header: Header
+) -> tuple[NDArray[np.float64], int]:
+    """Mass-weighted mean velocity of the particles in a sphere.
+
+    Parameters
+    ----------
+    centre : ndarray of float64, shape (3,)
+        Centre of the sphere [ckpc/h, box frame].
+    radius : float
+        Its radius [ckpc/h].
+    fields : mapping of str to ndarray
+        ``Coordinates``, ``Velocities`` and ``Masses``, code units as on disk.
+    header : Header
+        a and box of the snapshot.
+
+    Returns
+    -------
+    velocity : ndarray of float64, shape (3,)
+        Peculiar velocity [km/s].
+    count : int
+        Particles used.
+
+    Raises
+    ------
+    EmptySelectionError
+        No particle with a finite velocity and a mass is in the sphere.
+    """
+    body = _body(centre, fields, "", radius, header)
+    if not len(body.masses):
+        raise EmptySelectionError(
+            f"no gas within {radius:g} ckpc/h of the centre, whose mean velocity speeds are "
+            "relative to; choose another centre or a wider frame"
+        )
+    return _mean_velocity(body), len(body.masses)
 
 
 def _momentum(
@@ -279,12 +326,3 @@ def _momentum(
     total = float(np.linalg.norm(momenta.sum(axis=0)))
     lengths = float(np.linalg.norm(momenta, axis=1).sum())
     return total, total / lengths if lengths > 0 else 0.0
-
-
-def _mean_velocity(bodies: Iterable[Fields], header: Header) -> NDArray[np.float64]:
-    for fields in bodies:
-        velocities = fields["Velocities"].astype(np.float64)
-        finite = velocities[np.isfinite(velocities).all(axis=1)]
-        if len(finite):
-            return np.asarray(finite.mean(axis=0) * np.sqrt(header.scale_factor))
-    return np.zeros(3)

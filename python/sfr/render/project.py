@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import EmptySelectionError, NonFiniteError
+from sfr.errors import ConfigError, EmptySelectionError, NonFiniteError
 from sfr.recipe import Channel, MapsRecipe, Recipe
 from sfr.render import gas, kernels
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
 from sfr.simulation.protocol import Header, Particles, Simulation
 
-__all__ = ["GalaxyMaps", "gas_fields", "make_maps", "render_galaxy"]
+__all__ = ["GalaxyMaps", "check_frame", "gas_fields", "make_maps", "render_galaxy"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_BAD_FRACTION = 0.01
 
 _GAS, _STARS = 0, 4
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,47 @@ class GalaxyMaps:
     orientation: Orientation
 
 
+def check_frame(
+    recipe: MapsRecipe, header: Header, rotation: NDArray[np.float64] | None = None
+) -> None:
+    """Raise where a frame reaches beyond the periodic box about its centre.
+
+    Every cell is seen once, at the image nearest to the centre: these fill a cube with the side
+    of the box, and a frame that sticks out of the cube lacks gas there. A frame without a depth
+    has to fit in the plane of the picture; along the line of sight it ends where the cube does.
+
+    Parameters
+    ----------
+    recipe : MapsRecipe
+        Width and depth of the frame [ckpc/h].
+    header : Header
+        The box.
+    rotation : ndarray of float64, shape (3, 3), or None
+        Rotation to the frame; None: any, so that the diagonal has to fit.
+
+    Raises
+    ------
+    ConfigError
+        With the largest frame that fits.
+    """
+    if header.period is None:
+        return
+    half = np.array([recipe.width_ckpc_h, recipe.width_ckpc_h, recipe.depth_ckpc_h or 0.0]) / 2
+    reach = np.linalg.norm(half) if rotation is None else np.max(np.abs(rotation).T @ half)
+    fits = header.period / 2 / float(reach)
+    if fits > 1 - _ROUNDING:
+        return
+    depth = "" if recipe.depth_ckpc_h is None else f" and depth {recipe.depth_ckpc_h:g}"
+    less = "" if recipe.depth_ckpc_h is None else f" with a depth of {recipe.depth_ckpc_h * fits:g}"
+    raise ConfigError(
+        f"a frame of width {recipe.width_ckpc_h:g}{depth} ckpc/h"
+        f"{', turned to any direction,' if rotation is None else ''} reaches beyond the box, whose "
+        f"side is {header.period:g} ckpc/h in the header; allowed: a width of up to "
+        f"{recipe.width_ckpc_h * fits:g}{less}. Lengths of a file are taken as ckpc/h: one in "
+        "Mpc/h has to be converted first"
+    )
+
+
 def make_maps(
     stretches: Iterable[Particles],
     centre: NDArray[np.float64],
@@ -57,6 +99,7 @@ def make_maps(
     header: Header,
     recipe: MapsRecipe,
     *,
+    velocity: NDArray[np.float64] | None = None,
     threads: int | None = None,
 ) -> GalaxyMaps:
     """Project gas cells to the recipe's channels.
@@ -74,6 +117,8 @@ def make_maps(
         a, h and box of the snapshot.
     recipe : MapsRecipe
         Pixels, frame and channels.
+    velocity : ndarray of float64, shape (3,), or None
+        Peculiar velocity of the galaxy [km/s], for channels in its frame (``gas.is_relative``).
     threads : int or None
         As in `sfr.render.kernels`; the result does not depend on it.
 
@@ -84,13 +129,16 @@ def make_maps(
 
     Raises
     ------
+    ConfigError
+        The frame reaches beyond the box.
     EmptySelectionError
         There is no gas, or none of it is in the frame.
     NonFiniteError
         More than one per cent of the cells have coordinates that are not finite, or none in the
         frame has a finite value of a channel.
     """
-    weigher = _Weigher(centre, orientation, header, recipe, threads)
+    check_frame(recipe, header, orientation.rotation)
+    weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
         weigher.weigh(stretches),
         channels=weigher.n_columns,
@@ -135,9 +183,10 @@ class _Weigher:
         orientation: Orientation,
         header: Header,
         recipe: MapsRecipe,
+        velocity: NDArray[np.float64] | None,
         threads: int | None,
     ) -> None:
-        self._orientation = orientation
+        self._velocity = velocity
         self._header = header
         self._recipe = recipe
         self._threads = threads
@@ -146,7 +195,7 @@ class _Weigher:
             "center": centre,
             "half_width": recipe.width_ckpc_h / 2,
             "depth": None if recipe.depth_ckpc_h is None else recipe.depth_ckpc_h / 2,
-            "box_size": header.box_size,
+            "box_size": header.period,
             "rotation": orientation.rotation,
         }
         self._sums: list[Channel] = []
@@ -212,7 +261,7 @@ class _Weigher:
             fields,
             header.scale_factor,
             header.hubble_param,
-            self._orientation.bulk_velocity,
+            self._velocity,
             float(pixel_kpc**2),
         )
 
@@ -302,7 +351,28 @@ def render_galaxy(
         recipe.orientation,
         threads=threads,
     )
-    return make_maps(cells, galaxy.centre, orientation, header, recipe.maps, threads=threads)
+    return make_maps(
+        cells,
+        galaxy.centre,
+        orientation,
+        header,
+        recipe.maps,
+        velocity=_velocity(simulation, snapshot, subhalo_id, recipe.maps),
+        threads=threads,
+    )
+
+
+def _velocity(
+    simulation: Simulation, snapshot: int, subhalo_id: int, recipe: MapsRecipe
+) -> NDArray[np.float64] | None:
+    """Velocity of the subhalo [km/s], where a channel is relative to it."""
+    if not gas.is_relative((*recipe.channels, *recipe.candidates)):
+        return None
+    found = simulation.value(snapshot, "subhalo", subhalo_id, "SubhaloVel")
+    velocity = np.asarray(found, np.float64)
+    if velocity.shape != (3,) or not np.isfinite(velocity).all():
+        raise NonFiniteError(f"SubhaloVel = {velocity.tolist()}; allowed: three finite numbers")
+    return velocity
 
 
 def gas_fields(recipe: Recipe) -> list[str]:

@@ -7,6 +7,7 @@ only, so any number of processes, at any time, write the same files.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,16 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
-from sfr.errors import DataFormatError, EmptySelectionError, SfrError, WorkerLostError
+from sfr.errors import (
+    DataFormatError,
+    DataMissingError,
+    EmptySelectionError,
+    SfrError,
+    WorkerLostError,
+)
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
-from sfr.recipe import MapsRecipe, Recipe
+from sfr.recipe import MapsRecipe, Recipe, maps_settings
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
-from sfr.render.project import GalaxyMaps, gas_fields, render_galaxy
+from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy
 from sfr.simulation.protocol import Simulation
 from sfr.store import (
     FAILURES,
+    FOR_GOOD,
     Shard,
     Table,
     read_shard,
@@ -45,6 +53,7 @@ __all__ = [
     "RenderPlan",
     "RenderSummary",
     "maps_fingerprint",
+    "plan_parts",
     "plan_render",
     "plan_shards",
     "render_snapshot",
@@ -55,7 +64,7 @@ log = logging.getLogger(__name__)
 _GAS, _STARS = 0, 4
 
 #: Stages of failures that may end by themselves, when a file is fetched or a machine has more
-#: memory: the next run tries those shards again. ``render`` is for good.
+#: memory: the next run tries those shards again.
 _READ, _MEMORY, _WORKER = "read", "memory", "worker"
 _TRIED_AGAIN = frozenset({_READ, _MEMORY, _WORKER})
 #: Columns of the sample that rendering reads.
@@ -93,9 +102,10 @@ class RenderSummary:
     reason: str
     #: subhalo_id and reason of each failure.
     failures: tuple[tuple[int, str], ...]
-    #: Shards of this part of the snapshot, and those that this call made.
+    #: Shards of this part of the snapshot, those that this call made, and those of all parts.
     n_shards: int
     n_shards_made: int
+    n_shards_of_all: int
     #: Whether all shards of the snapshot are there.
     is_complete: bool
 
@@ -182,7 +192,7 @@ def plan_shards(rows: Table, recipe: MapsRecipe) -> tuple[NDArray[np.intp], ...]
     order = np.lexsort((rows["subhalo_id"], rows["group_id"]))
     galaxy_bytes = 4 * len(recipe.channels) * recipe.pixels**2
     most = min(SHARD_SIZE, max(1, _SHARD_BYTES // galaxy_bytes))
-    ends = np.cumsum((_GALAXY_COST + rows["n_gas_group"] + rows["n_stars"])[order])
+    ends = np.cumsum(_costs(rows)[order])
     # some room below the limit, so that shards end where costs say
     usual = max(1, 3 * most // 4)
     fair = ends[-1] / max(-(-len(order) // usual), -(-int(ends[-1]) // _SHARD_COST))
@@ -196,6 +206,11 @@ def plan_shards(rows: Table, recipe: MapsRecipe) -> tuple[NDArray[np.intp], ...]
         shards[-1] += order[start:stop].tolist()
         last = place
     return tuple(np.array(shard, np.intp) for shard in shards)
+
+
+def _costs(rows: Table) -> NDArray[np.int64]:
+    """Return what each galaxy costs, in particles."""
+    return np.asarray(_GALAXY_COST + rows["n_gas_group"] + rows["n_stars"])
 
 
 def _blocks(group_ids: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
@@ -212,7 +227,7 @@ def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapsh
     return digest(
         {
             "rows": table_digest({name: sample[name][rows] for name in _READ_COLUMNS}),
-            "format": 3,
+            "format": 4,
             "shard": [SHARD_SIZE, _SHARD_BYTES, _SHARD_COST, _GALAXY_COST],
             "orientation": recipe.section("orientation"),
             "maps": recipe.section("maps"),
@@ -228,10 +243,48 @@ def _rows(sample: Table, snapshot: int) -> Table:
     return rows
 
 
-def _share(n_shards: int, part: tuple[int, int]) -> range:
-    """Return the shards of part i of N, which lie one after the other."""
+def _share(
+    shards: Sequence[NDArray[np.intp]], rows: Table, snapshot: int, part: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return the shards of part i of N."""
     i, n = part
-    return range((i - 1) * n_shards // n, i * n_shards // n)
+    costs = np.array([_costs(rows)[shard].sum() for shard in shards])
+    return tuple(np.flatnonzero(plan_parts(costs, n, snapshot) == i - 1).tolist())
+
+
+def plan_parts(costs: NDArray[Any], n: int, snapshot: int) -> NDArray[np.intp]:
+    """Deal the shards of a snapshot out to N parts of about the same cost.
+
+    A part has shards that lie one after the other. No part is empty where there are shards enough;
+    where there are not, it is other parts from snapshot to snapshot that have none.
+
+    Parameters
+    ----------
+    costs : ndarray, shape (shards,)
+        What each shard costs, in any unit.
+    n : int
+        Number of parts.
+    snapshot : int
+        The snapshot.
+
+    Returns
+    -------
+    ndarray of int, shape (shards,)
+        The part of each shard, from 0.
+    """
+    count = len(costs)
+    if count < n:
+        places = np.arange(count) * n // count
+    else:
+        ends = np.concatenate([[0], np.cumsum(costs)])
+        cuts: list[int] = []
+        for k in range(1, n):
+            nearest = int(np.argmin(np.abs(ends - k * ends[-1] / n)))
+            # a shard for this part, and one for each that follows
+            fewest = cuts[-1] + 1 if cuts else 1
+            cuts.append(min(max(nearest, fewest), count - (n - k)))
+        places = np.searchsorted(cuts, np.arange(count), side="right")
+    return np.asarray((places + snapshot) % n)
 
 
 def _particle_fields(recipe: Recipe) -> dict[int, Sequence[str]]:
@@ -275,7 +328,7 @@ def render_snapshot(
     workers : Workers or None
         Who renders the shards; None: this process.
     part : tuple of int
-        i and N: only the i-th of N equal parts of the shards, i from 1 to N.
+        i and N: only the i-th of N parts of the shards, of about equal cost, i from 1 to N.
     threads : int or None
         Threads of the kernels for each worker; None: what suits the workers. The files do not
         depend on it.
@@ -300,14 +353,15 @@ def render_snapshot(
     DataMissingError
         The offsets, a chunk or a field is not there.
     ConfigError
-        Another process renders the snapshot into this folder with other settings.
+        Another process renders the snapshot into this folder with other settings, or the frame
+        is wider than the box.
     SfrError
         With ``strict``, what the first galaxy failed with.
     """
     rows = _rows(sample, snapshot)
     workers = workers or Serial()
     shards = plan_shards(rows, recipe.maps)
-    mine = _share(len(shards), part)
+    mine = _share(shards, rows, snapshot, part)
     job = _Job(
         simulation,
         workspace,
@@ -323,6 +377,7 @@ def render_snapshot(
         _say_what_changed(job)
         return _summarise(job, mine, "", 0)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     with ExitStack() as stack:
         with workspace.lock(job.step):
             sharing = workspace.sharing(job.step, job.fingerprint, alone=force)
@@ -334,7 +389,7 @@ def render_snapshot(
             workspace.forget(job.step)
             if is_alone:
                 workspace.wait_for_claims(f"{job.step}-part-")
-            _remove_stale(job, mine if is_alone else range(0), force=force)
+            _remove_stale(job, mine if is_alone else (), force=force)
             _keep_sources(job, is_new=is_alone and not workspace.shards(snapshot))
         made = _render(job, [i for i in mine if not job.path(i).is_file()], workers, on_progress)
         with workspace.lock(job.step):
@@ -367,8 +422,9 @@ def plan_render(
     """
     rows = _rows(sample, snapshot)
     shards = plan_shards(rows, recipe.maps)
-    mine = _share(len(shards), part)
+    mine = _share(shards, rows, snapshot, part)
     simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    check_frame(recipe.maps, simulation.header(snapshot))
     paths = {i: workspace.shard(snapshot, i) for i in mine}
     there = [i for i in mine if not force and _is_current(paths[i], fingerprint)]
     chosen = _joined(shards[i] for i in mine)
@@ -423,7 +479,7 @@ def _state(job: _Job, *, force: bool) -> StepState:
     return state
 
 
-def _remove_stale(job: _Job, retry: range, *, force: bool) -> None:
+def _remove_stale(job: _Job, retry: Sequence[int], *, force: bool) -> None:
     """Remove shards of other settings, and of ``retry`` those with failures to try again."""
     if force:
         _outdate_what_is_made_of(job)
@@ -490,7 +546,7 @@ def _is_current(path: Path, fingerprint: str, *, or_failed: bool = False) -> boo
     """Whether a shard is whole, made with these settings, and of files that could be read."""
     try:
         shard = read_shard(path, with_maps=False, columns=())
-    except SfrError:
+    except (DataFormatError, DataMissingError):
         return False
     if shard.attributes["fingerprint"] != fingerprint:
         return False
@@ -622,7 +678,7 @@ def _explain(error: Exception) -> tuple[str, str]:
         return _MEMORY, "not enough memory for its particles; fewer --workers leave more for each"
     if isinstance(error, OSError):
         return _READ, str(error)
-    return "render", str(error)
+    return FOR_GOOD, str(error)
 
 
 def _shard(
@@ -682,7 +738,11 @@ def _attributes(job: _Job) -> dict[str, object]:
     maps, header = job.recipe.maps, job.simulation.header(job.snapshot)
     attributes: dict[str, object] = {}
     for kind, channels in (("channel", maps.channels), ("candidate", maps.candidates)):
-        texts = gas.names(channels), [gas.channel_unit(channel) for channel in channels]
+        gas_in = maps.star_forming_gas
+        texts = (
+            gas.names(channels),
+            [gas.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
+        )
         for what, values in zip(("names", "units"), texts, strict=True):
             # h5py cannot store an empty list of strings
             attributes[f"{kind}_{what}"] = values or np.array([], "S1")
@@ -695,12 +755,13 @@ def _attributes(job: _Job) -> dict[str, object]:
         "snapshot": job.snapshot,
         "scale_factor": header.scale_factor,
         "hubble_param": header.hubble_param,
+        "settings": json.dumps(maps_settings(maps, job.recipe.orientation)),
         "fingerprint": job.fingerprint,
         "sfr_version": __version__,
     }
 
 
-def _summarise(job: _Job, mine: range, reason: str, made: int) -> RenderSummary:
+def _summarise(job: _Job, mine: Sequence[int], reason: str, made: int) -> RenderSummary:
     n_rendered = n_cells = 0
     failures: list[tuple[int, str]] = []
     for index in mine:
@@ -719,6 +780,7 @@ def _summarise(job: _Job, mine: range, reason: str, made: int) -> RenderSummary:
         tuple(failures),
         len(mine),
         made,
+        len(job.shards),
         all(job.path(index).is_file() for index in range(len(job.shards))),
     )
 

@@ -1,7 +1,8 @@
-"""Contact sheets: images of many galaxies side by side, labelled with their sSFR."""
+"""Contact sheets: images of many galaxies side by side, with their label (`sfr.target`)."""
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from sfr.errors import DataMissingError, EmptySelectionError, RangeError
+from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.recipe import Recipe
@@ -20,6 +21,7 @@ from sfr.report.files import save
 from sfr.report.style import GREY, drawn
 from sfr.store import Table
 from sfr.tables import image_names, read_sample, read_split
+from sfr.target import target_of
 from sfr.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,9 +34,9 @@ __all__ = ["Order", "contact_sheet"]
 Order = Literal["ssfr", "random", "id"]
 
 _NOTES: Final = {
-    "ssfr": "evenly spread over the range of log$_{10}$ sSFR [yr$^{-1}$], lowest first",
-    "random": "drawn at random, lowest log$_{10}$ sSFR [yr$^{-1}$] first",
-    "id": "the first by snapshot and subhalo, with their log$_{10}$ sSFR [yr$^{-1}$]",
+    "ssfr": "evenly spread over the range of log sSFR, lowest first",
+    "random": "drawn at random, lowest log sSFR first",
+    "id": "the first by snapshot and subhalo",
 }
 _GAP: Final = 0.05
 _LABEL: Final = 0.30
@@ -63,7 +65,7 @@ def contact_sheet(
     workspace : Workspace
         The run's folder, with a sample and images.
     recipe : Recipe
-        The experiment; gives the width of the frame.
+        The experiment; gives the width of the frame and the label.
     path : Path, optional
         The PNG to write; ``show-<case>.png`` in the run's folder by default.
     case : str
@@ -93,7 +95,8 @@ def contact_sheet(
     EmptySelectionError
         No image is of that subset or those snapshots.
     ConfigError
-        Unknown case, or a variant of it that cannot be made from images yet.
+        Unknown case, or a variant of it that cannot be made from images yet; no path is given and
+        the run's folder cannot be written to.
     RangeError
         Rows, columns or count below 1, or an unknown order.
     """
@@ -111,8 +114,19 @@ def contact_sheet(
         tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
     target = path or workspace.root / f"show-{case}.png"
+    note = f"{_NOTES[order]}\nlog sSFR: {target_of(recipe.sample).axis}"
     picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
-    save(workspace, target, _sheet(tiles, columns, picture_width, title, _NOTES[order]))
+    sheet = _sheet(tiles, columns, picture_width, title, note)
+    try:
+        save(workspace, target, sheet)
+    except OSError as error:
+        # the run may be somebody else's, who lets others read only
+        if path is not None or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ConfigError(
+            f"{workspace.root} cannot be written to ({error.strerror}); say with --out where the "
+            "contact sheet goes"
+        ) from error
     return target
 
 
@@ -212,7 +226,7 @@ def _sheet(
     wide, high = columns * (1 + _GAP) - _GAP, rows * (1 + _LABEL)
     inches = 1.75
     # the title needs some width even over a single image
-    figure = Figure(figsize=(max(wide * inches, 3.6) + 0.2, high * inches + 0.75))
+    figure = Figure(figsize=(max(wide * inches, 3.6) + 0.2, high * inches + 0.92))
     figure.set_layout_engine("none")
     figure_wide, figure_high = figure.get_size_inches()
     axes = figure.add_axes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,11 +22,13 @@ from sfr.report.style import (
     ORANGE,
     density,
     drawn,
+    field_colours,
     grid,
     say,
 )
 from sfr.report.tables import CaseRow
 from sfr.store import Table
+from sfr.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +48,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 Limits = tuple[float, float]
 
-_SSFR = "log$_{10}$ sSFR [yr$^{-1}$]"
-_DIFFERENCE = "predicted \u2212 true log$_{10}$ sSFR [dex]"
 _COLUMNS: Final = 5
 _MAP_COLUMNS: Final = 4
-_CHANNEL_MAPS: Final = ("plasma", "viridis", "inferno", "cividis", "magma")
+#: Letters in a line beside a colour bar.
+_BAR_LETTERS: Final = 34
 
 
 @drawn
@@ -82,8 +84,8 @@ def _r_row(axes: Axes, place: int, row: CaseRow, low: float, colour: str) -> Non
 
 
 @drawn
-def prediction_figure(results: Sequence[CaseResult]) -> Figure:
-    """Draw predicted against true sSFR, one panel a case, coloured by the density of points."""
+def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
+    """Draw predicted against true label, one panel a case, coloured by the density of points."""
     limits = _limits([result.shown for result in results])
     figure, panels = grid(
         len(results), columns=_COLUMNS, size=(2.45, 2.45), sharex=True, sharey=True
@@ -91,39 +93,45 @@ def prediction_figure(results: Sequence[CaseResult]) -> Figure:
     for axes, result in zip(panels, results, strict=True):
         _prediction_panel(axes, result.shown, limits, size=9.0)
         axes.set_title(result.name)
-    figure.supxlabel(f"true {_SSFR}", fontsize=11)
-    figure.supylabel(f"predicted {_SSFR}", fontsize=11)
+    figure.supxlabel(f"true {target.axis}", fontsize=11)
+    figure.supylabel(f"predicted {target.axis}", fontsize=11)
     return figure
 
 
 @drawn
-def residual_figure(results: Sequence[CaseResult], colours: Mapping[str, str]) -> Figure:
+def residual_figure(
+    results: Sequence[CaseResult], colours: Mapping[str, str], target: Target
+) -> Figure:
     """Draw the histogram of the difference of the logarithms, one panel a case."""
     reach = _reach([result.shown for result in results])
     figure, panels = grid(len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True)
     for axes, result in zip(panels, results, strict=True):
         _residual_panel(axes, result.shown, reach, colours[result.name])
         axes.set_title(result.name)
-    figure.supxlabel(_DIFFERENCE, fontsize=11)
+    figure.supxlabel(_difference(target), fontsize=11)
     figure.supylabel("test images", fontsize=11)
     return figure
 
 
 @drawn
-def case_figure(result: CaseResult, colour: str) -> Figure:
+def case_figure(result: CaseResult, colour: str, target: Target) -> Figure:
     """Draw one case in large: predicted against true, and the histogram of the differences."""
     head = result.shown
     figure = Figure(figsize=(10.4, 4.9))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
     _prediction_panel(left, head, _limits([head]), size=22.0)
-    left.set_xlabel(f"true {_SSFR}")
-    left.set_ylabel(f"predicted {_SSFR}")
+    left.set_xlabel(f"true {target.axis}")
+    left.set_ylabel(f"predicted {target.axis}")
     left.set_title(f"{result.name}, seed {head.seed}")
     _residual_panel(right, head, _reach([head]), colour)
-    right.set_xlabel(_DIFFERENCE)
+    right.set_xlabel(_difference(target))
     right.set_ylabel("test images")
     right.set_title("Difference of the logarithms")
     return figure
+
+
+def _difference(target: Target) -> str:
+    return f"predicted \u2212 true log$_{{10}}$ {target.name} [dex]"
 
 
 def _limits(heads: Sequence[Head]) -> Limits:
@@ -194,9 +202,12 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
 
 @drawn
 def predicted_figure(
-    sample_ssfr: Floats, results: Sequence[CaseResult], colours: Mapping[str, str]
+    sample_ssfr: Floats,
+    results: Sequence[CaseResult],
+    colours: Mapping[str, str],
+    target: Target,
 ) -> Figure:
-    """Draw the true sSFR of the whole sample and the predicted sSFR of the test images."""
+    """Draw the true label of the whole sample and the predicted label of the test images."""
     truth = _log10(sample_ssfr)
     alive = [result.shown.prediction for result in results if not result.shown.dead]
     edges = _edges(np.concatenate([truth, *alive]))
@@ -216,7 +227,7 @@ def predicted_figure(
         label.replace("predicted, test", "predicted, test (coloured line)") for label in labels
     ]
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
-    figure.supxlabel(_SSFR, fontsize=11)
+    figure.supxlabel(target.axis, fontsize=11)
     figure.supylabel("share of the images", fontsize=11)
     return figure
 
@@ -251,8 +262,8 @@ def _edges(values: Floats) -> Floats:
 
 
 @drawn
-def sample_figure(sample_ssfr: Floats) -> Figure:
-    """Draw the histogram of the sSFR of the sample; galaxies without star formation are counted."""
+def sample_figure(sample_ssfr: Floats, target: Target) -> Figure:
+    """Draw the histogram of the sample's label; galaxies without star formation are counted."""
     figure = Figure(figsize=(6.4, 4.4))
     axes = figure.subplots()
     values = _log10(sample_ssfr)
@@ -265,7 +276,7 @@ def sample_figure(sample_ssfr: Floats) -> Figure:
         axes.margins(y=0.16)
         axes.legend(loc="upper left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel(_SSFR)
+    axes.set_xlabel(target.axis)
     axes.set_ylabel("galaxies and snapshots")
     zero = sample_ssfr.size - values.size
     axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")
@@ -371,6 +382,7 @@ def map_figure(
     width_ckpc_h: float,
     title: str = "",
     *,
+    fields: Sequence[str] | None = None,
     rgb: NDArray[np.uint8] | None = None,
     bin_scale: float = 1.0,
 ) -> None:
@@ -387,11 +399,13 @@ def map_figure(
     maps : array_like of float, shape (C, y, x)
         Maps, y upwards [units: ``units``].
     names, units : sequence of str
-        Name and unit of each channel.
+        Name of each channel, and what its pixels are with their unit.
     width_ckpc_h : float
         Width of the frame [ckpc/h].
     title : str
         Title of the figure.
+    fields : sequence of str, optional
+        Quantity of each channel, which decides its colours; by default the channels' names.
     rgb : ndarray of uint8, shape (y, x, 3), optional
         Composite image, row 0 at the top.
     bin_scale : float
@@ -401,17 +415,20 @@ def map_figure(
     Raises
     ------
     ShapeError
-        ``maps`` is not three-dimensional, or ``names`` or ``units`` have another length.
+        ``maps`` is not three-dimensional, or ``names``, ``units`` or ``fields`` have another
+        length.
     """
     stack = np.asarray(maps, np.float64)
     if stack.ndim != 3:
         raise ShapeError(f"maps has shape {stack.shape}; allowed: (channel, y, x)")
-    if not len(names) == len(units) == len(stack):
+    fields = names if fields is None else fields
+    if not len(names) == len(units) == len(fields) == len(stack):
         raise ShapeError(
-            f"maps has {len(stack)} channels, names {len(names)}, units {len(units)}; give one each"
+            f"maps has {len(stack)} channels, names {len(names)}, units {len(units)}, fields "
+            f"{len(fields)}; give one each"
         )
     low, high = -width_ckpc_h / 2, width_ckpc_h / bin_scale - width_ckpc_h / 2
-    Path(path).write_bytes(_maps_png(stack, names, units, (low, high), title, rgb))
+    Path(path).write_bytes(_maps_png(stack, names, units, fields, (low, high), title, rgb))
 
 
 @drawn
@@ -419,6 +436,7 @@ def _maps_png(
     maps: Floats,
     names: Sequence[str],
     units: Sequence[str],
+    fields: Sequence[str],
     reach: Limits,
     title: str,
     rgb: NDArray[np.uint8] | None,
@@ -427,8 +445,7 @@ def _maps_png(
     figure, panels = grid(count, columns=_MAP_COLUMNS, size=(3.6, 3.2), sharex=True, sharey=True)
     extent = (*reach, *reach)
     for place, (axes, values) in enumerate(zip(panels, maps, strict=False)):
-        colours = _CHANNEL_MAPS[place % len(_CHANNEL_MAPS)]
-        _channel_panel(figure, axes, values, extent, colours, units[place])
+        _channel_panel(figure, axes, values, extent, field_colours(fields[place]), units[place])
         axes.set_title(names[place])
     if rgb is not None:
         panels[-1].imshow(rgb, origin="upper", extent=extent)
@@ -467,8 +484,15 @@ def _channel_panel(
         say(axes, "no gas in the frame")
         return
     bar = figure.colorbar(picture, ax=axes, shrink=0.9, pad=0.02)
-    bar.set_label(unit)
+    bar.set_label(_in_lines(unit))
     bar.outline.set_visible(False)
+
+
+def _in_lines(unit: str) -> str:
+    """Break a long text beside a colour bar, but not the unit at its end."""
+    words, bracket, last = unit.partition(" [")
+    whole = words + bracket.replace(" ", "\u00a0") + last.replace(" ", "\u00a0")
+    return textwrap.fill(whole, _BAR_LETTERS, break_long_words=False, break_on_hyphens=False)
 
 
 def _scale(values: Floats) -> Normalize:

@@ -19,7 +19,7 @@ from sfr.workspace import Workspace
 
 __all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_json", "read_results"]
 
-#: What the label has above log10 sSFR [1/yr] (METHOD 3).
+#: What truth and prediction have above the logarithm of the label (METHOD 3).
 LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
 _HISTORY = {"epoch": int, "loss": float, "validation_loss": float}
 
@@ -35,7 +35,7 @@ class Head:
     metrics : dict
         Content of ``metrics.json``.
     truth, prediction : ndarray of float64
-        log10 sSFR [1/yr] of the test images.
+        log10 of the label of the test images; `sfr.target` has its name and unit.
     n_galaxies : int
         Galaxies that the test images show.
     history : dict of str to ndarray or None

@@ -29,6 +29,7 @@ __all__ = [
     "case_colour",
     "density",
     "drawn",
+    "field_colours",
     "grid",
     "say",
 ]
@@ -153,6 +154,29 @@ def case_colour(case: str, channels: Sequence[str]) -> str:
     """Return the colour of a case's family, given the recipe's channels."""
     family = parse_case(case, channels).family
     return {"composite": INK, "channel": BLUE, "gauss": GREEN, "structure": ORANGE}[family]
+
+
+#: Colour map of each quantity of the gas, the same in every figure.
+_FIELD_COLOURS: Final = {
+    "mass": "viridis",
+    "surface_density": "viridis",
+    "density": "cividis",
+    "electron_density": "YlGnBu_r",
+    "temperature": "inferno",
+    "internal_energy": "inferno",
+    "entropy": "plasma",
+    "entropy_k_cm2": "plasma",
+    "entropy_code": "plasma",
+    "metallicity": "magma",
+    "sfr": "YlOrRd_r",
+    "speed": "cool",
+    "magnetic_field": "copper",
+}
+
+
+def field_colours(field: str) -> str:
+    """Name the colour map of a quantity, or of its logarithm; grey for one that is not known."""
+    return _FIELD_COLOURS.get(field.removeprefix("log10_"), "gray")
 
 
 def density(

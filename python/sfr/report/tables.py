@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sfr.errors import DataMissingError
 from sfr.store import FAILURES, count_galaxies, read_table
 from sfr.tables import image_names, read_sample, read_split
+from sfr.target import Target
 from sfr.train.evaluate import Comparison, ScoredHead, case_table
 from sfr.workspace import Workspace, bare
 
@@ -48,7 +49,7 @@ class CaseRow:
     r_high: float | None = None
     spearman: float | None = None
     r2: float | None = None
-    #: Scatter, mean and robust scatter of predicted - true log10 sSFR [dex].
+    #: Scatter, mean and robust scatter of predicted - true log10 label [dex].
     rmse_dex: float | None = None
     bias_dex: float | None = None
     nmad_dex: float | None = None
@@ -172,25 +173,31 @@ def as_columns(kind: type[CaseRow | ComparedRow], rows: Sequence[object]) -> dic
     return {name: [getattr(row, name) for row in rows] for name in names}
 
 
-def snapshot_rows(workspace: Workspace) -> tuple[list[str], list[list[str]]]:
-    """Read the sample by snapshot, whatever columns it has.
+def snapshot_rows(workspace: Workspace, target: Target) -> dict[str, list[str]]:
+    """Read the sample by snapshot, whatever columns it has; published ones of the same label only.
 
     Parameters
     ----------
     workspace : Workspace
         The run's folder.
+    target : Target
+        The label of the sample.
 
     Returns
     -------
-    tuple of list of str and list of list of str
-        Names and rows; both empty when ``sfr select`` has written no such table.
+    dict of str to list of str
+        Columns as text; empty when ``sfr select`` has written no such table.
     """
     path = workspace.by_snapshot_csv
     if not path.is_file():
-        return [], []
+        return {}
     with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
-    return (lines[0], lines[1:]) if lines else ([], [])
+        names, *lines = list(csv.reader(file)) or [[]]
+    return {
+        name: [line[place] if place < len(line) else "" for line in lines]
+        for place, name in enumerate(names)
+        if target.is_published or not name.startswith("published_")
+    }
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sfr.recipe import Recipe, parse_case
 from sfr.report.tables import CaseRow
+from sfr.target import Target, target_of
 from sfr.train.evaluate import Comparison
 
 __all__ = ["Verdict", "verdict"]
@@ -67,14 +68,18 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
             members = [case for case in comparison.r if _family(case, recipe) == family]
             if members:
                 points.append(_family_point(words, members, comparison, recipe))
-    return Verdict(_headline(rows, comparison), points, _cautions(rows, comparison, recipe))
+    return Verdict(
+        _headline(rows, comparison, target_of(recipe.sample)),
+        points,
+        _cautions(rows, comparison, recipe),
+    )
 
 
 def _family(case: str, recipe: Recipe) -> str:
     return parse_case(case, recipe.channels).family
 
 
-def _headline(rows: Sequence[CaseRow], comparison: Comparison) -> str:
+def _headline(rows: Sequence[CaseRow], comparison: Comparison, target: Target) -> str:
     if all(row.r is None for row in rows):
         if any(row.status == "undefined" for row in rows):
             return "There are too few test images for a correlation; nothing can be said."
@@ -91,7 +96,7 @@ def _headline(rows: Sequence[CaseRow], comparison: Comparison) -> str:
         )
     if not comparison.above_chance(best):
         return (
-            f"No case predicts the sSFR better than chance can: the best, {best}, has "
+            f"No case predicts the {target.name} better than chance can: the best, {best}, has "
             f"{_r(best, comparison)}."
         )
     close = _not_told_apart(best, list(comparison.r), comparison)
@@ -101,7 +106,7 @@ def _headline(rows: Sequence[CaseRow], comparison: Comparison) -> str:
     elif close:
         named = _listed(close) if len(close) <= _NAMED else f"{len(close)} of the other cases"
         tail = f", not told apart from {named}"
-    return f"The sSFR is predicted best from {best}: {_r(best, comparison)}{tail}."
+    return f"The {target.name} is predicted best from {best}: {_r(best, comparison)}{tail}."
 
 
 def _family_point(words: str, family: Sequence[str], comparison: Comparison, recipe: Recipe) -> str:

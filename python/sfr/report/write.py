@@ -12,6 +12,7 @@ import numpy as np
 
 import sfr
 from sfr.errors import ConfigError, DataMissingError
+from sfr.imaging.normalise import read_normalisation
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -33,6 +34,7 @@ from sfr.report.tables import (
 from sfr.report.verdict import verdict
 from sfr.store import Table, count_galaxies, read_shard, write_table
 from sfr.tables import edits_in_words, read_sample
+from sfr.target import Target, target_of
 from sfr.train.evaluate import Comparison, compare, read_heads
 from sfr.workspace import Workspace, bare
 
@@ -121,13 +123,13 @@ def write_report(
         )
     results = read_results(workspace, heads)
     sample = read_sample(workspace)
-    rows, comparison = case_rows(recipe.cases.names, heads), compare(heads)
+    rows, comparison = case_rows(recipe.case_names, heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
     context = _figures(pages, rows, results, sample, recipe)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
-    tables, listed = _tables(workspace, rows, compared, sample)
+    tables, listed = _tables(workspace, rows, compared, sample, target_of(recipe.sample))
     context |= listed | _words(workspace, recipe, rows, comparison, results, sample)
     context["compared"] = compared
     index = workspace.report / "index.html"
@@ -178,7 +180,7 @@ def _figures(
     sample: Table,
     recipe: Recipe,
 ) -> dict[str, Any]:
-    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
+    ssfr, target = np.asarray(sample["ssfr_per_yr"], np.float64), target_of(recipe.sample)
     several = any(len(result.heads) > 1 for result in results)
     colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
@@ -187,35 +189,38 @@ def _figures(
             "cases.png",
             lambda: figures.r_figure(rows, colours),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
-            caption=f"Correlation of predicted with true sSFR by case.{_unequal(rows)}",
+            caption=f"Correlation of predicted with true log {target.name} by case."
+            f"{_unequal(rows)}",
         ),
         "prediction_picture": pages.add(
             "predictions.png",
-            lambda: figures.prediction_figure(results),
-            alt="Predicted against true sSFR for every case.",
-            caption="Predicted against true sSFR of the test images, coloured by the density of "
-            f"points (yellow: dense). Dashed: equality.{which}",
+            lambda: figures.prediction_figure(results, target),
+            alt=f"Predicted against true {target.name} for every case.",
+            caption=f"Predicted against true {target.name} of the test images, coloured by the "
+            f"density of points (yellow: dense). Dashed: equality.{which}",
         ),
         "residual_picture": pages.add(
             "residuals.png",
-            lambda: figures.residual_figure(results, colours),
+            lambda: figures.residual_figure(results, colours, target),
             alt="Histogram of the difference of the logarithms for every case.",
             caption="Difference of the logarithms. Dashed: one standard deviation on either side "
             "of the mean. The outermost bins hold all that lies beyond.",
         ),
-        "case_pictures": [_case_picture(pages, result, colours[result.name]) for result in results],
+        "case_pictures": [
+            _case_picture(pages, result, colours[result.name], target) for result in results
+        ],
         "predicted_picture": pages.add(
             "predicted_ssfr.png",
-            lambda: figures.predicted_figure(ssfr, results, colours),
-            alt="Histograms of true and predicted sSFR for every case.",
-            caption="True sSFR of the whole sample (grey) and predicted sSFR of the test images "
-            "(line). A prediction that tends to the mean is narrower than the truth.",
+            lambda: figures.predicted_figure(ssfr, results, colours, target),
+            alt=f"Histograms of true and predicted {target.name} for every case.",
+            caption=f"True {target.name} of the whole sample (grey) and predicted one of the test "
+            "images (line). A prediction that tends to the mean is narrower than the truth.",
         ),
         "sample_picture": pages.add(
             "sample_ssfr.png",
-            lambda: figures.sample_figure(ssfr),
-            alt="Histogram of the sSFR of the sample.",
-            caption="sSFR of the sample; every snapshot of a galaxy counts.",
+            lambda: figures.sample_figure(ssfr, target),
+            alt=f"Histogram of the {target.name} of the sample.",
+            caption=f"The {target.name} of the sample; every snapshot of a galaxy counts.",
         ),
         "mass_picture": pages.add(
             "sfr_mass.png",
@@ -243,11 +248,11 @@ def _unequal(rows: Sequence[CaseRow]) -> str:
     )
 
 
-def _case_picture(pages: _Pictures, result: CaseResult, colour: str) -> Picture:
+def _case_picture(pages: _Pictures, result: CaseResult, colour: str, target: Target) -> Picture:
     return pages.add(
         f"case_{result.name}.png",
-        lambda: figures.case_figure(result, colour),
-        alt=f"Predicted against true sSFR and differences of {result.name}.",
+        lambda: figures.case_figure(result, colour, target),
+        alt=f"Predicted against true {target.name} and differences of {result.name}.",
         caption=f"{result.name}, seed {result.shown.seed}.",
     )
 
@@ -257,17 +262,17 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
     workspace = pages.workspace
     if not any(workspace.images.glob("Snap*.png")):
         return []
-    pictures = []
+    pictures, label = [], target_of(recipe.sample).name
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
-    for case in (name for name in shown if name in recipe.cases.names):
+    for case in (name for name in shown if name in recipe.case_names):
         path = workspace.report / f"montage_{case}.png"
         try:
             contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)
         except ConfigError:
             # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
             continue
-        words = f"Images of galaxies, case {case}, from the lowest to the highest sSFR."
+        words = f"Images of galaxies, case {case}, from the lowest to the highest {label}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
 
@@ -277,15 +282,20 @@ def _tables(
     rows: Sequence[CaseRow],
     compared: Sequence[ComparedRow],
     sample: Table,
+    target: Target,
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
     paths = [folder / "cases.csv", folder / "comparison.csv"]
-    write_table(workspace, paths[0], as_columns(CaseRow, rows))
+    write_table(
+        workspace, paths[0], as_columns(CaseRow, rows) | {"label": [target.text] * len(rows)}
+    )
     write_table(workspace, paths[1], as_columns(ComparedRow, compared))
-    names, lines = snapshot_rows(workspace)
-    if names:
+    by_snapshot = snapshot_rows(workspace, target)
+    if by_snapshot:
         paths.append(folder / "by_snapshot.csv")
-        workspace.write_text(paths[-1], workspace.by_snapshot_csv.read_text("utf-8"))
+        write_table(workspace, paths[-1], by_snapshot)
+    # the page says which label it is in words
+    shown = {name: column for name, column in by_snapshot.items() if name != "label"}
     failures = failure_rows(workspace, set(sample["snapshot"].tolist()))
     if failures:
         paths.append(folder / "failures.csv")
@@ -296,8 +306,8 @@ def _tables(
     for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
         (folder / name).unlink(missing_ok=True)
     return paths, {
-        "snapshot_names": [_heading(name) for name in names],
-        "snapshot_lines": lines,
+        "snapshot_names": [_heading(name) for name in shown],
+        "snapshot_lines": list(zip(*shown.values(), strict=True)),
         "subsets": subset_rows(workspace),
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
@@ -322,9 +332,13 @@ def _words(
         "title": "What images of gas say about star formation",
         "version": sfr.__version__,
         "recipe_name": recipe.name,
+        "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
-        "facts": _facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
-        "banners": _banners(simulation, recipe, rows),
+        "facts": [
+            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
+            *_scale_fact(workspace, recipe),
+        ],
+        "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
         "best": _leaders(comparison),
@@ -375,6 +389,7 @@ def _facts(
         *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
+        ("label", target_of(recipe.sample).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]
 
@@ -421,6 +436,25 @@ def _recipe_text(recipe: Recipe) -> str:
     data["train"]["weights"] = PurePath(data["train"]["weights"]).name
     data["description"] = bare(data["description"])
     return tomli_w.dumps(data)
+
+
+def _scale_fact(workspace: Workspace, recipe: Recipe) -> list[tuple[str, str]]:
+    """Say which galaxies set the scale of the images, where it is known."""
+    if not workspace.normalisation_json.is_file():
+        return []
+    galaxies = read_normalisation(workspace, recipe.channels).galaxies
+    return [("scale of the images set by", galaxies)] if galaxies else []
+
+
+def _scale_banner(workspace: Workspace, recipe: Recipe) -> list[dict[str, str]]:
+    """Warn of a scale that may be another one once all files can be read."""
+    if not workspace.normalisation_json.is_file():
+        return []
+    normalisation = read_normalisation(workspace, recipe.channels)
+    if not normalisation.is_partial:
+        return []
+    text = f"It is set by {normalisation.galaxies}; with the missing files it may be another one."
+    return [{"title": "The scale of the images is that of a part.", "text": text}]
 
 
 def _normalisation_text(workspace: Workspace) -> str:

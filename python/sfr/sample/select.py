@@ -33,6 +33,7 @@ from sfr.tables import (
     read_kept,
     set_aside,
 )
+from sfr.target import Target, target_of
 from sfr.workspace import Workspace, digest
 
 __all__ = [
@@ -330,8 +331,9 @@ def select(
             step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
             workspace.mark_done(step, found.fingerprint, files)
             if found.cuts.reason:
+                workspace.mark_catalogue(snap, found.cuts.n_loaded, found.cuts.n_total)
                 workspace.keep_sources(step, found.fingerprint, found.marks)
-    write_by_snapshot(workspace, merged.table)
+    write_by_snapshot(workspace, merged.table, recipe.sample)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
     texts = {snap: str(error) for snap, error in sorted(failures.items())}
     return SelectSummary(merged.table, tuple(cuts), fingerprint, merged.edits, texts)
@@ -543,26 +545,28 @@ def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
     return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
 
 
-def write_by_snapshot(workspace: Workspace, sample: Table) -> None:
+def write_by_snapshot(workspace: Workspace, sample: Table, recipe: SampleRecipe) -> None:
     """Write ``tables/by_snapshot.csv``, unless it is there: the sample may have been edited."""
-    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample))
+    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample, target_of(recipe)))
     if not path.is_file() or path.read_bytes() != text.encode():
         workspace.write_text(path, text)
 
 
-def by_snapshot(sample: Table) -> dict[str, list[Any]]:
-    """Make the table of the sample's sSFR by snapshot beside the published rows.
+def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:
+    """Make the table of the label by snapshot, beside the published rows if they are of that label.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         ``sample.csv``.
+    target : Target
+        What its column ``ssfr_per_yr`` is.
 
     Returns
     -------
     dict of str to list
-        z, N, mean, minimum and maximum of sSFR [1/yr]. The mean counts all galaxies, the minimum
-        those with SFR > 0; published values are None for other snapshots.
+        z, N, mean, minimum and maximum of the label, and what it is. The mean counts all galaxies,
+        the minimum those with SFR > 0; published values are None for other snapshots.
     """
     table: dict[str, list[Any]] = {name: [] for name in _BY_SNAPSHOT}
     for snap in sorted(set(sample["snapshot"].tolist()), reverse=True):
@@ -584,10 +588,13 @@ def by_snapshot(sample: Table) -> dict[str, list[Any]]:
             _scaled(mean, 1e-12),
             _scaled(low, 1e-17),
             _scaled(high, 1e-10),
+            target.text,
         )
         for name, value in zip(_BY_SNAPSHOT, values, strict=True):
             table[name].append(value)
-    return table
+    if target.is_published:
+        return table
+    return {name: values for name, values in table.items() if not name.startswith("published_")}
 
 
 _BY_SNAPSHOT = (
@@ -604,6 +611,7 @@ _BY_SNAPSHOT = (
     "published_mean_ssfr",
     "published_min_ssfr",
     "published_max_ssfr",
+    "label",
 )
 
 

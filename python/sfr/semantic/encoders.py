@@ -95,7 +95,11 @@ def build_cnn(size: str, outputs: int = 3, *, activation: str = "sigmoid") -> An
     return keras.Model(image, code, name="cnn")
 
 
-def scale_to_images(network: Any, images: NDArray[np.float32]) -> None:  # noqa: ANN401
+def scale_to_images(
+    network: Any,  # noqa: ANN401
+    images: NDArray[np.float32],
+    outputs: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> None:
     """Scale the first weights of a chain of layers by what some images make of them.
 
     Every unit of every layer gets mean 0 and scatter 1 before its activation. Without it two
@@ -107,6 +111,8 @@ def scale_to_images(network: Any, images: NDArray[np.float32]) -> None:  # noqa:
         Layers one after the other; changed in place.
     images : ndarray of float32, shape (N, 64, 64)
         Some hundred noisy images.
+    outputs : tuple of ndarray of float64, shape (size,), or None
+        Mean and scatter that the outputs get; None: 0 and 1, like all other units.
     """
     keras = load_keras()
     x: Any = keras.ops.convert_to_tensor(images)
@@ -120,6 +126,10 @@ def scale_to_images(network: Any, images: NDArray[np.float32]) -> None:  # noqa:
             kernel, bias = layer.get_weights()
             layer.set_weights([kernel / scatter, (bias - mean) / scatter])
         x = layer(x)
+    if outputs is not None:
+        mean, scatter = outputs
+        kernel, bias = layer.get_weights()
+        layer.set_weights([kernel * scatter, bias * scatter + mean])
 
 
 def principal_components(

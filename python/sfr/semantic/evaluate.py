@@ -19,24 +19,54 @@ from sfr.semantic.refine import from_moments, gauss_newton, least_squares_fit
 from sfr.semantic.trained import Encoder, difference
 from sfr.semantic.training import Training
 
-__all__ = ["PUBLISHED", "Evaluation", "evaluate", "size_rows"]
+__all__ = ["PUBLISHED", "Evaluation", "Published", "evaluate", "published_beside", "size_rows"]
 
 Floats = NDArray[np.float64]
 
 #: True angles that the paper's dispersion of clean images counts, away from the jump [deg].
 _NO_JUMP_DEG: Final = (10.0, 170.0)
 _NO_JUMP: Final = "theta 10-170"
-#: Published mean offset and dispersion by noise and parameter (METHOD 6); None: not stated.
-#: Noise 0.025 is the notebook's. The offset of the angle is a median.
-PUBLISHED: Final[Mapping[float, Mapping[str, tuple[float | None, float | None]]]] = (
-    MappingProxyType(
-        {
-            0.0: {"A": (0.00052, 0.00049), "e": (-0.0069, 0.0096), _NO_JUMP: (0.20, 1.13)},
-            0.025: {"A": (None, 0.00055), "e": (None, 0.0091), "theta": (None, 0.92)},
-            0.05: {"A": (0.0005, None), "e": (-0.005, None)},
-            0.1: {"A": (0.0005, None), "e": (-0.005, None)},
-        }
-    )
+#: Offset and dispersion by parameter; None: not stated.
+Values = Mapping[str, tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published of one way of training, on one family of images (METHOD 6).
+
+    Attributes
+    ----------
+    by : str
+        ``paper`` or ``notebook``.
+    learned_from : str
+        As `Training.learned_from`.
+    problem : str
+        Name of the ranges.
+    noise : float
+        Of the training and of the images.
+    values : mapping
+        Mean offset (of the angle of clean images the median) and dispersion.
+    """
+
+    by: str
+    learned_from: str
+    problem: str
+    noise: float
+    values: Values
+
+
+_OFFSETS: Final = MappingProxyType({"A": (0.0005, None), "e": (-0.005, None)})
+_CLEAN: Final = MappingProxyType(
+    {"A": (0.00052, 0.00049), "e": (-0.0069, 0.0096), _NO_JUMP: (0.20, 1.13)}
+)
+_NOTEBOOK: Final = MappingProxyType(
+    {"A": (None, 0.00055), "e": (None, 0.0091), "theta": (None, 0.92)}
+)
+PUBLISHED: Final = (
+    Published("paper", "its own input", "paper", 0.0, _CLEAN),
+    Published("paper", "its own input", "paper", 0.05, _OFFSETS),
+    Published("paper", "its own input", "paper", 0.1, _OFFSETS),
+    Published("notebook", "clean images", "notebook", 0.025, _NOTEBOOK),
 )
 _FIT_BATCH: Final = 50
 #: Images that are kept for a figure.
@@ -65,6 +95,10 @@ class Evaluation:
         The first images, for a figure.
     frame : Frame
         Pixels and PSF.
+    learned_from : str
+        What the network was compared with in its training.
+    published : Published or None
+        What was published of the same training, on the same ranges and noise.
     """
 
     noise: float
@@ -75,13 +109,15 @@ class Evaluation:
     errors: Mapping[str, Floats]
     data: NDArray[np.float32]
     frame: Frame
+    learned_from: str
+    published: Published | None
 
     def models(self, method: str, count: int) -> Floats:
         """Render what was found in the first images."""
         return np.asarray(render(self.found[method][:count], self.frame), np.float64)
 
     def off(self, method: str) -> Floats:
-        """Errors (N, P) of the free parameters; of the angle within 90 deg."""
+        """Errors (N, P) of the free parameters; of the angle modulo 180 deg, within 90 deg."""
         columns = [NAMES.index(name) for name in self.free]
         return difference(self.found[method], self.truth)[:, columns]
 
@@ -91,7 +127,7 @@ class Evaluation:
         counted = [(name, place, everything) for place, name in enumerate(self.free)]
         low, high = _NO_JUMP_DEG
         no_jump = (self.truth[:, 2] >= low) & (self.truth[:, 2] <= high)
-        if _NO_JUMP in PUBLISHED.get(self.noise, {}) and no_jump.any():
+        if self.noise == 0 and no_jump.any():
             counted.append((_NO_JUMP, 2, no_jump))
         return [
             self._row(name, method, place, images)
@@ -107,8 +143,11 @@ class Evaluation:
         within: float | None = None
         if method in self.errors and self.noise > 0:
             within = float((np.abs(off) <= self.errors[method][counted, place]).mean())
-        offset, dispersion = PUBLISHED.get(self.noise, {}).get(name, (None, None))
+        # steps are a fit of the model, which nobody published
+        beside = self.published if method == "network" else None
+        offset, dispersion = beside.values.get(name, (None, None)) if beside else (None, None)
         return {
+            "learned from": self.learned_from,
             "noise": self.noise,
             "parameter": name,
             "method": method,
@@ -122,8 +161,9 @@ class Evaluation:
             if self.noise > 0
             else None,
             "within 1 error": within,
-            "paper offset": offset,
-            "paper dispersion": dispersion,
+            "published by": beside.by if beside else None,
+            "published offset": offset,
+            "published dispersion": dispersion,
             "N": len(off),
         }
 
@@ -193,8 +233,41 @@ def evaluate(
     else:
         on_progress(label, images, images)
     return Evaluation(
-        noise, problem.free, truth, found, limit, errors, data[:_SHOWN].copy(), problem.frame
+        noise=noise,
+        free=problem.free,
+        truth=truth,
+        found=found,
+        bound=limit,
+        errors=errors,
+        data=data[:_SHOWN].copy(),
+        frame=problem.frame,
+        learned_from=encoder.training.learned_from,
+        published=published_beside(encoder.training, problem, noise),
     )
+
+
+def published_beside(training: Training, problem: Problem, noise: float) -> Published | None:
+    """Return what was published of the same: training, ranges, and noise of training and images.
+
+    Parameters
+    ----------
+    training : Training
+        How a network was trained.
+    problem : Problem
+        Ranges that the images are drawn from.
+    noise : float
+        Their noise.
+
+    Returns
+    -------
+    Published or None
+        None where nothing alike was published.
+    """
+    low, high = training.problem.noise
+    if problem.frame != Frame() or training.problem.frame != Frame() or not low <= noise <= high:
+        return None
+    key = (training.learned_from, problem.name, noise)
+    return next((p for p in PUBLISHED if (p.learned_from, p.problem, p.noise) == key), None)
 
 
 def size_rows(found: Sequence[tuple[Training, Evaluation]]) -> list[dict[str, Any]]:

@@ -87,6 +87,7 @@ def recovered_figure(evaluation: Evaluation, method: str) -> Figure:
         axes.set_title(_LABELS[name])
     figure.supxlabel("true", fontsize=11)
     figure.supylabel(f"recovered, {method}, noise {evaluation.noise:g}", fontsize=11)
+    figure.suptitle(_training(evaluation), fontsize=11)
     return figure
 
 
@@ -110,6 +111,7 @@ def error_figure(evaluation: Evaluation, method: str) -> Figure:
     if evaluation.noise > 0:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right")
     figure.supxlabel(f"true {_LABELS['A']}", fontsize=11)
+    figure.suptitle(_training(evaluation), fontsize=11)
     return figure
 
 
@@ -139,6 +141,7 @@ def limit_figure(evaluations: Sequence[Evaluation]) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
     figure.supxlabel("noise a pixel", fontsize=11)
     figure.supylabel("rms error / bound", fontsize=11)
+    figure.suptitle(_training(evaluations[0]), fontsize=11)
     return figure
 
 
@@ -173,6 +176,10 @@ def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     figure.supxlabel("size of the network", fontsize=11)
     figure.supylabel("mean absolute error", fontsize=11)
     return figure
+
+
+def _training(evaluation: Evaluation) -> str:
+    return f"network learned from {evaluation.learned_from}"
 
 
 def _line_order(row: dict[str, Any]) -> tuple[Any, ...]:

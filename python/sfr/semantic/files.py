@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
+from sfr.pictures import read_pictures
 from sfr.store import read_shard
 
 __all__ = ["SUFFIXES", "UserImage", "read_images"]
 
-_FITS: Final = (".fits", ".fit", ".fts", ".fits.gz")
+_FITS: Final = tuple(
+    f"{name}{packed}" for name in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".bz2", ".fz")
+)
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _SHARDS: Final = (".hdf5", ".h5")
+#: Lengths of a last axis that holds colours.
+_COLOURS: Final = (2, 3, 4)
 #: File names that are understood.
 SUFFIXES: Final = (*_FITS, *_PICTURES, ".npy", *_SHARDS)
 
@@ -44,17 +50,23 @@ class UserImage:
     problem: str = ""
 
 
-def read_images(path: Path, *, channel: str | None = None) -> Iterator[UserImage]:
+def read_images(
+    path: Path, *, channel: str | None = None, hdu: str | None = None
+) -> Iterator[UserImage]:
     """Read the images of a file; a file that cannot be read gives one entry that says so.
 
     Parameters
     ----------
     path : Path
-        FITS (the first HDU with data; needs astropy), PNG or another picture (its grey value: the
-        mean of red, green and blue), npy (one image, or a stack along the first axis), or a shard
-        of maps of a run.
+        FITS (needs astropy; scaled by BSCALE and BZERO, BLANK is NaN), PNG, JPEG or TIFF (its grey
+        value: the mean of red, green and blue; a page of a TIFF is an image), npy, or a shard of
+        maps of a run. Axes of length 1 are dropped from arrays of FITS and npy, and three that are
+        left are a stack along the first.
     channel : str or None
         Shards: name of the map.
+    hdu : str or None
+        FITS: name or number of the HDU; None: the only one with an image, of several the one named
+        SCI or else the first of the file.
 
     Yields
     ------
@@ -75,13 +87,13 @@ def read_images(path: Path, *, channel: str | None = None) -> Iterator[UserImage
         raise DataMissingError(f"{path} is not there")
     try:
         if name.endswith(_FITS):
-            arrays = _read_fits(path)
+            arrays = _read_fits(path, hdu)
         elif name.endswith(_SHARDS):
             arrays = _read_shard(path, channel)
         elif name.endswith(".npy"):
-            arrays = _stack(np.load(path, allow_pickle=False))
+            arrays = _planes(np.load(path, allow_pickle=False))
         else:
-            arrays = [("", _read_picture(path))]
+            arrays = _read_pictures(path)
     except (ConfigError, DataMissingError):
         raise
     except (SfrError, OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
@@ -92,24 +104,30 @@ def read_images(path: Path, *, channel: str | None = None) -> Iterator[UserImage
         yield UserImage(path.name, label, array)
 
 
-def _stack(array: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
+def _planes(array: NDArray[Any], name: str = "") -> list[tuple[str, NDArray[Any]]]:
+    """Return the images (y, x) of an array, without axes of length 1."""
+    if not isinstance(array, np.ndarray):
+        raise DataFormatError("an archive of arrays (npz); save one array as npy")
+    long = [size for size in array.shape if size != 1]
+    if array.ndim > 2 and len(long) >= 2:
+        array = array.reshape(long)
+    if array.ndim == 3 and array.shape[2] in _COLOURS and min(array.shape[:2]) > max(_COLOURS):
+        raise DataFormatError(
+            f"its shape {array.shape} is that of an image with {array.shape[2]} colours; give one "
+            "of them, or their sum: a stack of images is (n, y, x)"
+        )
     if array.ndim == 3:
-        return [(f"[{place}]", image) for place, image in enumerate(array)]
-    return [("", array)]
+        return [(f"{name}[{place}]", image) for place, image in enumerate(array)]
+    return [(name, array)]
 
 
-def _read_picture(path: Path) -> NDArray[np.float64]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        # more than 8 bits a pixel are kept
-        deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-        array = np.asarray(image if deep else image.convert("RGB"))
-    grey = array.astype(np.float64)
-    return np.asarray((grey if grey.ndim == 2 else grey.mean(axis=2))[::-1])
+def _read_pictures(path: Path) -> list[tuple[str, NDArray[Any]]]:
+    pages = [array.astype(np.float64) for array in read_pictures(path, linear=True)]
+    grey = [(page if page.ndim == 2 else page.mean(axis=2))[::-1] for page in pages]
+    return [(f"[{place}]" if len(grey) > 1 else "", page) for place, page in enumerate(grey)]
 
 
-def _read_fits(path: Path) -> list[tuple[str, NDArray[Any]]]:
+def _read_fits(path: Path, hdu: str | None) -> list[tuple[str, NDArray[Any]]]:
     try:
         from astropy.io import fits
     except ImportError as error:
@@ -117,11 +135,35 @@ def _read_fits(path: Path) -> list[tuple[str, NDArray[Any]]]:
             f"{path}: FITS files are read with astropy, which is not installed: "
             "pip install 'tng-sfr[fits]'"
         ) from error
-    with fits.open(path) as units:
-        for unit in units:
-            if getattr(unit, "is_image", False) and unit.data is not None:
-                return _stack(np.array(unit.data))
-    raise DataFormatError("no HDU holds an image")
+    # with uint=True unsigned numbers would keep the value that stands for no data
+    with fits.open(path, uint=False) as units:
+        there = {
+            place: str(unit.name)
+            for place, unit in enumerate(units)
+            if getattr(unit, "is_image", False) and math.prod(unit.shape or (0,)) > 0
+        }
+        place = _chosen_hdu(there, hdu)
+        # one that had to be chosen is named
+        return _planes(np.array(units[place].data), there[place] if len(there) > 1 else "")
+
+
+def _chosen_hdu(there: Mapping[int, str], wanted: str | None) -> int:
+    """Return the place of the HDU that is meant, of those with an image."""
+    if not there:
+        raise DataFormatError("no HDU holds an image")
+    if wanted is None:
+        if len(there) == 1:
+            return next(iter(there))
+        named = [place for place, title in there.items() if title.upper() == "SCI"]
+        # an image in the first HDU has masks and the like behind it
+        found = named or [place for place in there if place == 0]
+    else:
+        found = [k for k, title in there.items() if wanted.upper() in (title.upper(), str(k))]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"{place} {title}".strip() for place, title in there.items())
+    what = f"HDU {wanted!r} is not one with an image" if wanted else "several HDUs hold an image"
+    raise DataFormatError(f"{what}; give --hdu, one of: {listed}")
 
 
 def _read_shard(path: Path, channel: str | None) -> list[tuple[str, NDArray[Any]]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, TrainingError
 from sfr.progress import Progress, silent
-from sfr.semantic.code import CircleCode, Code, PublishedCode
+from sfr.semantic.code import CircleCode, Code, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
 from sfr.semantic.encoders import (
     FAST,
@@ -69,9 +69,9 @@ class Training:
         ``fast`` or a size of the published network.
     loss : str
         ``mae``: published, the mean absolute error of the image, bottleneck (A, e, theta / 180);
-        ``chi2``: squared error of the image over the noise; ``bound``: error of the parameters
-        over their Cramer-Rao bound. The last two have the angle as (cos 2 theta, sin 2 theta),
-        and new noise in every batch.
+        ``chi2``: squared error of the image over the noise, bottleneck A and e (cos 2 theta,
+        sin 2 theta); ``bound``: error of the parameters over their Cramer-Rao bound, bottleneck A,
+        e and (cos 2 theta, sin 2 theta). The last two have new noise in every batch.
     target : str
         Image losses: ``noisy`` compares with the noisy input, ``clean`` with the image before
         noise.
@@ -145,6 +145,15 @@ class Training:
         return "-".join(parts)
 
     @property
+    def learned_from(self) -> str:
+        """What it is compared with; only ``its own input`` is self-supervised."""
+        if self.loss == "bound":
+            return "true parameters"
+        # a clean image is its own target
+        is_own = self.target == "noisy" or self.problem.noise[1] == 0
+        return "its own input" if is_own else "clean images"
+
+    @property
     def components(self) -> int:
         """Principal components that the fast encoder takes."""
         return _COMPONENTS_OFF_CENTRE if "x" in self.problem.free else _COMPONENTS
@@ -162,7 +171,9 @@ class Training:
     @cached_property
     def code(self) -> Code:
         """Its bottleneck."""
-        return PublishedCode(self.problem) if self.loss == "mae" else CircleCode(self.problem)
+        if self.loss == "mae":
+            return PublishedCode(self.problem)
+        return EllipseCode(self.problem) if self.loss == "chi2" else CircleCode(self.problem)
 
 
 def default_training(
@@ -171,7 +182,9 @@ def default_training(
     """Return the settings that we train an encoder with."""
     if encoder == FAST:
         return Training(problem, FAST, loss, target, 200_000, 2000, 26, 512, 4e-3)
-    return Training(problem, encoder, loss, target, 27_000, 3000, 100, 50, 2e-3)
+    # an image leads to the angle by small steps only
+    rate = 5e-4 if loss == "chi2" else 2e-3
+    return Training(problem, encoder, loss, target, 27_000, 3000, 100, 50, rate)
 
 
 def published_training(problem: Problem, size: str, noise: float, target: str) -> Training:
@@ -275,7 +288,8 @@ def train_encoder(
     batches = (_components if training.encoder == FAST else _images)(training, network, on_progress)
     if training.encoder != FAST:
         some = np.arange(min(_SCALED_BY, training.images))
-        scale_to_images(trained, batches(some, np.random.default_rng([training.seed, 7]))[0])
+        drawn = batches(some, np.random.default_rng([training.seed, 7]))[0]
+        scale_to_images(trained, drawn, _first_outputs(training))
     model = _compiled(training, trained)
     rng = np.random.default_rng([training.seed, 2])
     held_back = batches(np.arange(training.images, training.images + training.validation), rng)
@@ -299,6 +313,14 @@ def train_encoder(
             saved = time.monotonic()
     trained.set_weights(run.best_weights)
     return network, History(np.array(run.losses), np.array(run.validation), run.best + 1)
+
+
+def _first_outputs(training: Training) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return where the outputs of a network without bounds start: as the galaxies are.
+
+    Images of other galaxies, far from the data, all look the same, and would be learned from first.
+    """
+    return training.code.spread if isinstance(training.code, EllipseCode) else None
 
 
 class _Run:
@@ -428,7 +450,7 @@ def _draw(training: Training, on_progress: Progress) -> tuple[NDArray[np.float64
     rng = np.random.default_rng([training.seed, 1])
     count = training.images + training.validation
     parameters = training.problem.draw(count, rng)
-    if not isinstance(training.code, CircleCode) or training.loss != "bound":
+    if not isinstance(training.code, CircleCode):
         return parameters, np.zeros((count, 0), np.float32)
     unit = np.empty((count, len(training.problem.free)))
     for block in blocks(count, _RENDER_BATCH):

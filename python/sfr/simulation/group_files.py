@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +12,26 @@ from typing import Any
 
 import h5py
 import numpy as np
-from illustris_python import groupcat
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, RangeError
-from sfr.simulation.hdf5 import (
+from sfr.hdf5 import (
     FileCache,
-    attributes,
-    missing_field,
+    StoredDataset,
+    count_rows,
+    find_dataset,
+    find_group,
     open_hdf5,
     reading,
-    simulation_name,
+    require_whole,
+)
+from sfr.simulation.hdf5 import missing_field
+from sfr.simulation.header import (
+    CatalogueHeader,
+    require_agreement,
+    require_cosmological,
+    require_snapshot,
+    require_tng_units,
 )
 from sfr.simulation.layout import (
     chunk_numbers,
@@ -36,17 +43,13 @@ from sfr.simulation.layout import (
     offsets_url,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.protocol import KINDS, Header, ObjectKind
+from sfr.simulation.protocol import KINDS, N_PART_TYPES, ObjectKind
 
 __all__ = ["GroupFiles"]
 
 logger = logging.getLogger(__name__)
 
 _HDF5_GROUP: dict[ObjectKind, str] = {"group": "Group", "subhalo": "Subhalo"}
-_COUNT: dict[ObjectKind, tuple[str, ...]] = {
-    "group": ("Ngroups",),
-    "subhalo": ("Nsubgroups", "Nsubhalos"),
-}
 #: Fields that tell where a chunk belongs.
 _OWN_IDS: dict[ObjectKind, tuple[str, ...]] = {
     "group": ("GroupFirstSub", "GroupNsubs", "GroupPos"),
@@ -56,6 +59,16 @@ _OWN_IDS: dict[ObjectKind, tuple[str, ...]] = {
 _Ids = dict[ObjectKind, int]
 _OPEN_CHUNKS = 4
 _UINT32_NONE = 2**32 - 1
+#: Columns of one value a row; of those that are not here names tell, or nothing does.
+_SINGLE = frozenset(
+    {
+        *("GroupFirstSub", "GroupLen", "GroupMass", "GroupNsubs", "GroupSFR"),
+        *("SubhaloFlag", "SubhaloGrNr", "SubhaloHalfmassRad", "SubhaloIDMostbound", "SubhaloLen"),
+        *("SubhaloMass", "SubhaloMassInHalfRad", "SubhaloMassInRad", "SubhaloParent"),
+        *("SubhaloSFR", "SubhaloSFRinHalfRad", "SubhaloSFRinRad", "SubhaloVelDisp"),
+        *("SubhaloVmax", "SubhaloVmaxRad"),
+    }
+)
 _WITHOUT_FLAG = (
     "; runs without gas have none, and without it galaxies cannot be told from artefacts"
 )
@@ -77,9 +90,11 @@ class GroupFiles:
         self.output = output
         self.snap = snap
         self._require_layout()
-        self._cache: FileCache[h5py.File] = FileCache(open_hdf5, _OPEN_CHUNKS)
+        self._cache: FileCache[h5py.File] = FileCache(self._open, _OPEN_CHUNKS)
+        self._first: CatalogueHeader | None = None
         self._read_header()
         self._chunks: list[_Chunk] | None = None
+        self._checked: dict[str, tuple[Path, dict[str, str]]] = {}
 
     def close(self) -> None:
         """Close all files."""
@@ -104,7 +119,8 @@ class GroupFiles:
             With the number of missing chunks and the first of them.
         """
         missing = self.missing
-        if missing:
+        if missing and self.chunks:
+            # those that are there agree on the number
             number = self.paths.index(missing[0])
             raise DataMissingError(
                 f"{len(missing)} of {self.n_files} group-catalogue chunks are missing; the first "
@@ -113,43 +129,83 @@ class GroupFiles:
             )
 
     def read_all(self, kind: ObjectKind, fields: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Fields of every object, through illustris_python."""
-        wanted = list(dict.fromkeys(fields))
+        """Fields of every object."""
         self._check_totals(kind)
-        if not wanted or not self.totals[kind]:
-            return {field: self._empty(kind, field) for field in wanted}
-        self._require_fields(kind, wanted)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), reading(group_folder(self.output, self.snap), kind):
-            found = groupcat.loadObjects(
-                str(self.output), self.snap, _HDF5_GROUP[kind], self._count_name(kind), wanted, 1
-            )
-        if said.getvalue().strip():
-            logger.info("illustris_python: %s", said.getvalue().strip())
-        columns = found if isinstance(found, dict) else {wanted[0]: found}
-        return {field: _signed(field, columns[field]) for field in wanted}
+        return self._read(kind, fields, self.chunks)
 
     def read_present(
         self, kind: ObjectKind, fields: Sequence[str], offsets: OffsetsFile | None
     ) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
         """Global ids and fields of the objects in the chunks that are there."""
-        wanted = list(dict.fromkeys(fields))
         placed = self._placed(kind, offsets)
         ids = [np.arange(first, first + chunk.counts[kind]) for first, chunk in placed]
-        full = [chunk for _, chunk in placed if chunk.counts[kind]]
-        if full:
-            self._require_fields(kind, wanted, full)
-            columns = {
-                field: np.concatenate([self._column(chunk, kind, field) for chunk in full])
-                for field in wanted
-            }
-        else:
-            columns = {field: self._empty(kind, field) for field in wanted}
         all_ids = np.concatenate([np.empty(0, np.int64), *ids])
-        return all_ids, {field: _signed(field, column) for field, column in columns.items()}
+        return all_ids, self._read(kind, fields, [chunk for _, chunk in placed])
+
+    def check(self, path: Path) -> None:
+        """Look at everything in a chunk, and whether it is one of this catalogue.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError
+            The first thing that is not as it must be.
+        """
+        with self._open(path) as file, reading(path, "what it holds"):
+            require_whole(file, path)
+            for name in _HDF5_GROUP.values():
+                self._check_columns(file, path, name)
+
+    def _check_columns(self, file: h5py.File, path: Path, name: str) -> None:
+        """Compare the columns of a chunk with those of the first one that was checked."""
+        rows, columns = _rows(file, path, name), {}
+        group = find_group(file, path, name) if rows else None
+        for field in group or ():
+            # those of TNG begin so; others may be anything
+            column = _column_of(group, path, field) if field.startswith(name) else None
+            if column is not None:
+                _require_rows(column, rows)
+                require_tng_units(path, column.name, column)
+                columns[field] = f"{column.dtype.newbyteorder('=')}, rows of {column.shape[1:]}"
+        if rows:
+            first, expected = self._checked.setdefault(name, (path, columns))
+            if columns != expected:
+                others = sorted(set(columns.items()) ^ set(expected.items()))
+                raise DataFormatError(
+                    f"{path}: {name} has other columns than that of {first}: {others[0][0]} "
+                    f"({others[0][1]}). Chunks of different catalogues are mixed"
+                )
+
+    def _read(
+        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk]
+    ) -> dict[str, NDArray[Any]]:
+        """Columns of some chunks, one after the other."""
+        full = [chunk for chunk in chunks if chunk.counts[kind]]
+        parts: dict[str, list[NDArray[Any]]] = {field: [] for field in fields}
+        for chunk in full:
+            for field, read in parts.items():
+                values = self._column(chunk, kind, field)
+                if read and (values.dtype, values.shape[1:]) != (read[0].dtype, read[0].shape[1:]):
+                    raise DataFormatError(
+                        f"{chunk.path}: {_HDF5_GROUP[kind]}/{field} has type {values.dtype} and "
+                        f"rows of shape {values.shape[1:]}, that of {full[0].path} "
+                        f"{read[0].dtype} and {read[0].shape[1:]}: chunks of different catalogues "
+                        "are mixed"
+                    )
+                read.append(values)
+        return {
+            field: _signed(field, np.concatenate(read) if read else self._empty(kind, field))
+            for field, read in parts.items()
+        }
 
     def length(self, kind: ObjectKind, object_id: int, part_type: int, offsets: OffsetsFile) -> int:
         """Count the particles of a type in one object."""
+        lengths = self.value(kind, object_id, f"{_HDF5_GROUP[kind]}LenType", offsets)
+        return int(lengths[part_type])
+
+    def value(
+        self, kind: ObjectKind, object_id: int, field: str, offsets: OffsetsFile
+    ) -> NDArray[Any]:
+        """Row of one object in a field."""
         if not 0 <= object_id < self.totals[kind]:
             raise RangeError(
                 f"{kind} {object_id} asked; snapshot {self.snap} has {self.totals[kind]} "
@@ -164,16 +220,33 @@ class GroupFiles:
                 f"{path}, which holds {kind} {object_id}, is not there "
                 f"({group_url(self.snap, number)} of the web API)"
             )
-        name = f"{_HDF5_GROUP[kind]}/{_HDF5_GROUP[kind]}LenType"
-        with reading(path, name):
-            dataset = self._cache.get(path)[name]
-            row = object_id - int(table[number])
-            if row >= dataset.shape[0]:
-                raise DataFormatError(
-                    f"{offsets.path} places {kind} {object_id} in row {row} of {path}, which has "
-                    f"{dataset.shape[0]}: the two are not of the same catalogue"
-                )
-            return int(dataset[row, part_type])
+        dataset = self._dataset(path, kind, field)
+        self._require_placed(kind, number, len(dataset), offsets)
+        return dataset.read(object_id - int(table[number]))
+
+    def require_placed(self, offsets: OffsetsFile) -> None:
+        """Raise where a chunk holds another number of objects than the offsets file says.
+
+        Raises
+        ------
+        DataFormatError
+            With the chunk and both numbers.
+        """
+        for kind in KINDS:
+            for chunk in self.chunks:
+                self._require_placed(kind, chunk.number, chunk.counts[kind], offsets)
+
+    def _require_placed(
+        self, kind: ObjectKind, number: int, rows: int, offsets: OffsetsFile
+    ) -> None:
+        firsts = [*offsets.catalogue_files[kind].tolist(), self.totals[kind]]
+        if firsts[number + 1] - firsts[number] != rows:
+            raise DataFormatError(
+                f"{offsets.path}: FileOffsets/{_HDF5_GROUP[kind]} gives "
+                f"{group_chunk(self.output, self.snap, number)} "
+                f"{firsts[number + 1] - firsts[number]} {kind}s, it holds {rows}: "
+                "the two are not of the same catalogue"
+            )
 
     def _require_layout(self) -> None:
         if illustris_group_chunk(self.output, self.snap, 0).is_file():
@@ -207,38 +280,58 @@ class GroupFiles:
                 f"{path.name}; downloads of the web API (groupcat-NN.C.hdf5) have to be renamed"
             )
         file = self._cache.get(path)
-        found = attributes(file, path)
-        try:
-            self.n_files = int(found["NumFiles"])
-            self.totals: dict[ObjectKind, int] = {
-                kind: int(found[f"{self._count_name(kind, found)}_Total"]) for kind in KINDS
-            }
-            self.header = Header(
-                simulation_name=simulation_name(file, found),
-                snapshot=self.snap,
-                scale_factor=float(found["Time"]),
-                redshift=float(found["Redshift"]),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=None,
-                num_files=self.n_files,
-                mass_table=None,
-            )
-        except (TypeError, ValueError) as error:
-            raise DataFormatError(f"{path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{path}: Header has no {error.args[0]}; it is not a group catalogue of TNG"
-            ) from error
-        self.n_ids_total = int(found.get("Nids_Total", 0))
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
+        self.first_path, self._first = path, found
+        self.header = found.header
+        self.n_files = found.header.num_files
+        self.totals = found.totals
+        self.n_ids_total = found.n_ids_total
+        self._require_no_further_chunks()
 
-    def _count_name(self, kind: ObjectKind, found: dict[str, Any] | None = None) -> str:
-        if found is None:
-            return {"group": "groups", "subhalo": "subgroups"}[kind]
-        names = _COUNT[kind]
-        return next((name for name in names if f"{name}_Total" in found), names[0])
+    def _require_no_further_chunks(self) -> None:
+        for number in chunk_numbers(group_folder(self.output, self.snap)):
+            path = group_chunk(self.output, self.snap, number)
+            if number >= self.n_files and path.is_file():
+                raise DataFormatError(
+                    f"{path} is chunk {number}, counted from 0; Header/NumFiles of "
+                    f"{self.paths[0].name} is {self.n_files}: chunks of different catalogues"
+                )
+
+    def _open(self, path: Path) -> h5py.File:
+        """Open a chunk and check that it is one of this catalogue."""
+        file = open_hdf5(path)
+        try:
+            self._check(path, file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self, path: Path, file: h5py.File) -> None:
+        with reading(path, "Header"):
+            found = CatalogueHeader.read(file, path, self.snap)
+        with reading(path, "what it holds"):
+            held = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
+        require_cosmological(path, found.header)
+        require_snapshot(path, found.header, self.snap)
+        if self._first is not None:
+            first, expected = self.first_path, self._first
+            require_agreement(path, found.header, first, expected.header)
+            for (what, total), (_, other) in zip(
+                found.totalled(), expected.totalled(), strict=True
+            ):
+                if total != other:
+                    raise DataFormatError(
+                        f"{path}: the catalogue has {total} {what} in all, {first} says {other}: "
+                        "chunks of different catalogues are mixed"
+                    )
+        for kind in KINDS:
+            if held[kind] != found.counts[kind]:
+                raise DataFormatError(
+                    f"{path}: Header says {found.counts[kind]} {kind}s in this file, its datasets "
+                    f"hold {held[kind]}: it is damaged"
+                )
 
     @property
     def chunks(self) -> list[_Chunk]:
@@ -250,14 +343,8 @@ class GroupFiles:
         return self._chunks
 
     def _scan(self, number: int, path: Path) -> _Chunk:
-        with open_hdf5(path) as file:
-            found = attributes(file, path)
-            if not np.isclose(float(found.get("Time", np.nan)), self.header.scale_factor):
-                raise DataFormatError(
-                    f"{path} is of scale factor {found.get('Time')}, the other chunks of "
-                    f"{self.header.scale_factor}: chunks of different snapshots are mixed"
-                )
-            counts = {kind: _rows(file, _HDF5_GROUP[kind]) for kind in KINDS}
+        with self._open(path) as file:
+            counts = {kind: _rows(file, path, _HDF5_GROUP[kind]) for kind in KINDS}
         return _Chunk(number, path, counts)
 
     def _check_totals(self, kind: ObjectKind) -> None:
@@ -268,20 +355,11 @@ class GroupFiles:
                 f"headers say {self.totals[kind]}: chunks of different catalogues, or damaged ones"
             )
 
-    def _require_fields(
-        self, kind: ObjectKind, fields: Sequence[str], chunks: Sequence[_Chunk] | None = None
-    ) -> None:
-        chunk = next(chunk for chunk in chunks or self.chunks if chunk.counts[kind])
-        available = list(self._cache.get(chunk.path)[_HDF5_GROUP[kind]])
-        for field in fields:
-            if field not in available:
-                hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
-                raise missing_field(f"{_HDF5_GROUP[kind]} of {chunk.path}", field, available, hint)
-
     def _placed(self, kind: ObjectKind, offsets: OffsetsFile | None) -> list[tuple[int, _Chunk]]:
         """Chunks whose global ids are known, each with its first id."""
         if offsets is not None:
             table = offsets.catalogue_files[kind]
+            self.require_placed(offsets)
             return [(int(table[chunk.number]), chunk) for chunk in self.chunks]
         firsts = self._first_ids
         left_out = self.unplaced
@@ -376,21 +454,63 @@ class GroupFiles:
                     )
 
     def _column(self, chunk: _Chunk, kind: ObjectKind, field: str) -> NDArray[Any]:
-        with reading(chunk.path, f"{_HDF5_GROUP[kind]}/{field}"):
-            return np.asarray(self._cache.get(chunk.path)[_HDF5_GROUP[kind]][field][()])
+        dataset = self._dataset(chunk.path, kind, field)
+        _require_rows(dataset, chunk.counts[kind])
+        return dataset.read()
+
+    def _dataset(self, path: Path, kind: ObjectKind, field: str) -> StoredDataset:
+        file, name = self._cache.get(path), _HDF5_GROUP[kind]
+        group = find_group(file, path, name)
+        found = None if group is None else _column_of(group, path, field)
+        if found is None:
+            hint = _WITHOUT_FLAG if field == "SubhaloFlag" else ""
+            raise missing_field(f"{name} of {path}", field, list(group or ()), hint)
+        require_tng_units(path, found.name, file[name][field])
+        return found
 
     def _empty(self, kind: ObjectKind, field: str) -> NDArray[Any]:
         """Column of no rows; its type is that of TNG, as far as names tell."""
-        if field.endswith(("Type", "TypeInRad")):
-            shape: tuple[int, ...] = (0, 6)
-        elif field.endswith(("Pos", "CM", "Vel", "Spin")):
-            shape = (0, 3)
-        else:
-            shape = (0,)
+        shape = (0, *_row(field))
         if field == "SubhaloFlag":
             return np.empty(shape, np.bool_)
-        integer = "Len" in field or field.endswith(("GrNr", "Parent", "Nsubs", "FirstSub"))
-        return np.empty(shape, np.int32 if integer else np.float32)
+        return np.empty(shape, np.int32 if _is_index(field) else np.float32)
+
+
+def _row(field: str) -> tuple[int, ...]:
+    """Shape of a row of a column."""
+    if field.endswith("Type"):
+        return (N_PART_TYPES,)
+    return (3,) if field.endswith(("Pos", "CM", "Vel", "Spin")) else ()
+
+
+def _is_index(field: str) -> bool:
+    return "Len" in field or field.endswith(("GrNr", "Parent", "Nsubs", "FirstSub", "IDMostbound"))
+
+
+def _column_of(group: h5py.Group, path: Path, field: str) -> StoredDataset | None:
+    """Column of a chunk, as TNG has it; None where there is none."""
+    found = find_dataset(group, path, field)
+    if found is None:
+        return None
+    row = _row(field)
+    if (row or field in _SINGLE) and found.shape[1:] != row:
+        raise DataFormatError(
+            f"{path}: {found.name} has shape {found.shape}; of TNG it is {(len(found), *row)}"
+        )
+    allowed = "iu" if _is_index(field) else "biu" if field == "SubhaloFlag" else "fiu"
+    if (row or field in _SINGLE) and found.dtype.kind not in allowed:
+        words = {"iu": "integers", "biu": "truth values", "fiu": "numbers"}[allowed]
+        raise DataFormatError(
+            f"{path}: {found.name} is of type {found.dtype}; {words} are expected"
+        )
+    return found
+
+
+def _require_rows(dataset: StoredDataset | None, rows: int) -> None:
+    if dataset is not None and len(dataset) != rows:
+        raise DataFormatError(
+            f"{dataset.path}: {dataset.name} has {len(dataset)} rows, other fields {rows}"
+        )
 
 
 def _shifted(ids: _Ids, counts: _Ids, sign: int) -> _Ids:
@@ -434,11 +554,10 @@ def _ids_by_position(columns: Mapping[str, NDArray[Any]]) -> _Ids | None:
     return {"group": group, "subhalo": subhalo} if fits.all() and is_whole else None
 
 
-def _rows(file: h5py.File, name: str) -> int:
+def _rows(file: h5py.File, path: Path, name: str) -> int:
     """Objects in a chunk, from the shape of its first dataset."""
-    group = file.get(name)
-    # the truth value of an h5py group says whether it is open, not whether it is empty
-    return int(group[min(group)].shape[0]) if group is not None and len(group) else 0
+    group = find_group(file, path, name)
+    return 0 if group is None else count_rows(group, path)
 
 
 def _signed(field: str, column: NDArray[Any]) -> NDArray[Any]:

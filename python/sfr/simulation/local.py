@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
+from sfr.hdf5 import FileCache, affordable
 from sfr.paths import numbered
 from sfr.simulation.group_files import GroupFiles
-from sfr.simulation.hdf5 import FileCache, open_hdf5
+from sfr.simulation.header import require_agreement, require_cosmological, require_snapshot
 from sfr.simulation.layout import (
     chunk_numbers,
     group_chunk,
@@ -50,6 +52,7 @@ __all__ = ["LocalSimulation", "Segment", "open_simulation"]
 
 logger = logging.getLogger(__name__)
 
+#: Chunks that are kept open, where the limit on open files allows as many.
 _OPEN_CHUNKS = 64
 _NAMES = {
     "L35n2160TNG": "TNG50-1",
@@ -125,10 +128,13 @@ class LocalSimulation:
         self.output = output
         self.mapped = mapped
         self._lock = threading.RLock()
-        self._chunks: FileCache[ParticleFile] = FileCache(ParticleFile, _OPEN_CHUNKS)
+        self._chunks: FileCache[ParticleFile] = FileCache(
+            ParticleFile, affordable(_OPEN_CHUNKS, each=ParticleFile.DESCRIPTORS)
+        )
         self._offsets: dict[int, OffsetsFile] = {}
         self._groups: dict[int, GroupFiles] = {}
-        self._headers: dict[int, Header] = {}
+        #: Of each snapshot its first chunk that can be used, and the header of that.
+        self._headers: dict[int, tuple[Path, Header]] = {}
         self._trees: SubLinkFiles | None = None
 
     def __reduce__(self) -> tuple[Callable[..., LocalSimulation], tuple[Any, ...]]:
@@ -270,7 +276,7 @@ class LocalSimulation:
         DataMissingError
             Neither is there.
         DataFormatError
-            The two are of different times or boxes.
+            The two say different things, or the run is not cosmological.
         """
         with self._lock:
             if snap not in self._headers:
@@ -281,11 +287,9 @@ class LocalSimulation:
                 ]
                 if not numbers:
                     return self._group_files(snap).header
-                found = next(self._readable(snap, numbers)).header
-                if group_folder(self.output, snap).is_dir():
-                    self._require_same(found, self._group_files(snap).header, snap)
-                self._headers[snap] = found
-            return self._headers[snap]
+                first = next(self._readable(snap, numbers))
+                self._headers[snap] = first.path, first.header
+            return self._headers[snap][1]
 
     def catalogue(
         self,
@@ -343,6 +347,38 @@ class LocalSimulation:
                 missing_files=missing,
             )
 
+    def value(self, snap: int, kind: ObjectKind, object_id: int, field: str) -> NDArray[Any]:
+        """One field of the group catalogue for one object, in code units.
+
+        Parameters
+        ----------
+        snap : int
+            Snapshot number.
+        kind : {"group", "subhalo"}
+            Of which table.
+        object_id : int
+            Global id.
+        field : str
+            Name as in the files.
+
+        Returns
+        -------
+        ndarray
+            The row of the object.
+
+        Raises
+        ------
+        DataMissingError
+            The chunk or the offsets file is not there.
+        DataFormatError
+            The field cannot be read, or files do not belong together.
+        RangeError
+            No such object.
+        """
+        with self._lock:
+            groups, offsets = self._group_files(snap), self._offsets_file(snap)
+            return groups.value(kind, object_id, field, offsets)
+
     def particles(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int, fields: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
@@ -398,11 +434,12 @@ class LocalSimulation:
         Parameters and errors are those of `particles`; nothing is read before a piece is.
         """
         for part in self.segments(snap, kind, object_id, part_type):
-            with self._lock:
-                file = self._chunks.get(part.path)
-            yield from file.stretches(
-                part_type, start=part.start, stop=part.stop, mapped=self.mapped
-            )
+            opened = partial(self._opened, part.path)
+            with opened() as file:
+                pieces = file.stretches(
+                    part_type, start=part.start, stop=part.stop, mapped=self.mapped, opened=opened
+                )
+            yield from pieces
 
     def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int
@@ -462,7 +499,8 @@ class LocalSimulation:
                 )
             if self._trees is None:
                 self._trees = SubLinkFiles(paths)
-            return self._trees.main_leaf_ids(offsets.tree_rows(ids))
+            rows = offsets.tree_rows(ids)
+            return self._trees.main_leaf_ids(rows, snap=snap, subhalo_ids=ids)
 
     def require(
         self,
@@ -521,20 +559,35 @@ class LocalSimulation:
             number no file states are listed as one missing first chunk.
         """
         n_groups, n_snapshot = self._numbers_of_files(snap)
-        statuses = [
-            _status("group catalogue", group_chunk(self.output, snap, number), fetch)
+        groups = [
+            _status(
+                "group catalogue",
+                group_chunk(self.output, snap, number),
+                group_url(snap, number),
+                lambda path: self._group_files(snap).check(path),
+            )
             for number in range(n_groups)
-            if (fetch := group_url(snap, number))
         ]
-        statuses += [
-            _status("snapshot", snapshot_chunk(self.output, snap, number), fetch)
+        chunks = [
+            _status(
+                "snapshot",
+                snapshot_chunk(self.output, snap, number),
+                snapshot_url(snap, number),
+                partial(self._check_chunk, snap, number, compare=_are_whole(groups)),
+            )
             for number in range(n_snapshot)
-            if (fetch := snapshot_url(snap, number))
         ]
-        statuses.append(_status("offsets", offsets_file(self.output, snap), offsets_url(snap)))
-        trees = tree_files(self.output) or [tree_file(self.output, 0)]
-        statuses += [_status("trees", path, tree_url()) for path in trees]
-        return statuses
+        offsets = _status(
+            "offsets",
+            offsets_file(self.output, snap),
+            offsets_url(snap),
+            lambda _: self._check_offsets(snap, compare=_are_whole([*groups, *chunks])),
+        )
+        trees = [
+            _status("trees", path, tree_url(), lambda path: SubLinkFiles([path]))
+            for path in tree_files(self.output) or [tree_file(self.output, 0)]
+        ]
+        return [*groups, *chunks, offsets, *trees]
 
     def _numbers_of_files(self, snap: int) -> tuple[int, int]:
         """Chunks that the catalogue and the snapshot should have, at least one each."""
@@ -565,16 +618,9 @@ class LocalSimulation:
                     f"{table.size} chunks of snapshot {snap}: catalogue, offsets and snapshot do "
                     "not belong together"
                 )
-            is_last = number + 1 == table.size
-            expected = -1 if is_last else int(table[number + 1] - table[number])
-            if expected:
-                chunk = self._chunk(snap, number)
+            chunk = self._holding(snap, number, part_type)
+            if chunk is not None:
                 held = chunk.counts[part_type]
-                if not is_last and held != expected:
-                    raise DataFormatError(
-                        f"{chunk.path} holds {held} particles of type {part_type}, the offsets "
-                        f"file says {expected}: it is damaged or of another snapshot"
-                    )
                 taken = min(remaining, held - row)
                 if taken > 0:
                     segments.append(Segment(chunk.path, row, row + taken))
@@ -582,19 +628,40 @@ class LocalSimulation:
             number, row = number + 1, 0
         return segments
 
+    def _holding(self, snap: int, number: int, part_type: int) -> ParticleFile | None:
+        """Open a chunk that holds what the offsets file says; None where that is nothing."""
+        table = self._offsets_file(snap).snapshot_files[:, part_type]
+        totals = self.header(snap).num_part_total
+        is_last = number + 1 == table.size
+        if is_last and totals is None:
+            # there is no chunk at all, which opening this one says
+            return self._chunk(snap, number)
+        end = totals[part_type] if is_last and totals is not None else table[number + 1]
+        expected = int(end) - int(table[number])
+        if not expected:
+            return None
+        chunk = self._chunk(snap, number)
+        if chunk.counts[part_type] != expected:
+            source = "offsets file and NumPart_Total say" if is_last else "offsets file says"
+            raise DataFormatError(
+                f"{chunk.path} holds {chunk.counts[part_type]} particles of type {part_type}, the "
+                f"{source} {expected}: it is damaged or of another snapshot"
+            )
+        return chunk
+
     def _empty(self, snap: int, part_type: int, field: str) -> NDArray[Any]:
         """Array of no particles, as the chunks that do have the type hold the field."""
         table = self._offsets_file(snap).snapshot_files[:, part_type]
         holding = [*np.flatnonzero(np.diff(table) > 0).tolist(), table.size - 1]
         present = [n for n in holding if snapshot_chunk(self.output, snap, n).is_file()]
-        lacking: DataMissingError | None = None
+        lacking: DataMissingError | DataFormatError | None = None
         for chunk in self._readable(snap, present):
             if not chunk.counts[part_type]:
                 continue
             try:
                 return chunk.read(part_type, [field], stop=0)[field]
-            except DataMissingError as error:
-                # a chunk without the field costs what lies in it, not the snapshot
+            except (DataMissingError, DataFormatError) as error:
+                # such a chunk costs what lies in it, not the snapshot
                 lacking = lacking or error
         if lacking is not None:
             raise lacking
@@ -606,7 +673,7 @@ class LocalSimulation:
         for number in numbers:
             try:
                 chunk = self._chunk(snap, number)
-            except DataFormatError as error:
+            except (DataMissingError, DataFormatError) as error:
                 if number == numbers[-1] and not has_opened:
                     raise
                 logger.warning("%s", error)
@@ -620,7 +687,26 @@ class LocalSimulation:
             raise DataMissingError(
                 f"{path} is not there ({snapshot_url(snap, number)} of the web API)"
             )
-        return self._chunks.get(path)
+        chunk = self._chunks.get(path)
+        require_cosmological(path, chunk.header)
+        require_snapshot(path, chunk.header, snap)
+        for other in self._others(snap):
+            require_agreement(path, chunk.header, *other)
+        return chunk
+
+    def _others(self, snap: int) -> Iterator[tuple[Path, Header]]:
+        """Headers that those of all chunks of a snapshot must agree with."""
+        if group_folder(self.output, snap).is_dir():
+            groups = self._group_files(snap)
+            yield groups.first_path, groups.header
+        if snap in self._headers:
+            yield self._headers[snap]
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[ParticleFile]:
+        """Chunk for as long as one thread reads it; others may have closed it before."""
+        with self._lock:
+            yield self._chunks.get(path)
 
     def _group_files(self, snap: int) -> GroupFiles:
         if snap not in self._groups:
@@ -643,6 +729,29 @@ class LocalSimulation:
             return None
         return self._offsets_file(snap)
 
+    def _check_chunk(self, snap: int, number: int, path: Path, *, compare: bool) -> None:
+        """Raise where a chunk is not whole, or not of the same snapshot as the catalogue."""
+        with ParticleFile(path) as chunk:
+            chunk.check()
+        if compare:
+            self._chunk(snap, number)
+
+    def _check_offsets(self, snap: int, *, compare: bool) -> None:
+        """Raise where the offsets file is not whole, or does not fit the chunks that are there."""
+        offsets = OffsetsFile(self.output, snap)
+        try:
+            offsets.check()
+        finally:
+            offsets.close()
+        if not compare:
+            return
+        self._group_files(snap).require_placed(self._offsets_file(snap))
+        for number in range(len(offsets.snapshot_files)):
+            if not snapshot_chunk(self.output, snap, number).is_file():
+                continue
+            for part_type in range(N_PART_TYPES):
+                self._holding(snap, number, part_type)
+
     def _require_matching_offsets(self, offsets: OffsetsFile, snap: int) -> None:
         groups = self._group_files(snap)
         for kind in KINDS:
@@ -653,37 +762,43 @@ class LocalSimulation:
                     f"{offsets.path} has {rows} {kind}s, the group catalogue of snapshot {snap} "
                     f"has {total}: they do not belong together"
                 )
+            firsts = offsets.catalogue_files[kind]
+            if firsts.shape != (groups.n_files,) or np.any(firsts > total):
+                raise DataFormatError(
+                    f"{offsets.path} has {len(firsts)} chunks of {kind}s and the last starts at "
+                    f"{firsts[-1:].tolist()}; the group catalogue of snapshot {snap} has "
+                    f"{groups.n_files} chunks with {total} {kind}s: they do not belong together"
+                )
         header = self.header(snap)
         if header.num_part_total is None:
             return
+        source, _ = self._headers[snap]
         if header.num_files != len(offsets.snapshot_files):
             raise DataFormatError(
-                f"{offsets.path} has {len(offsets.snapshot_files)} snapshot chunks, the snapshot's "
-                f"header says {header.num_files}: they do not belong together"
+                f"{offsets.path} has {len(offsets.snapshot_files)} snapshot chunks, {source} says "
+                f"{header.num_files} (NumFilesPerSnapshot): they do not belong together"
             )
         if np.any(offsets.snapshot_files[-1] > np.array(header.num_part_total)):
             raise DataFormatError(
                 f"{offsets.path} starts the last chunk at {offsets.snapshot_files[-1].tolist()}, "
-                f"the snapshot's header counts {list(header.num_part_total)} particles: they do "
-                "not belong together"
+                f"{source} counts {list(header.num_part_total)} particles (NumPart_Total): they "
+                "do not belong together"
             )
 
-    def _require_same(self, snapshot: Header, groups: Header, snap: int) -> None:
-        for name in ("scale_factor", "box_size"):
-            found, other = getattr(snapshot, name), getattr(groups, name)
-            if not np.isclose(found, other, rtol=1e-5, atol=0.0):
-                raise DataFormatError(
-                    f"snapshot {snap} of {self.output} has {name} {found}, its group catalogue "
-                    f"{other}: files of different snapshots or simulations are mixed"
-                )
+
+def _are_whole(statuses: Sequence[FileStatus]) -> bool:
+    """Whether other files can be compared with these: what is wrong with one is said once."""
+    return any(status.ok for status in statuses) and not any(
+        status.present and not status.readable for status in statuses
+    )
 
 
-def _status(kind: FileKind, path: Path, fetch: str) -> FileStatus:
+def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
     if not path.is_file():
         return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
     try:
-        open_hdf5(path).close()
-    except DataFormatError as error:
+        check(path)
+    except SfrError as error:
         return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
     size = f"{path.stat().st_size} bytes"
     return FileStatus(kind, path, present=True, readable=True, detail=size, fetch=fetch)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, RangeError
-from sfr.simulation.hdf5 import open_hdf5, reading, take_rows
+from sfr.hdf5 import StoredDataset, find_dataset, open_hdf5, require_whole
 from sfr.simulation.layout import offsets_file, offsets_url
 from sfr.simulation.protocol import N_PART_TYPES, ObjectKind
 
@@ -42,7 +42,11 @@ class OffsetsFile:
             self.snapshot_files = self._by_type(self._table("FileOffsets/SnapByType"))
             #: First object of each group-catalogue chunk.
             self.catalogue_files = {
-                kind: self._table(f"FileOffsets/{name}") for kind, name in _GROUPS.items()
+                kind: self._of_files(f"FileOffsets/{name}") for kind, name in _GROUPS.items()
+            }
+            self._starts = {
+                kind: self._integers(f"{name}/SnapByType", (N_PART_TYPES,))
+                for kind, name in _GROUPS.items()
             }
         except BaseException:
             self._file.close()
@@ -54,45 +58,73 @@ class OffsetsFile:
 
     def n_objects(self, kind: ObjectKind) -> int:
         """Count the rows of groups or subhaloes."""
-        dataset = self._file.get(f"{_GROUPS[kind]}/SnapByType")
-        return 0 if dataset is None else int(dataset.shape[0])
+        starts = self._starts[kind]
+        return 0 if starts is None else len(starts)
+
+    def check(self) -> None:
+        """Look at everything in the file.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError
+            The first thing that is not as it must be.
+        """
+        require_whole(self._file, self.path)
+        self.has_trees()
 
     def start(self, kind: ObjectKind, object_id: int, part_type: int) -> int:
         """Global index of the first particle of an object."""
-        name = f"{_GROUPS[kind]}/SnapByType"
-        if not 0 <= object_id < self.n_objects(kind):
+        starts = self._starts[kind]
+        if starts is None or not 0 <= object_id < len(starts):
             raise RangeError(
                 f"{kind} {object_id} asked; {self.path} has {self.n_objects(kind)} of them"
             )
-        with reading(self.path, name):
-            start = int(self._file[name][object_id, part_type])
+        start = int(starts.read((object_id, part_type)))
         if start < 0:
             raise DataFormatError(
-                f"{self.path}: {name}[{object_id}, {part_type}] is {start}; offsets that do not "
-                "fit 32 bits must be stored as int64"
+                f"{self.path}: {starts.name}[{object_id}, {part_type}] is {start}; offsets that do "
+                "not fit 32 bits must be stored as int64"
             )
         return start
 
     def has_trees(self) -> bool:
         """Whether it links subhaloes to SubLink."""
-        return "Subhalo/SubLink/RowNum" in self._file
+        return self._tree_rows is not None
 
     def tree_rows(self, subhalo_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each subhalo over all SubLink files, -1 where it is in no tree."""
-        with reading(self.path, "Subhalo/SubLink/RowNum"):
-            dataset = self._file["Subhalo/SubLink/RowNum"]
-            return take_rows(dataset, subhalo_ids).astype(np.int64)
+        if self._tree_rows is None:
+            raise DataFormatError(f"{self.path} has no dataset Subhalo/SubLink/RowNum")
+        return self._tree_rows.take(subhalo_ids).astype(np.int64)
+
+    @cached_property
+    def _tree_rows(self) -> StoredDataset | None:
+        return self._integers("Subhalo/SubLink/RowNum", ())
+
+    def _integers(self, name: str, row: tuple[int, ...]) -> StoredDataset | None:
+        """Table of objects, with rows of a shape; None where there is none."""
+        found = find_dataset(self._file, self.path, name)
+        if found is None:
+            return None
+        self._require_integers(found)
+        if len(found) and found.shape[1:] != row:
+            raise DataFormatError(
+                f"{self.path}: {name} has shape {found.shape}; {('N', *row)} is expected"
+            )
+        return found
+
+    def _require_integers(self, found: StoredDataset) -> None:
+        if found.dtype.kind not in "iu":
+            raise DataFormatError(
+                f"{self.path}: {found.name} has type {found.dtype}; offsets are integers"
+            )
 
     def _table(self, name: str) -> NDArray[np.int64]:
-        dataset = self._file.get(name)
-        if not isinstance(dataset, h5py.Dataset):
+        found = find_dataset(self._file, self.path, name)
+        if found is None:
             raise DataFormatError(f"{self.path} has no dataset {name}: not an offsets file of TNG")
-        with reading(self.path, name):
-            values = dataset[()]
-        if values.dtype.kind not in "iu":
-            raise DataFormatError(
-                f"{self.path}: {name} has type {values.dtype}; offsets are integers"
-            )
+        self._require_integers(found)
+        values = found.read()
         # unsigned offsets wrap in differences
         table: NDArray[np.int64] = values.astype(np.int64)
         rows = table.T if _looks_transposed(table) else table
@@ -100,6 +132,15 @@ class OffsetsFile:
             raise DataFormatError(
                 f"{self.path}: {name} is not ascending; offsets that do not fit 32 bits must be "
                 "stored as int64"
+            )
+        return table
+
+    def _of_files(self, name: str) -> NDArray[np.int64]:
+        table = self._table(name)
+        if table.ndim != 1 or not table.size or table[0]:
+            raise DataFormatError(
+                f"{self.path}: {name} has shape {table.shape} and begins with "
+                f"{table[:1].tolist()}; one number per chunk, the first 0, is expected"
             )
         return table
 

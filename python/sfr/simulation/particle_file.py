@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError, DTypeError, RangeError
-from sfr.simulation.hdf5 import attributes, missing_field, open_hdf5, reading, simulation_name
-from sfr.simulation.layout import snapshot_number
-from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES, Header
+from sfr.errors import DataFormatError, RangeError
+from sfr.hdf5 import (
+    Mapping,
+    StoredDataset,
+    count_rows,
+    find_dataset,
+    find_group,
+    open_hdf5,
+    reading,
+    require_dataset,
+    require_whole,
+)
+from sfr.simulation.hdf5 import missing_field
+from sfr.simulation.header import Stated, particle_header, require_tng_units
+from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES
 
 __all__ = ["ParticleFile", "Stretch", "empty_field", "open_particle_file"]
 
@@ -40,7 +51,24 @@ _TYPES = {
     "TracerID": np.uint64,
     "BH_Progs": np.uint32,
 }
-
+#: Fields that are computed with as real numbers, whatever integers or short floats they are in.
+_REAL = frozenset(
+    {
+        "Coordinates",
+        "Density",
+        "ElectronAbundance",
+        "GFM_InitialMass",
+        "GFM_Metallicity",
+        "GFM_StellarFormationTime",
+        "InternalEnergy",
+        "MagneticField",
+        "Masses",
+        "StarFormationRate",
+        "Velocities",
+    }
+)
+#: Integers up to this are exact in float64.
+_EXACT = 1 << 53
 
 #: Rows of a stretch, so that what is read of one fits in memory: 24 MiB of positions.
 _STRETCH = 1 << 20
@@ -83,7 +111,8 @@ def open_particle_file(path: str | Path) -> ParticleFile:
 class Stretch:
     """Consecutive particles of one type in one file, read field by field."""
 
-    file: ParticleFile
+    #: Gives the file, open; one that was closed in the meantime is opened again.
+    opened: Callable[[], AbstractContextManager[ParticleFile]]
     part_type: int
     start: int
     stop: int
@@ -96,18 +125,22 @@ class Stretch:
         self, fields: Sequence[str], *, needed: NDArray[np.int64] | None = None
     ) -> dict[str, NDArray[Any]]:
         """Read fields; see `ParticleFile.read`."""
-        return self.file.read(
-            self.part_type,
-            fields,
-            start=self.start,
-            stop=self.stop,
-            mapped=self.mapped,
-            needed=needed,
-        )
+        with self.opened() as file:
+            return file.read(
+                self.part_type,
+                fields,
+                start=self.start,
+                stop=self.stop,
+                mapped=self.mapped,
+                needed=needed,
+            )
 
     def is_mapped(self, fields: Sequence[str]) -> bool:
         """Whether all of these fields are mapped: then only what is looked at is ever read."""
-        return self.mapped and self.file.can_map(self.part_type, fields, self.stop)
+        if not self.mapped:
+            return False
+        with self.opened() as file:
+            return file.can_map(self.part_type, fields)
 
 
 class ParticleFile:
@@ -115,24 +148,34 @@ class ParticleFile:
 
     The counts are those of the datasets: reduced copies of original files can carry the
     ``NumPart_ThisFile`` of the original.
+
+    A file takes two descriptors, one for HDF5 and one for all that is mapped.
     """
+
+    #: Descriptors of an open file.
+    DESCRIPTORS = 2
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_hdf5(path)
         # looking a name up in HDF5 takes as long as summing some thousand cells
-        self._datasets: dict[tuple[int, str], h5py.Dataset] = {}
-        self._maps: dict[tuple[int, str], NDArray[Any] | None] = {}
+        self._datasets: dict[tuple[int, str], StoredDataset] = {}
+        self._views: dict[tuple[int, str], NDArray[Any] | None] = {}
+        self._mapping: Mapping | None = None
+        self._is_mapped = False
         try:
-            self._attributes = attributes(self._file, path)
-            if {"Group", "Subhalo"} & set(self._file):
-                raise DataFormatError(
-                    f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
-                    "needed"
-                )
-            self.header = self._read_header()
-            self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
-            self._warn_of_stale_counts()
+            with reading(path, "Header"):
+                stated = Stated(self._file, path)
+                if {"Group", "Subhalo"} & set(self._file):
+                    raise DataFormatError(
+                        f"{path} is a chunk of a group catalogue; a snapshot chunk or a cutout is "
+                        "needed"
+                    )
+                self.header = particle_header(stated)
+            with reading(path, "what it holds"):
+                self.counts = tuple(self._count(part_type) for part_type in range(N_PART_TYPES))
+            with reading(path, "Header/NumPart_ThisFile"):
+                self._warn_of_stale_counts(stated.counts("NumPart_ThisFile"))
         except BaseException:
             self._file.close()
             raise
@@ -150,25 +193,69 @@ class ParticleFile:
 
     def close(self) -> None:
         """Close the file; mapped views of it stay valid."""
-        self._maps.clear()
+        self._views.clear()
         self._datasets.clear()
+        self._mapping = None
         self._file.close()
 
     def stretches(
-        self, part_type: int, *, start: int = 0, stop: int | None = None, mapped: bool = False
+        self,
+        part_type: int,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        mapped: bool = False,
+        opened: Callable[[], AbstractContextManager[ParticleFile]] | None = None,
     ) -> Iterator[Stretch]:
-        """Yield a range of particles in pieces that fit in memory, in order."""
+        """Yield a range of particles in pieces that fit in memory, in order.
+
+        Parameters
+        ----------
+        part_type : int
+            As in `read`.
+        start, stop : int
+            Range of rows; ``None`` goes to the end.
+        mapped : bool
+            As in `read`.
+        opened : callable or None
+            Gives this file when a piece is read; None: it stays open until then.
+
+        Yields
+        ------
+        Stretch
+            Of which nothing has been read yet.
+        """
         stop = self.counts[part_type] if stop is None else stop
         length = _MAPPED_STRETCH if mapped else _STRETCH
         for begin in range(start, stop, length):
-            yield Stretch(self, part_type, begin, min(begin + length, stop), mapped)
+            yield Stretch(
+                opened or (lambda: nullcontext(self)),
+                part_type,
+                begin,
+                min(begin + length, stop),
+                mapped,
+            )
 
-    def can_map(self, part_type: int, fields: Sequence[str], stop: int) -> bool:
-        """Whether the first rows of all of these fields can be mapped instead of read."""
+    def can_map(self, part_type: int, fields: Sequence[str]) -> bool:
+        """Whether all of these fields can be mapped instead of read."""
         if not self.counts[part_type]:
             return False
-        maps = (self._map(part_type, field) for field in fields)
-        return all(values is not None and len(values) >= stop for values in maps)
+        return all(self._view(part_type, field) is not None for field in fields)
+
+    def check(self) -> None:
+        """Look at everything in the file, as `read` does at what it reads.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError
+            The first thing that is not as it must be.
+        """
+        with reading(self.path, "what it holds"):
+            require_whole(self._file, self.path)
+        for part_type in range(N_PART_TYPES):
+            for field in self.fields(part_type):
+                if field in _REAL or field in _VECTORS or field in _TYPES:
+                    self._dataset(part_type, field)
 
     def fields(self, part_type: int) -> list[str]:
         """Names of the fields of a particle type, sorted; empty where the file has none of it."""
@@ -179,9 +266,8 @@ class ParticleFile:
     def is_mini(self) -> bool:
         """Whether this is of a mini snapshot: those store Coordinates in single precision."""
         for part_type in range(N_PART_TYPES):
-            group = self._group(part_type)
-            if group is not None and "Coordinates" in group:
-                return bool(group["Coordinates"].dtype.itemsize == 4)
+            if "Coordinates" in self.fields(part_type):
+                return self._dataset(part_type, "Coordinates").dtype.itemsize == 4
         return self.header.snapshot >= 0 and self.header.snapshot not in FULL_SNAPSHOTS
 
     def read(
@@ -201,13 +287,14 @@ class ParticleFile:
         part_type : int
             0 gas, 1 dark matter, 3 tracers, 4 stars and wind, 5 black holes.
         fields : sequence of str
-            Names as in the file.
+            Names as in the file. What is a real number is given as float32 or float64, exactly,
+            also where it is stored as an integer or in half precision.
         start, stop : int
             Range of rows; ``None`` reads to the end.
         mapped : bool
             Give read-only views of the file in memory, without a copy, where a dataset is stored
-            as plain aligned bytes, as original TNG files are. The file must not change while they
-            are in use.
+            as plain aligned bytes, as original TNG files are. They stay valid when the file is
+            closed; it must not change while they are in use.
         needed : ndarray of int64 or None
             Rows that will be looked at, counted from ``start``, ascending; others may then hold
             zeros. What is not mapped is read in runs about these rows.
@@ -222,7 +309,8 @@ class ParticleFile:
         DataMissingError
             The particles are there but not the field.
         DataFormatError
-            The data cannot be read, or fields have different lengths.
+            The data cannot be read, are stored in part, are no numbers, or fields have different
+            lengths.
         RangeError
             The range or the particle type does not exist.
         """
@@ -237,32 +325,31 @@ class ParticleFile:
             return {field: empty_field(field) for field in fields}
         result = {}
         for field in fields:
-            dataset = self._dataset(part_type, field)
-            view = self._map(part_type, field) if mapped else None
-            if view is not None and len(view) >= stop:
+            view = self._view(part_type, field) if mapped else None
+            if view is not None:
                 result[field] = view[start:stop]
                 continue
-            with reading(self.path, f"PartType{part_type}/{field}"):
-                values = _rows(dataset, start, stop, needed)
-            result[field] = values.astype(values.dtype.newbyteorder("="), copy=False)
+            dataset = self._dataset(part_type, field)
+            values = _rows(dataset, start, stop, needed)
+            result[field] = _real(dataset, values) if field in _REAL else values
         return result
 
-    def _dataset(self, part_type: int, field: str) -> h5py.Dataset:
+    def _dataset(self, part_type: int, field: str) -> StoredDataset:
         if (part_type, field) not in self._datasets:
             self._datasets[part_type, field] = self._find(part_type, field)
         return self._datasets[part_type, field]
 
-    def _find(self, part_type: int, field: str) -> h5py.Dataset:
+    def _find(self, part_type: int, field: str) -> StoredDataset:
         group = self._group(part_type)
-        if group is None or field not in group:
+        dataset = None if group is None else find_dataset(group, self.path, field)
+        if group is None or dataset is None:
             raise missing_field(
                 f"PartType{part_type} of {self.path}",
                 field,
                 list(group or ()),
                 self._snapshot_kind(),
             )
-        dataset = group[field]
-        if dataset.shape[:1] != (self.counts[part_type],):
+        if len(dataset) != self.counts[part_type]:
             raise DataFormatError(
                 f"{self.path}: PartType{part_type}/{field} has {len(dataset)} rows, "
                 f"other fields of the type have {self.counts[part_type]}"
@@ -272,15 +359,28 @@ class ParticleFile:
                 f"{self.path}: PartType{part_type}/{field} has shape {dataset.shape}; of TNG it is "
                 f"{(*dataset.shape[:1], *empty_field(field).shape[1:])}"
             )
+        require_tng_units(self.path, dataset.name, group[field])
+        if field in _REAL and dataset.dtype.kind == "b":
+            raise DataFormatError(
+                f"{self.path}: {dataset.name} is of type {dataset.dtype}; numbers are needed"
+            )
         return dataset
 
-    def _map(self, part_type: int, field: str) -> NDArray[Any] | None:
-        """Map the rows of a field that are in the file; None where it has to be read."""
+    def _view(self, part_type: int, field: str) -> NDArray[Any] | None:
+        """All rows of a field as they lie in the file; None where it has to be read."""
         key = part_type, field
-        if key not in self._maps:
+        if key not in self._views:
             dataset = self._dataset(part_type, field)
-            self._maps[key] = _mapped(self.path, self._file.userblock_size, dataset)
-        return self._maps[key]
+            mapping = self._map()
+            as_stored = field not in _REAL or dataset.dtype in (np.float32, np.float64)
+            self._views[key] = dataset.view(mapping) if mapping and as_stored else None
+        return self._views[key]
+
+    def _map(self) -> Mapping | None:
+        if not self._is_mapped:
+            self._mapping = Mapping.of(self._file, self.path)
+            self._is_mapped = True
+        return self._mapping
 
     def _snapshot_kind(self) -> str:
         if self.is_mini:
@@ -292,84 +392,50 @@ class ParticleFile:
         if not 0 <= part_type < N_PART_TYPES:
             raise RangeError(f"part_type is {part_type}; allowed are 0 to {N_PART_TYPES - 1}")
 
-    def _group(self, part_type: int) -> h5py.Group | None:
+    def _group(self, part_type: int) -> Any | None:  # noqa: ANN401 - h5py's group
         self._check_type(part_type)
-        return self._file.get(f"PartType{part_type}")
+        return find_group(self._file, self.path, f"PartType{part_type}")
 
     def _count(self, part_type: int) -> int:
         group = self._group(part_type)
-        if group is None or not len(group):
+        if group is None:
             return 0
-        with reading(self.path, f"PartType{part_type}"):
-            first = group["Coordinates"] if "Coordinates" in group else group[min(group)]
-            return int(first.shape[0])
+        if "Coordinates" in group:
+            return len(require_dataset(group, self.path, "Coordinates"))
+        return count_rows(group, self.path)
 
-    def _warn_of_stale_counts(self) -> None:
-        stated = self._attributes.get("NumPart_ThisFile")
-        if stated is not None and tuple(int(count) for count in stated) != self.counts:
+    def _warn_of_stale_counts(self, stated: tuple[int, ...] | None) -> None:
+        if stated is not None and stated != self.counts:
             logger.warning(
                 "%s: the header says %s particles by type, but the datasets hold %s",
                 self.path,
-                tuple(int(count) for count in stated),
+                stated,
                 self.counts,
             )
 
-    def _read_header(self) -> Header:
-        found = self._attributes
-        number = int(found.get("SnapshotNumber", snapshot_number(self.path)))
-        try:
-            return Header(
-                simulation_name=simulation_name(self._file, found),
-                snapshot=number,
-                scale_factor=float(found["Time"]),
-                redshift=float(found.get("Redshift", 1.0 / float(found["Time"]) - 1.0)),
-                hubble_param=float(found["HubbleParam"]),
-                omega0=float(found["Omega0"]),
-                omega_lambda=float(found["OmegaLambda"]),
-                box_size=float(found["BoxSize"]),
-                num_part_total=_totals(found),
-                num_files=int(found.get("NumFilesPerSnapshot", 1)),
-                mass_table=(
-                    tuple(float(mass) for mass in found["MassTable"])
-                    if "MassTable" in found
-                    else None
-                ),
-            )
-        except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise DataFormatError(f"{self.path}: Header cannot be used: {error}") from error
-        except KeyError as error:
-            raise DataFormatError(
-                f"{self.path}: Header has no {error.args[0]}; it holds {sorted(found)}. "
-                "This is not a file of IllustrisTNG"
-            ) from error
-
-
-def _mapped(path: Path, userblock: int, dataset: h5py.Dataset) -> NDArray[Any] | None:
-    offset, dtype = dataset.id.get_offset(), dataset.dtype
-    is_plain = offset is not None and dataset.chunks is None and dataset.external is None
-    is_native = dtype.kind in "fiu" and dtype.isnative
-    # original files hold 8-byte types at 4 mod 8
-    if not (is_plain and is_native) or userblock or offset % dtype.itemsize:
-        return None
-    row = dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
-    # copies can end early: h5py says so when it reads the rest
-    rows = min(dataset.shape[0], (path.stat().st_size - offset) // max(row, 1))
-    if rows <= 0:
-        return None
-    shape = (rows, *dataset.shape[1:])
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
-
 
 def _rows(
-    dataset: h5py.Dataset, start: int, stop: int, needed: NDArray[np.int64] | None
+    dataset: StoredDataset, start: int, stop: int, needed: NDArray[np.int64] | None
 ) -> NDArray[Any]:
     """Read a range of rows, or of these the runs that are needed, with zeros between."""
     if needed is None or 2 * len(needed) > stop - start:
-        return np.asarray(dataset[start:stop])
-    result = np.zeros((stop - start, *dataset.shape[1:]), dataset.dtype)
-    for begin, end in _runs(needed):
-        dataset.read_direct(result, np.s_[start + begin : start + end], np.s_[begin:end])
-    return result
+        return dataset.read(np.s_[start:stop])
+    return dataset.read_runs(start, stop, _runs(needed))
+
+
+def _real(dataset: StoredDataset, values: NDArray[Any]) -> NDArray[Any]:
+    """Give real numbers as float32 or float64, every one exactly."""
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "f":
+        return values.astype(np.float32, copy=False) if size < 4 else values
+    if size == 8 and len(values):
+        largest = max(int(values.max()), -int(values.min()))
+        if largest > _EXACT:
+            raise DataFormatError(
+                f"{dataset.path}: {dataset.name} holds the integer {largest}, which float64 does "
+                f"not hold exactly; allowed are integers up to {_EXACT}, and floats"
+            )
+    return values.astype(np.float32 if size < 4 else np.float64)
 
 
 def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -380,16 +446,3 @@ def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
     begins = rows[np.concatenate([[0], breaks + 1])]
     ends = rows[np.concatenate([breaks, [len(rows) - 1]])] + 1
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
-
-
-def _totals(found: dict[str, Any]) -> tuple[int, ...]:
-    """Particles in the whole snapshot; a cutout states only its own."""
-    if "NumPart_Total" not in found and "NumPart_ThisFile" not in found:
-        raise KeyError("NumPart_ThisFile")
-    if "NumPart_Total" not in found:
-        return tuple(int(count) for count in found["NumPart_ThisFile"])
-    low = np.asarray(found["NumPart_Total"])
-    if low.dtype.kind not in "iu":
-        raise DTypeError(f"NumPart_Total has type {low.dtype}; an integer type is expected")
-    high = found.get("NumPart_Total_HighWord", np.zeros(low.size, np.uint32))
-    return tuple(int(part) + (int(word) << 32) for part, word in zip(low, high, strict=True))

@@ -53,7 +53,7 @@ class Header:
     omega0: float
     #: Omega_Lambda [-].
     omega_lambda: float
-    #: Side of the periodic box [ckpc/h].
+    #: Side of the box [ckpc/h].
     box_size: float
     #: Particles of each type in the whole snapshot; None where only the group catalogue is there.
     num_part_total: tuple[int, ...] | None
@@ -62,10 +62,15 @@ class Header:
     #: Mass of every particle of a type [1e10 Msun/h], 0 where they differ; None as above.
     mass_table: tuple[float, ...] | None
 
-    def __post_init__(self) -> None:
-        for name in ("scale_factor", "hubble_param", "omega0", "omega_lambda", "box_size"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: more than 0")
+    #: Whether a, z and ages of the universe mean something; else a is 1 and z is 0.
+    is_cosmological: bool = True
+    #: Whether positions repeat beyond the box.
+    is_periodic: bool = True
+
+    @property
+    def period(self) -> float | None:
+        """Side of the box where it is periodic [ckpc/h]."""
+        return self.box_size if self.is_periodic else None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,10 @@ class Simulation(Protocol):
         allow_partial: bool = False,
     ) -> Catalogue:
         """Columns of the group catalogue."""
+        ...
+
+    def value(self, snap: int, kind: ObjectKind, object_id: int, field: str) -> NDArray[Any]:
+        """One field of the catalogue for one object, in code units."""
         ...
 
     def missing_catalogue_files(self, snap: int) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.hdf5 import open_hdf5, require_stored
 from sfr.recipe import TrainRecipe
-from sfr.train.keras_import import load_keras
+from sfr.train.keras_import import keras_home, load_keras
 
 __all__ = [
     "BackboneWeights",
@@ -149,7 +150,8 @@ def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     """Read the backbone's weights from a file, layer by layer.
 
     Layers are found by name, so a file with more than the backbone (with its top, or a whole
-    network that this package saved) is taken too.
+    network that this package saved) is taken too; one with more layers of the backbone's kinds of
+    blocks is another network, such as VGG19 for VGG16.
 
     Parameters
     ----------
@@ -168,7 +170,8 @@ def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     DataMissingError
         The file is not there.
     DataFormatError
-        The file cannot be read, or a layer is missing or has another shape.
+        The file cannot be read, a layer is missing, has another shape or is there twice, or the
+        file holds another network.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -184,13 +187,22 @@ def read_weights(path: Path, backbone: str = "VGG16") -> BackboneWeights:
     }
     try:
         with _open_hdf5(path) as file:
-            found = _collect(file, frozenset(wanted))
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            found = _collect(file, path, frozenset(wanted))
+    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise DataFormatError(f"--weights {path} cannot be read: {error}") from error
-    return {
+    checked = {
         name: _checked_layer(f"--weights {path}", backbone, name, shapes, found.get(name, []))
         for name, shapes in wanted.items()
     }
+    families = {_family(name) for name in wanted} - {""}
+    others = sorted(n for n in found if n not in wanted and _family(n) in families)
+    if others:
+        raise DataFormatError(
+            f"--weights {path} holds another network than {backbone}, which has no layer "
+            f"{', '.join(others[:4])}{' ...' if len(others) > 4 else ''}; set train.backbone to "
+            f"the network of the file, or give a file of {backbone}"
+        )
+    return checked
 
 
 @contextlib.contextmanager
@@ -201,33 +213,50 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(member, "r") as file:
             yield file
     else:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
 
 
-def _collect(file: h5py.File, names: frozenset[str]) -> dict[str, list[NDArray[np.generic]]]:
-    """Return the arrays of the layers that are asked for, in Keras' order."""
+def _family(layer: str) -> str:
+    """Return what a layer's name has before its first number: ``block`` of ``block3_conv4``."""
+    match = re.match(r"(\D+?)_?\d", layer)
+    return match[1] if match else ""
+
+
+def _collect(
+    file: h5py.File, path: Path, names: frozenset[str]
+) -> dict[str, list[NDArray[np.generic]]]:
+    """Return the arrays of all layers in Keras' order, by a layer's name; those asked for first."""
     found: dict[str, list[NDArray[np.generic]]] = {}
 
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Group) or path.startswith("optimizer"):
+    def visit(place: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Group) or place.startswith("optimizer"):
             return
         if "weight_names" in item.attrs:
             # a legacy file: a group per layer, which lists its arrays in order
             listed = [n.decode() if isinstance(n, bytes) else n for n in item.attrs["weight_names"]]
-            name, arrays = path.split("/")[-1], [item[entry] for entry in listed]
+            name, keys = place.split("/")[-1], listed
         else:
             # Keras 3: the arrays are numbered, and an attribute or the path names the layer
             named = item.attrs.get("name", item.parent.attrs.get("name"))
-            candidates = [str(named), *reversed(path.split("/"))]
-            name = next((n for n in candidates if n in names), "")
-            numbered = sorted((key for key in item if key.isdecimal()), key=int)
-            arrays = [item[key] for key in numbered]
-        if name in names and arrays:
-            found[name] = [np.asarray(array[()]) for array in arrays]
+            parts = [part for part in reversed(place.split("/")) if part != "vars"]
+            candidates = [str(named), *parts] if named is not None else parts
+            name = next((n for n in candidates if n in names), candidates[0] if candidates else "")
+            keys = sorted((key for key in item if key.isdecimal()), key=int)
+        if not keys:
+            return
+        if name in found and name in names:
+            raise ValueError(f"layer {name!r} is there twice")
+        # of other layers the name is enough
+        found[name] = [_array(item[key], path) for key in keys] if name in names else []
 
     file.visititems(visit)
     return found
+
+
+def _array(dataset: h5py.Dataset, path: Path) -> NDArray[np.generic]:
+    require_stored(dataset, path, dataset.name)
+    return np.asarray(dataset[()])
 
 
 def _checked_layer(
@@ -255,7 +284,13 @@ def _checked_layer(
 # -- the network ---------------------------------------------------------------------------------
 
 
-def _application(name: str, tensor: Any, weights: str | None = None) -> Any:  # noqa: ANN401
+def _application(
+    name: str,
+    tensor: Any,  # noqa: ANN401
+    weights: str | None = None,
+    *,
+    precision: str = "float32",
+) -> Any:  # noqa: ANN401
     """Return a Keras application without its top; ``tensor`` None: of any size."""
     keras = load_keras()
     function = getattr(keras.applications, name, None)
@@ -264,7 +299,8 @@ def _application(name: str, tensor: Any, weights: str | None = None) -> Any:  # 
         raise ConfigError(
             f"train.backbone = {name!r} is none of Keras' applications: {', '.join(known)}"
         )
-    return function(include_top=False, weights=weights, input_tensor=tensor)
+    with _policy(keras.config, precision):
+        return function(include_top=False, weights=weights, input_tensor=tensor)
 
 
 def _imagenet(name: str) -> BackboneWeights:
@@ -275,7 +311,7 @@ def _imagenet(name: str) -> BackboneWeights:
     except ConfigError:
         raise
     except Exception as error:
-        cache = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
+        cache = keras_home() / "models"
         file = (
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
             if name == "VGG16"
@@ -299,8 +335,7 @@ def _scaled(name: str, image: Any) -> Any:  # noqa: ANN401
 
 
 @contextlib.contextmanager
-def _policy(precision: str) -> Iterator[None]:
-    config = load_keras().config
+def _policy(config: Any, precision: str) -> Iterator[None]:  # noqa: ANN401
     before = config.dtype_policy()
     config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
@@ -341,12 +376,12 @@ def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
         raise ConfigError(f"maps.pixels = {pixels}: the backbone needs 32 or more")
     keras = load_keras()
     name, shape = recipe.backbone, (pixels, pixels, 3)
-    with _policy(chosen_precision(recipe.precision)):
-        network = _application(name, keras.Input(shape, name="scaled"))
-        for layer, arrays in _weights(recipe, network).items():
-            network.get_layer(layer).set_weights(arrays)
-        network.trainable = False
-        network.name = name.lower()
+    precision = chosen_precision(recipe.precision)
+    network = _application(name, keras.Input(shape, name="scaled"), precision=precision)
+    for layer, arrays in _weights(recipe, network).items():
+        network.get_layer(layer).set_weights(arrays)
+    network.trainable = False
+    network.name = name.lower()
     image = keras.Input(shape, name="image")
     scaled = _scaled(name, image) if recipe.input_scaling == "backbone" else image
     # inference mode also while a head on top is trained

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sfr.train.backbone import chosen_precision
-from sfr.train.keras_import import load_keras
+from sfr.train.keras_import import keras_home, load_keras
 
 _IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
@@ -41,6 +40,5 @@ def describe_backend() -> str:
 
 def find_imagenet_weights() -> Path | None:
     """Return the ImageNet weights that Keras has downloaded before, or None."""
-    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
-    path = home / "models" / _IMAGENET_FILE
+    path = keras_home() / "models" / _IMAGENET_FILE
     return path if path.is_file() else None

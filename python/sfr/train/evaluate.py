@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sfr.arrays import real
 from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
 from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
@@ -57,7 +58,7 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 sSFR, with any common offset [dex].
+        log10 of the label, with any common offset [dex].
 
     Returns
     -------
@@ -100,7 +101,7 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
 def _vectors(
     truth: ArrayLike, prediction: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    y, p = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
+    y, p = real(truth, "truth"), real(prediction, "prediction")
     if y.ndim != 1 or y.shape != p.shape:
         raise ShapeError(
             f"truth has shape {y.shape}, prediction {p.shape}; both must be vectors of one length"
@@ -148,7 +149,7 @@ class ScoredHead:
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex].
+        log10(1e15 label) [dex].
     """
 
     case: str
@@ -219,7 +220,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
                 case,
                 seed,
             )
-    order = {name: place for place, name in enumerate(recipe.cases.names)}
+    order = {name: place for place, name in enumerate(recipe.case_names)}
     names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
     return {name: found[name] for name in names}
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
 from sfr.imaging.cases import CaseFunction, case_function
 from sfr.imaging.png import read_png
 from sfr.progress import Progress, silent
@@ -73,6 +73,7 @@ class BackboneInUse:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
+        self._failure: SfrError | None = None
 
     @cached_property
     def weights_id(self) -> str:
@@ -84,10 +85,21 @@ class BackboneInUse:
         """``float32`` or ``bfloat16``."""
         return chosen_precision(self._recipe.train.precision)
 
-    @cached_property
+    @property
     def model(self) -> Any:  # noqa: ANN401
-        """The Keras model, from image to features."""
-        return build_backbone(self._recipe.train, self._recipe.maps.pixels)
+        """The Keras model, from image to features; what it lacks is looked for once."""
+        if self._failure is not None:
+            # a download that failed is not tried again for every case
+            raise self._failure
+        return self._built
+
+    @cached_property
+    def _built(self) -> Any:  # noqa: ANN401
+        try:
+            return build_backbone(self._recipe.train, self._recipe.maps.pixels)
+        except SfrError as error:
+            self._failure = error
+            raise
 
 
 def images_digest(workspace: Workspace, filenames: Sequence[str]) -> str:

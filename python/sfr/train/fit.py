@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -24,6 +25,7 @@ from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
+from sfr.target import target_of
 from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
@@ -53,12 +55,14 @@ Features = NDArray[np.floating[Any]]
 _SHOWN_SEED: Final = 0
 #: Where a finished head's training can be continued from, in its folder.
 _CHECKPOINT: Final = "checkpoint.npz"
+#: Weights of the lowest training loss, which the listing keeps and does not predict from.
+_BEST_WEIGHTS: Final = "best.weights.h5"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 #: Time between two checkpoints: what a killed training loses at most [s].
 _CHECKPOINT_SECONDS: Final = 30.0
 #: Test images on which bfloat16 is compared with float32.
 _COMPARED: Final = 16
-#: Time between two looks at the test subset, for the progress bar only [s].
+#: Time between two looks at the test subset, for the progress only [s].
 _LOOK_SECONDS: Final = 5.0
 #: Held while a case is trained: Keras is not made for several threads of a process.
 _ONE_AT_A_TIME = threading.Lock()
@@ -523,9 +527,14 @@ class _Run:
             )
             log.error("%s, seed %d failed: %s", case, seed, reason)
             yield HeadResult(case, seed, "failed", reason, {})
+        r = []
         for place, seed in enumerate(end.seeds):
             found = self._finish(case, end.only([place]), prediction[:, place])
+            r.append(found["r"])
             yield HeadResult(case, seed, "trained", self._reasons[case, seed], found)
+        if r:
+            # a bar on a terminal is gone by now
+            log.info("%s, %s: trained, %s", case, _named(end.seeds), _test_r(r))
         self._checkpoint(case).unlink(missing_ok=True)
         if not self.task.seeds:
             # of seeds that were trained apart and stopped
@@ -596,16 +605,18 @@ class _Run:
     def _train(self, start: State) -> State:
         """Train heads side by side to the end, with a checkpoint from time to time."""
         cases = list(dict.fromkeys(start.cases))
-        state, saved, looked, remark = start, time.monotonic(), 0.0, ""
+        state, saved = start, time.monotonic()
+        test_r = _LastLook(self._test_r)
         for state in train(self._heads, self.recipe.train, self.data, start):
             now = time.monotonic()
             if now - saved >= _CHECKPOINT_SECONDS:
                 self._write_checkpoints(cases, self._settled(state))
                 saved = time.monotonic()
-            if state.seeds and now - looked >= _LOOK_SECONDS:
-                remark, looked = self._look(state), time.monotonic()
-            label = f"training {_named_heads(state)}"
-            self.on_progress(label, state.epoch, self.recipe.train.epochs, note=remark)
+            if state.seeds:
+                label, epochs = f"training {_named_heads(state)}", self.recipe.train.epochs
+                r = test_r.of(state, is_last=state.epoch >= epochs)
+                note = f"loss {state.loss[:, -1].mean():.4f}, {r}"
+                self.on_progress(label, state.epoch, epochs, note=note)
         return self._settled(state)
 
     def _settled(self, state: State) -> State:
@@ -616,21 +627,22 @@ class _Run:
             key = self.resume_key(case)
             write_state(self.workspace, self._checkpoint(case), key, state.of(case))
 
-    def _look(self, state: State) -> str:
-        """Say how the training is going: mean loss, and r on the test subset where it has one."""
+    def _test_r(self, state: State) -> str:
+        """Say the mean r of the heads on the test subset, of those that have one."""
         test = self.rows.indices(TEST)
         found = self._heads(state.cases).predict(test).T
-        scores = [metrics(self.rows.label[test], prediction)["r"] for prediction in found]
-        r = [score for score in scores if score is not None]
-        shown = f"{np.mean(r):.3f}" if r else "undefined"
-        return f"loss {state.loss[:, -1].mean():.4f}, test r {shown}"
+        return _test_r([metrics(self.rows.label[test], values)["r"] for values in found])
+
+    def _weights_used(self, end: State) -> tuple[NDArray[np.float32], ...]:
+        """Return the weights of the epoch that the recipe predicts from."""
+        return end.predicting(self.recipe.train.predict_from)[0]
 
     def _predict(self, end: State) -> NDArray[np.float64]:
         """Predict all rows with the epoch that the recipe asks for, shape (N, K)."""
         if not end.seeds:
             return np.zeros((self.rows.label.size, 0))
         heads = self._heads(end.cases)
-        heads.put(dataclasses.replace(end, weights=end.best_weights or end.weights))
+        heads.put(dataclasses.replace(end, weights=self._weights_used(end)))
         return heads.predict(np.arange(self.rows.label.size))
 
     def _features(self, case: str) -> NDArray[np.floating[Any]]:
@@ -660,7 +672,7 @@ class _Run:
         )
         head, difference = self._published_head(_feature_shape(array)), []
         for place in range(len(end.seeds)):
-            head.set_weights([array[place] for array in end.best_weights or end.weights])
+            head.set_weights([array[place] for array in self._weights_used(end)])
             found = np.asarray(head.predict_on_batch(features))[:, 0]
             difference.append(prediction[rows, place] - found)
         log.info(
@@ -681,11 +693,15 @@ class _Run:
         (seed,) = end.seeds
         folder = self.workspace.head(case, seed)
         files = self._write_tables(folder, end, prediction)
-        files.append(folder / "head.weights.h5")
         head = self._published_head(_feature_shape(self._arrays[case]))
-        head.set_weights([array[0] for array in end.best_weights or end.weights])
-        with self.workspace.replacing(files[-1]) as temporary:
-            head.save_weights(temporary)
+        for name, weights in (
+            (_BEST_WEIGHTS, end.best_weights),
+            ("head.weights.h5", self._weights_used(end)),
+        ):
+            head.set_weights([array[0] for array in weights])
+            files.append(folder / name)
+            with self.workspace.replacing(files[-1]) as temporary:
+                head.save_weights(temporary)
         write_state(self.workspace, folder / _CHECKPOINT, self.resume_key(case), end)
         (folder / "model.keras").unlink(missing_ok=True)
         self._complete_model(case, seed)
@@ -747,7 +763,8 @@ class _Run:
             "n_missing_images": rows.n_missing_images,
             "n_dropped_zero_sfr": rows.n_dropped_zero_sfr,
             "epochs": recipe.epochs,
-            "epoch_used": int(end.best_epoch[0]) or end.epoch,
+            "epoch_used": int(end.predicting(recipe.predict_from)[1][0]),
+            "best_training_epoch": int(end.best_epoch[0]),
             "dead_at_first_epoch": bool(end.dead_at_first[0]),
             "at_epochs": [
                 {"epoch": epoch, **metrics(rows.label[test], array[0][test])}
@@ -757,6 +774,7 @@ class _Run:
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
+            "label": target_of(self.recipe.sample).text,
             "settings": self.settings,
         }
 
@@ -835,6 +853,33 @@ class _Run:
             yield
         finally:
             self.seconds[what] += time.monotonic() - start
+
+
+def _test_r(scores: Sequence[float | None]) -> str:
+    """Say the mean r of those heads that have one."""
+    r = [score for score in scores if score is not None]
+    return f"test r {np.mean(r):.3f}" if r else "test r undefined"
+
+
+class _LastLook:
+    """What a look at the heads last said: it costs time, so most epochs repeat it, with its epoch.
+
+    Parameters
+    ----------
+    look : callable
+        Says something of a state.
+    """
+
+    def __init__(self, look: Callable[[State], str]) -> None:
+        self._look = look
+        self._said, self._epoch, self._when = "", 0, -math.inf
+
+    def of(self, state: State, *, is_last: bool) -> str:
+        """Look again where it is time, and always at the last epoch."""
+        if is_last or time.monotonic() - self._when >= _LOOK_SECONDS:
+            self._said, self._epoch = self._look(state), state.epoch
+            self._when = time.monotonic()
+        return self._said if self._epoch == state.epoch else f"{self._said} (epoch {self._epoch})"
 
 
 def _feature_shape(features: Any) -> tuple[int, int, int]:  # noqa: ANN401

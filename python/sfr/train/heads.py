@@ -1,4 +1,4 @@
-"""Many heads side by side: one compiled model, one pass over the features of each case."""
+"""Many heads side by side in one compiled model, each on batches of its own order of rows."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ Floats = NDArray[np.float32]
 
 
 class Heads:
-    """K heads of the published form that share batches, those of a case also features.
+    """K heads of the published form; those of a case share its features.
 
     The weights of a head are one flat variable, so that its optimizer's step is one pass over
-    memory. The 1 x 1 convolutions of a case's heads are one product of matrices, which reads the
-    features once; the dense layers are a product for each head. The loss is the sum of the K mean
-    squared errors and the optimizers act on each weight by itself, so each head trains as it would
-    alone with the same order of rows.
-    The features of a case lie in a frozen embedding, from which the program gathers its batches.
+    memory. The features of a case lie in a frozen embedding, from which the program gathers the
+    batch of each head. The loss is the sum of the K mean squared errors and the optimizers act on
+    each weight by itself. No operation has an axis of heads, so each head trains as it would alone.
+
+    With ``batch_order = "shared"`` all heads are on the same rows, so that a case's features are
+    gathered once, and the 1 x 1 convolutions of its heads are one product of matrices; the results
+    of a head then depend on how many there are by rounding.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ class Heads:
     ) -> None:
         self.recipe, self.counts, self.count = recipe, tuple(counts), sum(counts)
         self._shapes = head_shapes(recipe, features[1:])
-        self._model = _build(recipe, features, dtype, self.counts)
+        self._model, self._predictor = _build(recipe, features, dtype, self.counts)
         keras = load_keras()
         optimizer = keras.optimizers.get(
             {
@@ -111,14 +113,14 @@ class Heads:
         return np.array(states, np.int64) if states else np.zeros((self.count, 2), np.int64)
 
     def train_epoch(
-        self, order: NDArray[np.int64], label: NDArray[np.float64], learning_rate: float
+        self, orders: NDArray[np.int64], label: NDArray[np.float64], learning_rate: float
     ) -> NDArray[np.float64]:
-        """Train on rows once, in this order.
+        """Train on rows once, in these orders.
 
         Parameters
         ----------
-        order : ndarray of int64
-            The rows.
+        orders : ndarray of int64, shape (rows, K), or (rows, 1) where heads share it
+            The rows, a column an order.
         label : ndarray of float64, shape (N,)
             Labels of all rows of the features [dex].
         learning_rate : float
@@ -132,17 +134,19 @@ class Heads:
         size = self.recipe.batch_size
         self._model.optimizer.learning_rate = learning_rate
         total = np.zeros(self.count)
-        for start in range(0, order.size, size):
-            rows = order[start : start + size]
+        for start in range(0, len(orders), size):
+            rows = orders[start : start + size]
             # a short last batch is filled with rows of no weight: one shape, one program
-            batch = np.full(size, rows[0], np.int32)
-            batch[: rows.size] = rows
-            target = np.zeros((size, 2), np.float32)
-            target[:, 0] = label[batch]
-            target[: rows.size, 1] = size / rows.size
+            batch = np.repeat(rows[:1], size, axis=0).astype(np.int32)
+            batch[: len(rows)] = rows
+            target = np.zeros((size, self.count + 1), np.float32)
+            target[:, :-1] = label[batch]
+            if self._model is self._predictor:
+                batch = batch[:, 0]
+            target[: len(rows), -1] = size / len(rows)
             found = self._model.train_on_batch(batch, target, return_dict=True)
-            total += _array(found["loss_of_each"]).astype(np.float64) * rows.size
-        return total / order.size
+            total += _array(found["loss_of_each"]).astype(np.float64) * len(rows)
+        return total / len(orders)
 
     def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predict the label of rows.
@@ -162,7 +166,7 @@ class Heads:
             wanted = rows[start : start + _PREDICT_BATCH]
             batch = np.zeros(_PREDICT_BATCH, np.int32)
             batch[: wanted.size] = wanted
-            parts.append(np.asarray(self._model.predict_on_batch(batch))[: wanted.size])
+            parts.append(np.asarray(self._predictor.predict_on_batch(batch))[: wanted.size])
         return np.concatenate(parts).astype(np.float64)
 
     def _by_weight(self, which: int) -> tuple[Floats, ...]:
@@ -178,11 +182,11 @@ class Heads:
 
 def _build(
     recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, counts: tuple[int, ...]
-) -> Any:  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Make the model that is trained, and the one that predicts all heads on the same rows."""
     keras = load_keras()
     rows, pixels, channels = features
-    row = keras.Input((), dtype="int32", name="row")
-    cached = [
+    cases = [
         keras.layers.Embedding(
             rows,
             pixels * channels,
@@ -190,19 +194,35 @@ def _build(
             trainable=False,
             dtype=dtype,
             name=f"features_{place}",
-        )(row)
+        )
         for place in range(len(counts))
     ]
-    return keras.Model(row, _side_by_side(recipe, features[1:], counts)(cached), name="heads")
+    row = keras.Input((), dtype="int32", name="row")
+    of_row = [case(row) for case in cases]
+    if recipe.batch_order == "shared":
+        heads = _side_by_side(recipe, features[1:], counts)
+        model = keras.Model(row, heads(of_row), name="heads")
+        return model, model
+    case_of = [case for case, count in enumerate(counts) for _ in range(count)]
+    heads = _side_by_side(recipe, features[1:], (1,) * len(case_of))
+    rows_of = keras.Input((len(case_of),), dtype="int32", name="rows")
+    gathered = [cases[case](rows_of[:, place]) for place, case in enumerate(case_of)]
+    return (
+        keras.Model(rows_of, heads(gathered), name="heads"),
+        keras.Model(row, heads([of_row[case] for case in case_of]), name="heads_on_one_row"),
+    )
 
 
-def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], counts: tuple[int, ...]) -> Any:  # noqa: ANN401
-    """Make the layer from the cases' features (batch, pixels * channels) to outputs (batch, K)."""
+def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], groups: tuple[int, ...]) -> Any:  # noqa: ANN401
+    """Make the layer from each group's features (batch, pixels * channels) to outputs (batch, K).
+
+    Heads of a group are on the same rows of the same case.
+    """
     keras = load_keras()
     ops, activation = keras.ops, keras.activations.get
     pixels, channels = features
     shapes = head_shapes(recipe, features)
-    count = sum(counts)
+    count = sum(groups)
 
     class SideBySide(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -220,12 +240,12 @@ def _side_by_side(recipe: TrainRecipe, features: tuple[int, int], counts: tuple[
 
         def call(self, cached: Any, training: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
             outputs: list[Any] = []
-            for features, heads in zip(cached, counts, strict=True):
+            for features, heads in zip(cached, groups, strict=True):
                 mine = range(len(outputs), len(outputs) + heads)
-                outputs += self._of_a_case(features, mine, training=training)
+                outputs += self._of_a_group(features, mine, training=training)
             return ops.concatenate(outputs, axis=1)
 
-        def _of_a_case(self, cached: Any, places: range, *, training: bool) -> list[Any]:  # noqa: ANN401
+        def _of_a_group(self, cached: Any, places: range, *, training: bool) -> list[Any]:  # noqa: ANN401
             heads = [self._weights(self.heads[place]) for place in places]
             # a 1 x 1 convolution is a dense layer on each pixel
             filters = ops.stack([ops.reshape(kernel, (channels,)) for kernel, *_ in heads])
@@ -260,7 +280,13 @@ def _joined(arrays: Sequence[Floats], place: int) -> Floats:
 def _summed_loss(target: Any, prediction: Any) -> Any:  # noqa: ANN401
     """Squared errors of all heads, summed; Keras takes the mean over the batch."""
     ops = load_keras().ops
-    return ops.sum(target[:, 1:] * (prediction - target[:, :1]) ** 2, axis=-1)
+
+    def of_head(k: int) -> Any:  # noqa: ANN401
+        error = prediction[:, k : k + 1] - target[:, k : k + 1]
+        return ops.sum(target[:, -1:] * error**2, axis=-1)
+
+    # head by head: TensorFlow takes the factors of a single one in another order, which rounds
+    return sum(of_head(k) for k in range(prediction.shape[1]))
 
 
 def _loss_of_each(count: int) -> Any:  # noqa: ANN401
@@ -281,9 +307,11 @@ def _loss_of_each(count: int) -> Any:  # noqa: ANN401
         ) -> None:
             # the PyTorch backend hands over arrays as they came
             target = ops.convert_to_tensor(target)
-            real = ops.sign(target[:, 1:])
-            error = (ops.stop_gradient(prediction) - target[:, :1]) ** 2
-            self.mean.assign(ops.sum(real * error, axis=0) / ops.sum(real))
+            real = ops.sign(target[:, -1])
+            error = (ops.stop_gradient(prediction) - target[:, :-1]) ** 2
+            # head by head: a sum over rows of K columns is rounded by what K is
+            each = ops.stack([ops.sum(real * error[:, k]) for k in range(count)])
+            self.mean.assign(each / ops.sum(real))
 
         def result(self) -> Any:  # noqa: ANN401
             return ops.convert_to_tensor(self.mean)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ from sfr.train.evaluate import DEAD_RANGE
 from sfr.train.heads import Heads
 from sfr.train.state import State
 
-__all__ = ["Data", "epoch_order", "learning_rate", "train"]
+__all__ = ["Data", "epoch_order", "epoch_orders", "learning_rate", "train"]
 
 log = logging.getLogger(__name__)
 
-#: First part of the seed of every epoch's order of rows, which all heads share.
+#: First part of the seed of every order of rows.
 _ORDER: Final = 1
 
 #: Returns a model for heads of these cases, with their features.
@@ -35,7 +35,7 @@ class Data:
     Attributes
     ----------
     label : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex].
+        log10(1e15 label) [dex].
     training, validation : ndarray of int64
         Rows of each subset; validation may be empty.
     """
@@ -45,9 +45,38 @@ class Data:
     validation: NDArray[np.int64]
 
 
-def epoch_order(training: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-    """Return the order of the training rows in an epoch, from 1: the same for every head."""
-    return np.random.default_rng([_ORDER, epoch]).permutation(training)
+def epoch_order(training: NDArray[np.int64], epoch: int, seed: int) -> NDArray[np.int64]:
+    """Return the order of the training rows in an epoch, from 1, for heads of a seed."""
+    return np.random.default_rng([_ORDER, epoch, seed]).permutation(training)
+
+
+def epoch_orders(
+    training: NDArray[np.int64],
+    epoch: int,
+    seeds: Sequence[int],
+    batch_order: Literal["own", "shared"],
+) -> NDArray[np.int64]:
+    """Return the orders of the training rows in an epoch, for heads side by side.
+
+    Parameters
+    ----------
+    training : ndarray of int64
+        The rows.
+    epoch : int
+        The epoch, from 1.
+    seeds : sequence of int
+        Seed of each head.
+    batch_order : str
+        ``train.batch_order`` of the recipe.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows, heads), or (rows, 1) where they share one
+        Results of `epoch_order`, of seed 0 where heads share one.
+    """
+    wanted = (0,) if batch_order == "shared" else tuple(seeds)
+    orders = {seed: epoch_order(training, epoch, seed) for seed in set(wanted)}
+    return np.stack([orders[seed] for seed in wanted], axis=1)
 
 
 def learning_rate(recipe: TrainRecipe, epoch: int) -> float:
@@ -101,7 +130,9 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
     while state.epoch < recipe.epochs and state.seeds:
         epoch = state.epoch + 1
         loss = heads.train_epoch(
-            epoch_order(data.training, epoch), data.label, learning_rate(recipe, epoch)
+            epoch_orders(data.training, epoch, state.seeds, recipe.batch_order),
+            data.label,
+            learning_rate(recipe, epoch),
         )
         state = _after_epoch(heads, recipe, data, state, loss)
         bad = np.flatnonzero(~np.isfinite(loss))
@@ -144,30 +175,27 @@ def _after_epoch(
         loss=np.column_stack([state.loss, loss]),
         validation_loss=np.column_stack([state.validation_loss, validation]),
     )
-    if recipe.predict_from == "last":
-        return state
-    return _keep_best(heads, state, recipe.predict_from)
+    state = _keep_best(heads, state, "best", state.loss)
+    if recipe.predict_from == "best_validation":
+        return _keep_best(heads, state, "validation", state.validation_loss)
+    return state
 
 
-def _keep_best(heads: Heads, state: State, which: str) -> State:
+def _keep_best(heads: Heads, state: State, kept: str, scores: NDArray[np.float64]) -> State:
     """Keep the weights of the heads that have never been better."""
-    scores = state.loss if which == "best_training" else state.validation_loss
-    now = scores[:, -1]
-    before = np.min(scores[:, :-1], axis=1, initial=np.inf)
-    better = now < before
+    better = scores[:, -1] < np.min(scores[:, :-1], axis=1, initial=np.inf)
     if not better.any():
         return state
-    weights = heads.weights()
-    best = state.best_weights or weights
-    chosen = [
-        np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-        for new, old in zip(weights, best, strict=True)
-    ]
-    return dataclasses.replace(
-        state,
-        best_weights=tuple(chosen),
-        best_epoch=np.where(better, state.epoch, state.best_epoch),
-    )
+    chosen = heads.weights()
+    best: tuple[NDArray[np.float32], ...] = getattr(state, f"{kept}_weights")
+    if best and not better.all():
+        chosen = tuple(
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(chosen, best, strict=True)
+        )
+    epochs = np.where(better, state.epoch, getattr(state, f"{kept}_epoch"))
+    changes: dict[str, Any] = {f"{kept}_weights": chosen, f"{kept}_epoch": epochs}
+    return dataclasses.replace(state, **changes)
 
 
 def _without(state: State, bad: NDArray[np.int64], epoch: int) -> State:

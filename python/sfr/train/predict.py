@@ -19,11 +19,12 @@ from sfr.errors import DataFormatError, DataMissingError, SfrError
 from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
-from sfr.imaging.png import read_png
+from sfr.imaging.png import has_own_scale, read_png
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
-from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, parse_case
+from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
+from sfr.target import target_of
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -33,8 +34,15 @@ __all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
+#: What every model says of itself.
+_ABOUT_FIELDS: Final = frozenset(
+    {"case", "pixels", "channels", "cases", "image", "weights", "normalisation"}
+)
+_CHANNELS: Final = "maps.channels"
 _BATCH: Final = 16
 _SUFFIXES: Final = (".png", ".hdf5")
+#: Of models that older versions saved.
+_UNKNOWN_LABEL: Final = dict.fromkeys(("text", "sentence"), "not stated by this model")
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,10 @@ class Predictions:
     weights : str
         Weights of its backbone.
     table : dict
-        Columns ``image``, ``prediction`` (log10(1e15 sSFR) [dex]) and ``ssfr_per_yr``.
+        Columns ``image``, ``prediction`` (log10(1e15 label) [dex]), ``ssfr_per_yr`` (the label) and
+        ``label``: name, formula and unit of what the model was trained on.
+    label : str
+        The same, with what a reader must know of it.
     failures : tuple of str
         Why files were left out.
     """
@@ -56,6 +67,7 @@ class Predictions:
     case: str
     weights: str
     table: dict[str, list[Any]]
+    label: str
     failures: tuple[str, ...] = ()
 
 
@@ -80,7 +92,7 @@ def about_model(
     dict
         Plain data.
     """
-    maps = recipe.maps
+    maps, target = recipe.maps, target_of(recipe.sample)
     return {
         "case": case,
         # place of the channel that the case keeps, null where it keeps all
@@ -88,9 +100,11 @@ def about_model(
         "pixels": maps.pixels,
         "channels": list(recipe.channels),
         "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+        "settings": maps_settings(maps, recipe.orientation),
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
+        "label": {"text": target.text, "sentence": target.sentence},
         "normalisation": normalisation,
     }
 
@@ -98,7 +112,7 @@ def about_model(
 def predict_images(
     model: Path, images: Sequence[Path], *, on_progress: Progress = silent
 ) -> Predictions:
-    """Predict the sSFR of galaxies from composite images or from maps.
+    """Predict the label of galaxies (`sfr.target`) from composite images or from maps.
 
     Parameters
     ----------
@@ -120,11 +134,12 @@ def predict_images(
     DataMissingError
         The model or an image is not there.
     DataFormatError
-        The model cannot be read, or not one of the images can be, or has the size that the model
-        was trained on.
+        The model cannot be read, or not one of the images can be, or is what the model was trained
+        on: another size, one channel in place of three, maps of other channels, units or settings.
     """
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
+    label = about.get("label", _UNKNOWN_LABEL)
     case = _case_of(path, about)
     files = chosen_files(images, _SUFFIXES)
     network = _load(path)
@@ -163,8 +178,9 @@ def predict_images(
         "image": names,
         "prediction": predictions,
         "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
+        "label": [label["text"]] * len(names),
     }
-    return Predictions(about["case"], about["weights"], table, tuple(failures))
+    return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
@@ -185,6 +201,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             about: dict[str, Any] = json.loads(archive.read(ABOUT))
+        if missing := sorted(_ABOUT_FIELDS - set(about)):
+            raise ValueError(f"it does not state {', '.join(missing)}")
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise DataFormatError(
             f"{path} is not a model that sfr train saved ({error}); remove it and run sfr train"
@@ -194,7 +212,8 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
     """Return what the model's images are made by; it must be what they were made by in training."""
-    cases = {**about["cases"], "names": tuple(about["cases"]["names"])}
+    # which cases were trained beside it means nothing here
+    cases = {**about["cases"], "names": None}
     name, channels = about["case"], about["channels"]
     # models that do not state the channel were trained when the published names meant places
     published = {"entropy": 0, "mass": 1, "temperature": 2}
@@ -226,30 +245,53 @@ def _checked(path: Path, name: str, image: RGB, about: Mapping[str, Any]) -> tup
 def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB]]:
     """Yield name and composite of each galaxy of a file."""
     if path.suffix.lower() not in (".hdf5", ".h5"):
-        yield plain(path.name), read_png(path)
+        yield plain(path.name), _composite(path, about)
         return
     if about["normalisation"] is None:
         raise DataMissingError(f"{path}: this model does not know how maps are normalised; use PNG")
-    document = about["normalisation"]
-    # by name: the file's keys are sorted
-    maxima = tuple(float(document["channels"][name]["maximum"]) for name in about["channels"])
-    normalisation = Normalisation(maxima, document)
+    # by name: JSON promises no order, and another run may have another one
+    normalisation = Normalisation.of(about["normalisation"], about["channels"])
     shard = read_shard(path)
-    _check_maps(path, shard, about)
-    for name, maps in zip(_names(path, shard), shard.maps, strict=True):
+    places = _check_maps(path, shard, about)
+    for name, maps in zip(_names(path, shard), shard.maps[:, places], strict=True):
         yield name, _stretched(maps, normalisation, about)
 
 
-def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
-    """Check that maps show what the model was trained on, on pixels of the same size."""
+def _composite(path: Path, about: Mapping[str, Any]) -> RGB:
+    """Read a picture that can be the composite that the model's case is made of."""
+    image, names = read_png(path), ", ".join(about["channels"])
+    if has_own_scale(path):
+        raise DataFormatError(
+            f"{path} was scaled by its own maxima, and the model knows images of one common scale; "
+            "give the maps (maps.hdf5) that sfr map wrote beside it"
+        )
+    if image.any() and (image == image[..., :1]).all():
+        raise DataFormatError(
+            f"{path} is grey: its colours are all the same; the model takes the composite of "
+            f"{names}, and makes the version {about['case']} of it itself"
+        )
+    return image
+
+
+def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> list[int]:
+    """Check that maps show what the model was trained on; return where its channels are."""
     found, channels = shard.attributes, about["normalisation"]["channels"]
-    for what, attribute, wanted in (
-        ("maps", "channel_names", about["channels"]),
-        ("units", "channel_units", [channels[name]["unit"] for name in about["channels"]]),
-    ):
-        held = np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
-        if held != wanted:
-            raise DataFormatError(f"{path} has {what} {held}, the model takes {wanted}")
+
+    def held(attribute: str) -> list[str]:
+        return np.ravel(np.asarray(found.get(attribute, ()))).astype(str).tolist()
+
+    names, wanted = held("channel_names"), about["channels"]
+    if not set(wanted) <= set(names) or len(names) != shard.maps.shape[1]:
+        raise DataFormatError(f"{path} has maps {names}, the model takes {wanted}")
+    places = [names.index(name) for name in wanted]
+    unit_of = dict(zip(names, held("channel_units"), strict=False))
+    units = [unit_of.get(name) for name in wanted]
+    if units != [channels[name]["unit"] for name in wanted]:
+        raise DataFormatError(
+            f"{path} has units {units} of {', '.join(wanted)}, the model takes "
+            f"{[channels[name]['unit'] for name in wanted]}; where one of them was made by an "
+            "older version, whose units do not name the statistic, render and train again"
+        )
     if "pixel_scale_ckpc_h" not in about:
         raise DataMissingError(
             f"{path}: this model was saved without the size of its pixels; use PNG, or delete the "
@@ -261,6 +303,29 @@ def _check_maps(path: Path, shard: Shard, about: Mapping[str, Any]) -> None:
             f"{path} has pixels of {scale:g} ckpc/h, the model takes "
             f"{about['pixel_scale_ckpc_h']:g} ckpc/h"
         )
+    try:
+        settings: dict[str, Any] = json.loads(str(found.get("settings", "{}")))
+    except ValueError as error:
+        raise DataFormatError(f"{path}: its attribute settings cannot be read: {error}") from error
+    _check_settings(path, settings, about.get("settings", {}))
+    return places
+
+
+def _check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check what is known of how maps were made, but for their channels' order."""
+    for name in sorted(set(found) & set(wanted) - {_CHANNELS}):
+        if found[name] != wanted[name]:
+            raise DataFormatError(
+                f"{path} was made with {name} = {found[name]!r}, the maps of the model with "
+                f"{wanted[name]!r}"
+            )
+    mine = {channel["name"]: channel for channel in found.get(_CHANNELS, ())}
+    for channel in wanted.get(_CHANNELS, ()):
+        if mine.get(channel["name"], channel) != channel:
+            raise DataFormatError(
+                f"{path} has a map {channel['name']} of {mine[channel['name']]}, that of the model "
+                f"is {channel}"
+            )
 
 
 def _names(path: Path, shard: Shard) -> list[str]:

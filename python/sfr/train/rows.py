@@ -31,7 +31,7 @@ class Rows:
     subset : ndarray of str, shape (N,)
         train, validation or test.
     label : ndarray of float64, shape (N,)
-        log10(1e15 sSFR) [dex], sSFR in 1/yr.
+        log10(1e15 label) [dex]; `sfr.target` has the label's name and unit.
     n_missing_images : int
         Rows of the split without an image (galaxies that could not be rendered).
     n_dropped_zero_sfr : int

@@ -43,9 +43,11 @@ class State:
     loss, validation_loss : ndarray of float64, shape (K, epochs)
         Mean squared errors [dex^2]; the second NaN without validation rows.
     best_epoch : ndarray of int64, shape (K,)
-        Epoch of the lowest loss so far, where one is kept; else 0.
+        Epoch of the lowest training loss so far; 0 before the first.
     best_weights : tuple of ndarray of float32
-        Weights of that epoch, like ``weights``; empty where none is kept.
+        Weights of that epoch, like ``weights``; empty before the first.
+    validation_epoch, validation_weights
+        The same for the lowest validation loss, where the recipe predicts from it; else 0, empty.
     dead_at_first : ndarray of bool, shape (K,)
         Heads whose output was constant after the first epoch.
     marks : dict of int to ndarray of float64, shape (K, N)
@@ -65,6 +67,8 @@ class State:
     validation_loss: NDArray[np.float64]
     best_epoch: NDArray[np.int64]
     best_weights: tuple[Floats, ...]
+    validation_epoch: NDArray[np.int64]
+    validation_weights: tuple[Floats, ...]
     dead_at_first: NDArray[np.bool_]
     marks: dict[int, NDArray[np.float64]]
     failed: dict[tuple[str, int], int]
@@ -77,17 +81,30 @@ class State:
     def only(self, places: Sequence[int]) -> State:
         """Return some of the heads."""
         rows = list(places)
-        by_head: dict[str, Any] = {name: getattr(self, name)[rows] for name in _BY_HEAD}
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in _BY_HEAD}
+        for name in _LISTS:
+            arrays[name] = tuple(array[rows] for array in getattr(self, name))
         return dataclasses.replace(
             self,
             cases=tuple(self.cases[place] for place in rows),
             seeds=tuple(self.seeds[place] for place in rows),
-            weights=tuple(array[rows] for array in self.weights),
-            optimizer=tuple(array[rows] for array in self.optimizer),
-            best_weights=tuple(array[rows] for array in self.best_weights),
             marks={epoch: array[rows] for epoch, array in self.marks.items()},
-            **by_head,
+            **arrays,
         )
+
+    def predicting(self, which: str) -> tuple[tuple[Floats, ...], NDArray[np.int64]]:
+        """Return the weights that predict, and the epoch that they are of for each head.
+
+        Parameters
+        ----------
+        which : {"last", "best_training", "best_validation"}
+            ``train.predict_from`` of the recipe.
+        """
+        if which == "best_training" and self.best_weights:
+            return self.best_weights, self.best_epoch
+        if which == "best_validation" and self.validation_weights:
+            return self.validation_weights, self.validation_epoch
+        return self.weights, np.full(len(self.seeds), self.epoch)
 
     def places(self, case: str) -> list[int]:
         """Return where the heads of a case are."""
@@ -128,6 +145,8 @@ class State:
             validation_loss=np.zeros((count, 0)),
             best_epoch=np.zeros(count, np.int64),
             best_weights=(),
+            validation_epoch=np.zeros(count, np.int64),
+            validation_weights=(),
             dead_at_first=np.zeros(count, bool),
             marks={},
             failed={},
@@ -142,24 +161,29 @@ class State:
             return tuple(np.concatenate(column) for column in columns)
 
         first = states[0]
-        by_head: dict[str, Any] = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(state, name) for state in states]) for name in _BY_HEAD
         }
+        arrays |= {name: stack(name) for name in _LISTS}
         return dataclasses.replace(
             first,
             cases=tuple(case for state in states for case in state.cases),
             failed={head: epoch for state in states for head, epoch in state.failed.items()},
             seeds=tuple(seed for state in states for seed in state.seeds),
-            weights=stack("weights"),
-            optimizer=stack("optimizer"),
-            best_weights=stack("best_weights"),
             marks={e: np.concatenate([state.marks[e] for state in states]) for e in first.marks},
-            **by_head,
+            **arrays,
         )
 
 
-_BY_HEAD = ("dropout", "loss", "validation_loss", "best_epoch", "dead_at_first")
-_LISTS = ("weights", "optimizer", "best_weights")
+_BY_HEAD = (
+    "dropout",
+    "loss",
+    "validation_loss",
+    "best_epoch",
+    "validation_epoch",
+    "dead_at_first",
+)
+_LISTS = ("weights", "optimizer", "best_weights", "validation_weights")
 
 
 def write_state(workspace: Workspace, path: Path, key: str, state: State) -> None:

@@ -25,14 +25,17 @@ pub enum Quantity<'a> {
     Stored(Values<'a>),
     /// A temperature T.
     Temperature(Thermal<'a>),
-    /// An entropy, `factor T n^(-2/3)` with `n = density_factor density x_e`.
+    /// An entropy, `factor T n^(-2/3)`, where n is the density of electrons,
+    /// `density_factor density x_e`, or of all matter, `density_factor density`.
     Entropy {
         /// Fields and factors of T.
         thermal: Thermal<'a>,
         /// Density.
         density: Values<'a>,
-        /// n per density and `x_e`.
+        /// n per density and, for electrons, `x_e`.
         density_factor: f64,
+        /// Whether n counts electrons.
+        of_electrons: bool,
         /// Entropy per `T n^(-2/3)`.
         factor: f64,
     },
@@ -141,10 +144,14 @@ impl Channel<'_> {
                 thermal,
                 density,
                 density_factor,
+                of_electrons,
                 factor,
             } => {
                 thermal.load(rows, target, first);
                 density.load(rows, second);
+                if !of_electrons {
+                    first.fill(1.0);
+                }
                 for (n, x) in second.iter_mut().zip(&*first) {
                     *n = density_factor * *n * *x;
                 }

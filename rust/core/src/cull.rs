@@ -9,6 +9,8 @@ use crate::simd::{Level, Task, prefetch_range};
 use crate::values::Real;
 use crate::{Error, Matrix, Threads, Vector};
 
+/// How far rows of a rotation may be from orthonormal; some steps of single precision.
+const ORTHONORMAL: f64 = 1e-6;
 const IDENTITY: Matrix = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
 
 /// Moves positions into the frame of a centre: minimum image of a periodic box, nothing else.
@@ -120,7 +122,7 @@ impl Frame {
     ///
     /// # Errors
     /// [`Error::NonFinite`] for `center` and `rotation`; [`Error::Range`] for a `box_size`,
-    /// `half_width` or `depth` that is not finite and positive.
+    /// `half_width` or `depth` that is not finite and positive, and a `rotation` that is none.
     pub fn new(
         center: Vector,
         box_size: Option<f64>,
@@ -212,7 +214,33 @@ pub(crate) fn check_rotation(rotation: &Matrix) -> Result<(), Error> {
             });
         }
     }
+    let [a, b, c] = rotation;
+    let lengths_and_angles = [
+        dot(a, a) - 1.0,
+        dot(b, b) - 1.0,
+        dot(c, c) - 1.0,
+        dot(a, b),
+        dot(b, c),
+        dot(c, a),
+    ];
+    // Of orthonormal rows the determinant is 1 or -1.
+    let is_mirrored = dot(a, &cross(b, c)) < 0.0;
+    if is_mirrored || lengths_and_angles.iter().any(|v| v.abs() > ORTHONORMAL) {
+        return Err(Error::range(
+            "rotation",
+            rotation,
+            "3 rows of length 1 at right angles, to 1e-6, with determinant +1",
+        ));
+    }
     Ok(())
+}
+
+pub(crate) fn cross(a: &Vector, b: &Vector) -> Vector {
+    [
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    ]
 }
 
 #[inline(always)]

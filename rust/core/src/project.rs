@@ -207,6 +207,7 @@ mod tests {
                     thermal,
                     density: Values::F32(&density),
                     density_factor: 140.0,
+                    of_electrons: true,
                     factor: 8.6e-8,
                 }
                 .into()

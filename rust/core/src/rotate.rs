@@ -1,6 +1,6 @@
 //! Which way a disk lies, and turning it.
 
-use crate::cull::{Origin, check_rotation, dot};
+use crate::cull::{Origin, check_rotation, cross, dot};
 use crate::error::{check_finite, check_length};
 use crate::parallel::{BLOCK, count_blocks, map_blocks, zeros};
 use crate::values::Real;
@@ -114,8 +114,8 @@ pub fn face_on_rotation(normal: Vector) -> Result<Matrix, Error> {
 /// Without a `center` the coordinates themselves are turned. NaN and infinity pass through.
 ///
 /// # Errors
-/// [`Error::NonFinite`] for `center` and `rotation`; [`Error::Range`] for a `box_size` that is
-/// not positive or comes without a `center`; [`Error::Memory`], [`Error::Pool`].
+/// [`Error::NonFinite`] for `center` and `rotation`; [`Error::Range`] for a `rotation` that is
+/// none, a `box_size` that is not positive or comes without a `center`; [`Error::Memory`], [`Error::Pool`].
 pub fn rotate<T: Real>(
     coordinates: &[[T; 3]],
     rotation: &Matrix,
@@ -150,14 +150,6 @@ pub fn rotate<T: Real>(
         }
     })?;
     Ok(rotated)
-}
-
-fn cross(a: &Vector, b: &Vector) -> Vector {
-    [
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    ]
 }
 
 /// The vector over its length, whose square may overflow or vanish; none for zero.

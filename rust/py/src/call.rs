@@ -247,7 +247,7 @@ pub(crate) fn project<'py>(
 pub(crate) fn project_segments<'py>(
     py: Python<'py>,
     segments: Argument<'_, 'py>,
-    channels: usize,
+    channels: Argument<'_, 'py>,
     center: Argument<'_, 'py>,
     box_size: Option<Argument<'_, 'py>>,
     rotation: Option<Argument<'_, 'py>>,
@@ -261,9 +261,10 @@ pub(crate) fn project_segments<'py>(
     let frame = frame(center, box_size, rotation, half_width, depth)?;
     let bins = convert::bins(bins)?;
     let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
+    let channels = convert::count(channels, "channels")?;
     let mut projector = Projector::new(frame, bins, scale, channels).map_err(|e| to_python(&e))?;
-    for segment in segments.try_iter()? {
-        let (coordinates, weights): (Bound<'py, PyAny>, Bound<'py, PyAny>) = segment?.extract()?;
+    for segment in convert::segments(segments)? {
+        let [coordinates, weights] = convert::segment(&segment?)?;
         let coordinates = Floats::points(&coordinates, "coordinates")?;
         let weights = convert::channels(&weights, "weights")?;
         let view = coordinates.view()?;

@@ -7,6 +7,7 @@ use numpy::{
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFrozenSet, PyIterator, PyMapping, PySet};
 use sfr_core::{Channel, Matrix, Quantity, Thermal, Values, Vector};
 
 use crate::errors::{DTypeError, InternalError, RangeError, ShapeError};
@@ -35,6 +36,7 @@ impl<'py> Floats<'py> {
         fits: impl Fn(&[usize]) -> bool,
     ) -> PyResult<Self> {
         let py = object.py();
+        check_plain(object, name)?;
         let Ok(array) = object.cast::<PyUntypedArray>() else {
             return Err(DTypeError::new_err(format!(
                 "{name}: got {}, allowed is a numpy array of float32 or float64",
@@ -90,6 +92,7 @@ pub(crate) enum Weight<'py> {
         density: Option<Floats<'py>>,
         times: Option<Floats<'py>>,
         log10: bool,
+        of_electrons: bool,
         /// `factor` and `mu` of [`Thermal`], then the density factor and the factor of the entropy.
         factors: [f64; 6],
     },
@@ -114,6 +117,7 @@ impl<'py> Weight<'py> {
             density: optional("density")?,
             times: optional("times")?,
             log10: object.getattr("log10")?.extract()?,
+            of_electrons: object.getattr("of_electrons")?.extract()?,
             factors: fixed(&object.getattr("factors")?, &factors, "6 numbers", |item| {
                 number(item, &factors)
             })?,
@@ -129,6 +133,7 @@ impl<'py> Weight<'py> {
                 density,
                 times,
                 log10,
+                of_electrons,
                 factors: [heat, top, low, slope, density_factor, factor],
             } => {
                 let thermal = Thermal {
@@ -143,6 +148,7 @@ impl<'py> Weight<'py> {
                         thermal,
                         density: density.view()?,
                         density_factor: *density_factor,
+                        of_electrons: *of_electrons,
                         factor: *factor,
                     },
                 };
@@ -158,13 +164,23 @@ impl<'py> Weight<'py> {
 
 /// One weight per channel.
 pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Weight<'py>>> {
-    let Ok(items) = object.try_iter() else {
+    let is_one = object.hasattr("internal_energy")?
+        || object
+            .cast::<PyUntypedArray>()
+            .is_ok_and(|array| array.ndim() < 2);
+    if is_one {
         return Err(DTypeError::new_err(format!(
-            "{name}: got {}, allowed is a sequence of numpy arrays, one per channel",
+            "{name}: got one {}, allowed is a sequence of them, one per channel; for a single \
+             channel give [{name}]",
             type_name(object)
         )));
-    };
-    items
+    }
+    let allowed = "a sequence of numpy arrays, one per channel";
+    items(object, name, allowed)?
+        .ok_or_else(|| {
+            let found = type_name(object);
+            DTypeError::new_err(format!("{name}: got {found}, allowed is {allowed}"))
+        })?
         .enumerate()
         .map(|(c, item)| Weight::new(&item?, &format!("{name}[{c}]")))
         .collect()
@@ -174,17 +190,85 @@ pub(crate) fn views<'a>(weights: &'a [Weight<'_>]) -> PyResult<Vec<Channel<'a>>>
     weights.iter().map(Weight::view).collect()
 }
 
+/// A real number; what `float` would take of other things, such as the real part, is not.
 pub(crate) fn number(object: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
-    object
+    let refused = || {
+        let found = type_name(object);
+        DTypeError::new_err(format!(
+            "{name}: got {found}, allowed is a real number without mask or unit"
+        ))
+    };
+    check_plain(object, name)?;
+    let object = match object.cast::<PyUntypedArray>() {
+        // what NumPy calls a number, from an array without axes
+        Ok(array) if array.ndim() == 0 => &object.call_method0("item")?,
+        Ok(_) => return Err(refused()),
+        Err(_) => object,
+    };
+    let numbers = object.py().import("numbers")?;
+    if object.is_instance_of::<PyBool>() || !object.is_instance(&numbers.getattr("Real")?)? {
+        return Err(refused());
+    }
+    let value: f64 = object
         .extract()
-        .map_err(|e| wrong(object, name, "a number", &e))
+        .map_err(|e| wrong(object, name, "a number", &e))?;
+    if object.is_instance(&numbers.getattr("Integral")?)?
+        && !object.call_method0("__index__")?.eq(value)?
+    {
+        return Err(RangeError::new_err(format!(
+            "{name}: got {object}, which float64 cannot hold; give the nearest float"
+        )));
+    }
+    Ok(value)
+}
+
+/// Refuses arrays of other classes than NumPy's own two: they may mask entries, or have a unit.
+fn check_plain(object: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+    let is_plain = object.is_exact_instance_of::<PyUntypedArray>()
+        || object.cast::<PyUntypedArray>().is_err()
+        || type_name(object) == "numpy.memmap";
+    if is_plain {
+        return Ok(());
+    }
+    Err(DTypeError::new_err(format!(
+        "{name}: got {}, whose mask, unit or rules would be lost; allowed is a plain numpy array: \
+         fill or drop masked entries, convert units, then numpy.asarray({name})",
+        type_name(object)
+    )))
+}
+
+/// Entries of something that has an order, or none where it has no entries at all.
+fn items<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &str,
+    allowed: &str,
+) -> PyResult<Option<Bound<'py, PyIterator>>> {
+    check_plain(object, name)?;
+    let is_other = object.cast::<PyMapping>().is_ok()
+        || object.is_instance_of::<PySet>()
+        || object.is_instance_of::<PyFrozenSet>()
+        || object.is_instance_of::<PyBytes>()
+        || object.is_instance_of::<PyByteArray>();
+    if is_other {
+        return Err(DTypeError::new_err(format!(
+            "{name}: got {}, allowed is {allowed}",
+            type_name(object)
+        )));
+    }
+    Ok(object.try_iter().ok())
 }
 
 pub(crate) fn optional(object: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<Option<f64>> {
     object.map(|object| number(object, name)).transpose()
 }
 
-fn whole(object: &Bound<'_, PyAny>, name: &str) -> PyResult<i64> {
+pub(crate) fn whole(object: &Bound<'_, PyAny>, name: &str) -> PyResult<i64> {
+    check_plain(object, name)?;
+    if object.is_instance_of::<PyBool>() {
+        return Err(DTypeError::new_err(format!(
+            "{name}: got bool, allowed is a whole number"
+        )));
+    }
     object
         .extract()
         .map_err(|e| wrong(object, name, "a whole number", &e))
@@ -202,10 +286,33 @@ pub(crate) fn matrix(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Matrix> 
     fixed(object, name, "3 rows of 3 numbers", |row| vector(row, name))
 }
 
+/// The coordinates and the weights of a segment.
+pub(crate) fn segment<'py>(object: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 2]> {
+    fixed(object, "segments", "(coordinates, weights) each", |item| {
+        Ok(item.clone())
+    })
+}
+
+/// Segments, one after the other.
+pub(crate) fn segments<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    let (name, allowed) = ("segments", "an iterable of (coordinates, weights)");
+    items(object, name, allowed)?.ok_or_else(|| {
+        let found = type_name(object);
+        DTypeError::new_err(format!("{name}: got {found}, allowed is {allowed}"))
+    })
+}
+
+/// How many channels.
+pub(crate) fn count(object: &Bound<'_, PyAny>, name: &str) -> PyResult<usize> {
+    let found = whole(object, name)?;
+    usize::try_from(found)
+        .map_err(|_| RangeError::new_err(format!("{name}: got {found}, allowed is 1 or more")))
+}
+
 /// A number for both axes, or one for each.
 pub(crate) fn half_width(object: &Bound<'_, PyAny>) -> PyResult<[f64; 2]> {
     let name = "half_width";
-    if object.try_iter().is_err() {
+    if items(object, name, "a number or 2")?.is_none() {
         return number(object, name).map(|half| [half; 2]);
     }
     fixed(object, name, "a number or 2", |item| number(item, name))
@@ -214,12 +321,8 @@ pub(crate) fn half_width(object: &Bound<'_, PyAny>) -> PyResult<[f64; 2]> {
 /// A count for both axes, or one for each.
 pub(crate) fn bins(object: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
     let name = "bins";
-    let one = |item: &Bound<'_, PyAny>| {
-        let count = whole(item, name)?;
-        usize::try_from(count)
-            .map_err(|_| RangeError::new_err(format!("{name}: got {count}, allowed is 1 or more")))
-    };
-    if object.try_iter().is_err() {
+    let one = |item: &Bound<'_, PyAny>| count(item, name);
+    if items(object, name, "a whole number or 2")?.is_none() {
         return one(object).map(|count| [count; 2]);
     }
     fixed(object, name, "a whole number or 2", one)
@@ -232,13 +335,13 @@ pub(crate) fn extent(object: &Bound<'_, PyAny>) -> PyResult<[[f64; 2]; 2]> {
     })
 }
 
-fn fixed<T, const N: usize>(
-    object: &Bound<'_, PyAny>,
+fn fixed<'py, T, const N: usize>(
+    object: &Bound<'py, PyAny>,
     name: &str,
     allowed: &str,
-    convert: impl Fn(&Bound<'_, PyAny>) -> PyResult<T>,
+    convert: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<[T; N]> {
-    let Ok(items) = object.try_iter() else {
+    let Some(items) = items(object, name, allowed)? else {
         return Err(ShapeError::new_err(format!(
             "{name}: got {}, allowed is {allowed}",
             type_name(object)

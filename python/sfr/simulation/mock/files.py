@@ -36,23 +36,6 @@ _FULL_ONLY: Final = {
     "InternalEnergyOld",
     "GFM_StellarPhotometrics",
 }
-#: Exponents of a, h, length, mass, velocity, and the factor to cgs, as TNG files state them.
-_LENGTH = units.UNIT_LENGTH_CM
-_MASS = units.UNIT_MASS_G
-_UNITS: Final[dict[str, tuple[float, float, float, float, float, float]]] = {
-    "Coordinates": (1.0, -1.0, 1.0, 0.0, 0.0, _LENGTH),
-    "Velocities": (0.5, 0.0, 0.0, 0.0, 1.0, 1e5),
-    "Masses": (0.0, -1.0, 0.0, 1.0, 0.0, _MASS),
-    "GFM_InitialMass": (0.0, -1.0, 0.0, 1.0, 0.0, _MASS),
-    "BH_Mass": (0.0, -1.0, 0.0, 1.0, 0.0, _MASS),
-    "Density": (-3.0, 2.0, -3.0, 1.0, 0.0, 6.769911178294544e-22),
-    "InternalEnergy": (0.0, 0.0, 0.0, 0.0, 2.0, 1e10),
-    "InternalEnergyOld": (0.0, 0.0, 0.0, 0.0, 2.0, 1e10),
-    "Potential": (-1.0, 0.0, 0.0, 0.0, 2.0, 1e10),
-    "StarFormationRate": (0.0, 0.0, -1.0, 1.0, 1.0, 6.302760666210359e25),
-}
-_NO_UNIT: Final = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-_SCALINGS: Final = ("a", "h", "length", "mass", "velocity")
 #: Fields that TNG adds after the run, without units.
 _NO_ATTRIBUTES: Final = {"MagneticField"}
 
@@ -197,7 +180,7 @@ def _snapshot_header(file: h5py.File, snapshot: Snapshot, counts: NDArray[np.int
     header["Composition_vector_length"] = np.int32(0)
     header["UnitLength_in_cm"] = np.float64(units.UNIT_LENGTH_CM)
     header["UnitMass_in_g"] = np.float64(units.UNIT_MASS_G)
-    header["UnitVelocity_in_cm_per_s"] = np.float64(1e5)
+    header["UnitVelocity_in_cm_per_s"] = np.float64(units.UNIT_VELOCITY_CM_S)
 
 
 def _group_header(
@@ -240,8 +223,6 @@ def _run_groups(file: h5py.File, style: FileStyle) -> None:
 def _state_units(group: h5py.Group) -> None:
     names: Sequence[str] = [name for name in group if name not in _NO_ATTRIBUTES]
     for name in names:
-        *exponents, to_cgs = _UNITS.get(name, _NO_UNIT)
-        attributes = group[name].attrs
-        for scaling, exponent in zip(_SCALINGS, exponents, strict=True):
-            attributes[f"{scaling}_scaling"] = np.float64(exponent)
-        attributes["to_cgs"] = np.float64(to_cgs)
+        unit = units.FIELD_UNITS.get(name, units.DIMENSIONLESS)
+        for attribute, value in unit.attributes().items():
+            group[name].attrs[attribute] = np.float64(value)
