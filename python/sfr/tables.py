@@ -283,7 +283,8 @@ def _check_rows(
             raise DataFormatError(
                 f"{cells.where(row)}: subhalo {subhalo} of snapshot {snapshot} was not selected: "
                 "it is not in the catalogue, or does not pass the cuts of [sample]. Rows can be "
-                "removed by hand, not added; widen [sample], or remove the row"
+                "removed by hand, not added; widen [sample], remove the row, or run sfr select "
+                "--force for all that passes (the file as it is now is kept aside)"
             )
         if all(wrong):
             name, value = wrong[0][0]

@@ -10,11 +10,16 @@ import pytest
 from tests.unit.test_select import Catalogues
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
+from sfr.paths import chosen_files
 from sfr.recipe import load_recipe
+from sfr.render.shards import maps_fingerprint
+from sfr.report.tables import subset_rows
 from sfr.sample.select import select
 from sfr.sample.split import split
+from sfr.semantic.files import SUFFIXES, read_images
 from sfr.store import SAMPLE, SPLIT, read_table
 from sfr.tables import edits_in_words, read_sample, read_split, sample_edits
+from sfr.train.rows import read_rows
 from sfr.workspace import Workspace
 
 RECIPE = load_recipe("thesis")
@@ -447,3 +452,35 @@ def test_tables_that_nobody_touched_are_what_was_written(run):
     split(workspace, BY_IMAGE)
     assert [path.read_bytes() for path in (workspace.sample_csv, workspace.split_csv)] == before
     assert read_table(workspace.kept(workspace.sample_csv), SAMPLE)["snapshot"].size == 12
+
+
+def test_labels_and_subsets_are_bound_to_images_in_any_order_of_rows(run):
+    simulation, workspace = run
+    select(simulation, workspace, RECIPE, [98, 99])
+    split(workspace, BY_IMAGE)
+    workspace.images.mkdir()
+    for name in subsets(workspace):
+        (workspace.images / name).touch()
+    sample, rows, counted = read_sample(workspace), read_rows(workspace), subset_rows(workspace)
+    maps = [maps_fingerprint(workspace, RECIPE, sample, snap) for snap in (98, 99)]
+    for path in (workspace.split_csv, workspace.sample_csv):
+        edit(path, lambda rows: sorted(rows, key=lambda row: str(row)[::-1]))
+    assert read_rows(workspace).digest() == rows.digest()
+    assert subset_rows(workspace) == counted
+    sample = read_sample(workspace)
+    assert [maps_fingerprint(workspace, RECIPE, sample, snap) for snap in (98, 99)] == maps
+
+
+# -- files given as input --------------------------------------------------------------------------
+
+
+def test_one_path_that_is_not_there_stopped_all_others(tmp_path):
+    paths = [tmp_path / name for name in ("a.npy", "none.npy", "b.npy", "misspelt")]
+    for path in paths[::2]:
+        np.save(path, np.ones((8, 8)))
+    chosen = chosen_files(paths, SUFFIXES)
+    assert chosen == paths
+    problems = [image.problem for path in chosen for image in read_images(path)]
+    assert problems == ["", "cannot be read: it is not there"] * 2
+    with pytest.raises(DataMissingError, match=r"none.npy is not there"):
+        chosen_files(paths[1::2], SUFFIXES)

@@ -235,7 +235,7 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
     job = _Job(workspace, recipe, sample, settings, fingerprint)
     listed = None if force else _listed(workspace)
-    drawn = _drawn(workspace)
+    drawn = _drawn(workspace, listed)
     if listed is not None and listed.subset_of != drawn:
         return _take_over(job, listed, drawn)
     return _draw_all(job, listed, force=force)
@@ -398,10 +398,14 @@ def _listed(workspace: Workspace) -> _Listed | None:
     return _Listed(cells, places, {n: cells.columns["subset"][i] for n, i in places.items()})
 
 
-def _drawn(workspace: Workspace) -> dict[str, str] | None:
+def _drawn(workspace: Workspace, listed: _Listed | None) -> dict[str, str] | None:
     """Subsets that were drawn, by image; None where nothing is known of a draw."""
     kept = workspace.kept(workspace.split_csv)
     if not kept.is_file():
+        # versions that kept no copy remembered the size of the file
+        untouched = listed is not None and workspace.has_run("split")
+        if untouched and workspace.check("split", workspace.fingerprint("split")).current:
+            return listed.subset_of if listed is not None else None
         return None
     table = read_table(kept, SPLIT)
     return dict(zip(table["filename"].tolist(), table["subset"].tolist(), strict=True))
