@@ -169,8 +169,9 @@ def _open_sample(workspace: Workspace) -> MergedSample:
     if base is not None and is_ours(workspace, path):
         return MergedSample(base, {}, SampleEdits())
     cells = read_cells(path, SAMPLE)
-    cells.require(SAMPLE)
     if base is None:
+        cells.require(SAMPLE)
+        galaxy_rows(cells)
         base = {name: cells.column(name, kind) for name, kind in SAMPLE.items()}
         base = _ordered(base)
     return merge_sample(cells, base, base)
@@ -187,7 +188,8 @@ def merge_sample(cells: Cells, base: Table | None, fresh: Table) -> MergedSample
     Parameters
     ----------
     cells : Cells
-        ``sample.csv``; columns of the catalogue may be left out, but not the galaxies' numbers.
+        ``sample.csv``; columns of the catalogue may be left out, but not the galaxies' numbers,
+        nor the label where ``base`` is given.
     base : dict of str to ndarray or None
         The last selection, before it was edited.
     fresh : dict of str to ndarray
@@ -205,6 +207,8 @@ def merge_sample(cells: Cells, base: Table | None, fresh: Table) -> MergedSample
         A galaxy is there twice, or in neither selection; or a value differs from both.
     """
     rows = galaxy_rows(cells)
+    if base is not None:
+        cells.require((LABEL,))
     sources = [(_by_key(table), table) for table in (fresh, base) if table is not None]
     _check_rows(cells, rows, sources)
     before = _by_key(base) if base is not None else {}
@@ -317,6 +321,11 @@ def _agrees(text: str, expected: float) -> bool:
 def _label(cells: Cells, row: int) -> float:
     value = cells.value(row, LABEL, float)
     assert isinstance(value, float)
+    if not 0 <= value < math.inf:
+        raise DataFormatError(
+            f"{cells.where(row)}: {LABEL} = {cells.columns[LABEL][row]!r}; allowed: 0 or more. To "
+            "leave a galaxy out, remove its row"
+        )
     return value
 
 

@@ -73,4 +73,5 @@ def test_a_snapshot_that_is_not_there_does_not_stop_the_others(sfr, mock_sim, tm
     assert result.exit_code == 4
     assert len(list((tmp_path / "sfr-work/images").glob("*.png"))) == 12
     plan = sfr("render", "--sim", mock_sim, "--snap", "50,98,99", "--dry-run", "--json")
+    assert plan.exit_code == 4
     assert [row["snapshot"] for row in json.loads(plan.stdout)["snapshots"]] == [98, 99]

@@ -15,7 +15,7 @@ from sfr.recipe import load_recipe
 from sfr.render.shards import maps_fingerprint
 from sfr.report.tables import subset_rows
 from sfr.sample.select import select
-from sfr.sample.split import split
+from sfr.sample.split import is_current, split
 from sfr.semantic.files import SUFFIXES, read_images
 from sfr.store import SAMPLE, SPLIT, read_table
 from sfr.tables import edits_in_words, read_sample, read_split, sample_edits
@@ -153,6 +153,7 @@ def test_whole_numbers_and_digits_that_a_spreadsheet_rewrote(run):
         (set_cell(1, "subhalo_id", "1.5"), r"line 3: subhalo_id = '1.5' is not a whole number"),
         (set_cell(1, "ssfr_per_yr", "1,5e-12"), r"line 3: ssfr_per_yr.*decimal point"),
         (set_cell(2, "ssfr_per_yr", "#REF!"), r"line 4: ssfr_per_yr = '#REF!' is not a number"),
+        (set_cell(2, "ssfr_per_yr", ""), r"line 4: ssfr_per_yr = ''; allowed: 0 or more"),
         (set_cell(2, "group_id", "7"), r"line 4: group_id = '7', the catalogue has 0"),
         (set_cell(3, "x_ckpc_h", "1.25"), r"line 5: x_ckpc_h = '1.25', the catalogue has 9.0"),
         (set_cell(3, "sfr_msun_per_yr", ""), r"line 5: sfr_msun_per_yr = ''"),
@@ -295,6 +296,32 @@ def test_a_killed_selection_leaves_no_rows_that_seem_removed(run, monkeypatch):
     found = select(simulation, workspace, RECIPE, [98])
     assert len(found.sample["snapshot"]) == 24
     assert edits_in_words(workspace) == {}
+
+
+def test_columns_of_the_catalogue_that_are_gone_are_filled_in(run):
+    _, workspace = run
+    before = read_sample(workspace)
+    names = ["subhalo_id", "ssfr_per_yr", "snapshot"]
+    write(workspace.sample_csv, rows_of(workspace.sample_csv), names=names)
+    for name in SAMPLE:
+        np.testing.assert_array_equal(read_sample(workspace)[name], before[name])
+
+
+def test_edits_since_the_last_split_are_seen_without_writing(run):
+    _, workspace = run
+    assert is_current(workspace, BY_IMAGE)
+    split(workspace, BY_IMAGE)
+    assert is_current(workspace, BY_IMAGE)
+    edit(workspace.sample_csv, set_cell(0, "ssfr_per_yr", "1e-10"))
+    assert not is_current(workspace, BY_IMAGE)
+    split(workspace, BY_IMAGE)
+    assert is_current(workspace, BY_IMAGE)
+    edit(workspace.split_csv, set_cell(0, "subset", "validation"))
+    theirs = workspace.split_csv.read_bytes()
+    assert not is_current(workspace, BY_IMAGE)
+    assert workspace.split_csv.read_bytes() == theirs
+    split(workspace, BY_IMAGE)
+    assert is_current(workspace, BY_IMAGE)
 
 
 # -- snapshots without galaxies --------------------------------------------------------------------

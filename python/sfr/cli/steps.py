@@ -187,12 +187,15 @@ class Run:
             self.console.say(
                 f"select {cut.snapshot}: {cut.n_selected} galaxies{_state(cut.reason)}"
             )
-        for snap, reason in summary.failures.items():
-            self.console.say(f"select {snap}: none, and the others go on: {reason}")
-            self.failures.append(f"select {snap}: {reason}")
+        self._say_failures(summary)
         self.say_edits()
         self._selected = summary
         return summary
+
+    def _say_failures(self, summary: SelectSummary) -> None:
+        for snap, reason in summary.failures.items():
+            self.console.say(f"select {snap}: none, and the others go on: {reason}")
+            self.failures.append(f"select {snap}: {reason}")
 
     def split(self, *, force: bool = False) -> SplitSummary:
         """Make or extend the split."""
@@ -285,14 +288,16 @@ class Run:
 
         with tempfile.TemporaryDirectory(prefix="sfr-") as folder:
             scratch = self.workspace.copy_of_sample(Path(folder))
-            sample = select(
+            summary = select(
                 self.simulation,
                 scratch,
                 self.recipe,
                 snapshots,
                 allow_partial=self.allow_partial,
                 on_progress=self.console.progress,
-            ).sample
+            )
+            self._say_failures(summary)
+            sample = summary.sample
             return [
                 plan_render(
                     self.simulation,
@@ -530,12 +535,17 @@ class Run:
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""
         from sfr.report import write_report
+        from sfr.sample.split import is_current
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
             self.train(self.recipe.case_names)
         self._current_images()
         self.say_edits()
+        stored = self.workspace.stored_recipe() or self.recipe
+        if not is_current(self.workspace, stored.split):
+            self.console.say("report: sample.csv or split.csv was edited since the last training")
+            self._outdate_heads()
         with self._step("report") as record:
             summary = write_report(self.workspace, self.recipe, on_progress=self.console.progress)
             record["counts"] = {"cases": summary.n_cases, "figures": len(summary.figures)}

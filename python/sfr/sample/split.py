@@ -39,7 +39,15 @@ from sfr.tables import (
 )
 from sfr.workspace import Workspace, digest
 
-__all__ = ["LeakAudit", "SplitSummary", "assign", "audit", "check_folds", "split"]
+__all__ = [
+    "LeakAudit",
+    "SplitSummary",
+    "assign",
+    "audit",
+    "check_folds",
+    "is_current",
+    "split",
+]
 
 log = logging.getLogger(__name__)
 
@@ -229,16 +237,35 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
         raise DataMissingError(
             f"{workspace.sample_csv} is not there; run sfr select --snap 99 --work {workspace.root}"
         )
-    sample = read_sample(workspace)
-    settings = digest({**asdict(recipe), "counts": _COUNTS})
-    rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
-    fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
-    job = _Job(workspace, recipe, sample, settings, fingerprint)
+    job = _job(workspace, recipe)
     listed = None if force else _listed(workspace)
     drawn = _drawn(workspace, listed)
     if listed is not None and listed.subset_of != drawn:
         return _take_over(job, listed, drawn)
     return _draw_all(job, listed, force=force)
+
+
+def is_current(workspace: Workspace, recipe: SplitRecipe) -> bool:
+    """Whether nobody edited sample.csv or split.csv since the last split, if there was one.
+
+    Nothing is written; parameters and errors are those of `split`.
+    """
+    if not (workspace.has_run("split") and workspace.sample_csv.is_file()):
+        return True
+    job, listed = _job(workspace, recipe), _listed(workspace)
+    if listed is None:
+        return False
+    is_theirs = listed.subset_of != _drawn(workspace, listed)
+    fingerprint = job.edited(listed.subset_of) if is_theirs else job.fingerprint
+    return workspace.check("split", fingerprint).current
+
+
+def _job(workspace: Workspace, recipe: SplitRecipe) -> _Job:
+    sample = read_sample(workspace)
+    settings = digest({**asdict(recipe), "counts": _COUNTS})
+    rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
+    fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
+    return _Job(workspace, recipe, sample, settings, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -275,6 +302,10 @@ class _Job:
             "fold": np.zeros(len(chosen), np.int64),
             "seed": np.full(len(chosen), self.recipe.seed, np.int64),
         }
+
+    def edited(self, subset_of: Mapping[str, str]) -> str:
+        """Digest of the split where a person's table says the subsets."""
+        return digest([self.fingerprint, dict(sorted(subset_of.items()))])
 
     @property
     def drawn_with(self) -> str | None:
@@ -315,7 +346,10 @@ def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary
     workspace.mark_done("split-settings", job.settings, ())
     reason = state.reason or "files missing: split.csv"
     if known:
+        is_new = listed is not None and set(names) - listed.subset_of.keys()
         reason = f"extended: {len(known)} units keep their subset"
+        if not is_new:
+            reason = "the sample has changed; its images keep their subset"
     return job.summary(subset_of, reason)
 
 
@@ -343,7 +377,7 @@ def _take_over(job: _Job, listed: _Listed, drawn: Mapping[str, str] | None) -> S
     for subset in (TRAIN, TEST):
         if subset not in subset_of.values():
             raise EmptySelectionError(f"{path} has no image of subset {subset!r} in the sample")
-    fingerprint = digest([job.fingerprint, dict(sorted(subset_of.items()))])
+    fingerprint = job.edited(subset_of)
     state = workspace.check("split", fingerprint)
     table = job.table(subset_of)
     if new or lost or not set(SPLIT) <= set(listed.cells.columns):
