@@ -13,6 +13,7 @@ import numpy as np
 import sfr
 from sfr.errors import ConfigError, DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -20,7 +21,6 @@ from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
 from sfr.report.results import CaseResult, read_json, read_results
-from sfr.report.style import case_colour
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
