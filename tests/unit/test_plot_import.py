@@ -7,7 +7,7 @@ import sys
 import pytest
 
 DRAW = """
-import hashlib, sys, numpy as np
+import sys, numpy as np
 from sfr.plot.maps import map_figure
 maps = np.random.default_rng(1).lognormal(0, 2, (1, 16, 16))
 map_figure(sys.argv[1], maps, ["mass"], ["sum over cells of m [Msun]"], 60.0, "a map")
@@ -74,12 +74,12 @@ def test_a_notebook_keeps_its_settings_whoever_loads_matplotlib_first(tmp_path, 
     after = """
 import matplotlib as mpl
 assert mpl.rcParams["font.size"] == 23
-assert mpl.get_backend(auto_select=False) == "module://matplotlib_inline.backend_inline"
+assert mpl.get_backend() == "module://matplotlib.backends.backend_svg"
 """
     before = "import matplotlib as mpl; mpl.rcParams['text.usetex'] = True"
     for code in (DRAW + after, before + DRAW + after + "assert mpl.rcParams['text.usetex']"):
         variables = {
             "MATPLOTLIBRC": str(tmp_path / "rc"),
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "MPLBACKEND": "module://matplotlib.backends.backend_svg",
         }
         assert draw(tmp_path, code=code, **variables) == plain
