@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -34,7 +34,17 @@ from sfr.report.tables import (
 from sfr.report.verdict import verdict
 from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
 from sfr.target import Target, target_of
-from sfr.train.evaluate import Comparison, compare, read_heads
+from sfr.train.evaluate import (
+    FAILED,
+    NOT_TRAINED,
+    OUT_OF_DATE,
+    OUTLIER_DEX,
+    Comparison,
+    case_states,
+    compare,
+    head_states,
+    read_heads,
+)
 from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
@@ -42,6 +52,8 @@ __all__ = ["ReportSummary", "write_report"]
 #: Cases whose images are shown, as published (METHOD 4), beside a single channel.
 _MONTAGES = ("composite", "gauss10", "structure3")
 _FAILURES_SHOWN = 30
+#: States of cases that another training can mend.
+_WITHOUT = (NOT_TRAINED, OUT_OF_DATE, FAILED)
 _RANDOM = (
     "Random backbone weights.",
     "A check of the machinery, not a result of science: the network has never learned to see.",
@@ -73,7 +85,7 @@ class ReportSummary:
     n_cases : int
         Trained cases.
     missing : tuple of str
-        Cases of the recipe that are not trained.
+        Cases without numbers: not trained, out of date or failed.
     """
 
     index: Path
@@ -122,15 +134,16 @@ def write_report(
         )
     results = read_results(workspace, heads)
     sample = read_table(workspace.sample_csv, SAMPLE)
-    rows, comparison = case_rows(recipe.case_names, heads), compare(heads)
+    states = head_states(workspace, recipe, heads)
+    rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
     context = _figures(pages, rows, results, sample, recipe)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, target_of(recipe.sample))
-    context |= listed | _words(workspace, recipe, rows, comparison, results, sample)
-    context["compared"] = compared
+    context |= listed | _words(workspace, recipe, rows, comparison, sample)
+    context |= {"compared": compared, "heads": _head_rows(results, states)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
     return ReportSummary(
@@ -140,7 +153,7 @@ def write_report(
         rows=tuple(rows),
         headline=context["verdict"].headline,
         n_cases=len(results),
-        missing=tuple(row.case for row in rows if row.status == "not trained"),
+        missing=tuple(row.case for row in rows if row.status in _WITHOUT),
     )
 
 
@@ -323,7 +336,6 @@ def _words(
     recipe: Recipe,
     rows: Sequence[CaseRow],
     comparison: Comparison,
-    results: Sequence[CaseResult],
     sample: Table,
 ) -> dict[str, Any]:
     simulation = _simulation(workspace, sample)
@@ -338,9 +350,7 @@ def _words(
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
         "best": _leaders(comparison),
-        "heads": [
-            _head_row(result, index) for result in results for index in range(len(result.heads))
-        ],
+        "outlier_dex": f"{OUTLIER_DEX:g}",
         "split_by": recipe.split.by,
         "split_seed": recipe.split.seed,
         "recipe_toml": _recipe_text(recipe),
@@ -372,7 +382,7 @@ def _facts(
     span = ", ".join(map(str, snapshots))
     if len(snapshots) > 3 and snapshots[-1] - snapshots[0] == len(snapshots) - 1:
         span = f"{snapshots[0]} to {snapshots[-1]}"
-    done = sum(row.status != "not trained" for row in rows)
+    done = sum(row.status not in _WITHOUT for row in rows)
     return [
         *([("simulation", simulation)] if simulation else []),
         ("snapshots", span),
@@ -393,28 +403,38 @@ def _banners(simulation: str, recipe: Recipe, rows: Sequence[CaseRow]) -> list[d
         said.append(_MOCK)
     if recipe.name == "demo":
         said.append(_DEMO)
-    missing = [row.case for row in rows if row.status == "not trained"]
-    if missing:
-        words = (
-            f"Not trained yet: {', '.join(missing)}. Run sfr train --all-cases, then sfr report."
-        )
-        said.append(("Not complete.", words))
+    missing = {
+        state: ", ".join(row.case for row in rows if row.status == state) for state in _WITHOUT
+    }
+    listed = [f"{state.capitalize()}: {names}." for state, names in missing.items() if names]
+    if listed:
+        listed.append("Run sfr train --all-cases, then sfr report.")
+        said.append(("Not complete.", " ".join(listed)))
     return [{"title": title, "text": text} for title, text in said]
 
 
-def _head_row(result: CaseResult, index: int) -> dict[str, Any]:
-    head = result.heads[index]
-    metrics = head.metrics
+def _head_rows(
+    results: Sequence[CaseResult], states: Mapping[tuple[str, int], str]
+) -> list[dict[str, Any]]:
+    """List every network with its state, and with numbers where it has some."""
+    found = {(result.name, head.seed): head.metrics for result in results for head in result.heads}
+    return [
+        _head_row(case, seed, state, found.get((case, seed), {}))
+        for (case, seed), state in states.items()
+    ]
+
+
+def _head_row(case: str, seed: int, state: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "case": result.name,
-        "seed": head.seed,
+        "case": case,
+        "seed": seed,
         "r": metrics.get("r"),
         "rmse_dex": metrics.get("rmse_dex"),
         "epochs": metrics.get("epochs", "\u2013"),
         "epoch_used": metrics.get("epoch_used", "\u2013"),
         "backbone": metrics.get("backbone", "\u2013"),
         "n_dropped": metrics.get("n_dropped_zero_sfr", "\u2013"),
-        "dead": head.dead,
+        "state": state,
     }
 
 
