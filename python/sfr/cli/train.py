@@ -40,6 +40,8 @@ def print_cases(run: Run, console: Console) -> None:
 
 def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
+    from sfr.train.evaluate import UNDEFINED
+
     spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
     return {
         "case": row["case"],
@@ -49,7 +51,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "galaxies": row["n_galaxies"],
         "seeds": row["seeds"],
         "dead": row["dead"],
-        "R2": row["state"] if row["r2"] is None else row["r2"],
+        "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
         "RMSE [dex]": row["rmse_dex"],
         "bias [dex]": row["bias"],
         "NMAD [dex]": row["nmad"],

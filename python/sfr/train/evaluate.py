@@ -229,6 +229,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
+    outdated = []
     latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
     for case, seed in workspace.trained():
         head = _read_metrics(workspace, case, seed)
@@ -240,12 +241,13 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         elif latest is None or head.get("settings") == latest:
             found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
         else:
-            log.warning(
-                "%s, seed %d is out of date: it was trained with other settings or images than the "
-                "last training, so it is not compared; train it again to have its numbers",
-                case,
-                seed,
-            )
+            outdated.append(f"{case} seed {seed}")
+    if outdated:
+        log.warning(
+            "out of date, so not compared: %s; trained with other settings or images than the "
+            "last training, train again to have the numbers",
+            ", ".join(outdated),
+        )
     order = {name: place for place, name in enumerate(recipe.case_names)}
     names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
     return {name: found[name] for name in names}
