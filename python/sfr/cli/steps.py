@@ -22,7 +22,7 @@ import typer
 
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
-from sfr.recipe import Recipe, load_recipe
+from sfr.recipe import Recipe, load_recipe, parse_case
 from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
@@ -579,6 +579,7 @@ def open_run(
     console: Console,
     *,
     changes: Mapping[str, Mapping[str, object]] | None = None,
+    cases: Sequence[str] = (),
     must_exist: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> Run:
@@ -594,6 +595,8 @@ def open_run(
         Where messages go.
     changes : dict
         Section -> fields that options of the command line change; None leaves a field.
+    cases : sequence of str
+        Cases that the command names, which must be those of the recipe's channels.
     must_exist : bool
         The command cannot start a run.
     **options
@@ -610,6 +613,8 @@ def open_run(
     for section, fields in (changes or {}).items():
         chosen = chosen.with_fields(section, **fields)
     check_fields(chosen)
+    for case in cases:
+        parse_case(case, chosen.channels)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
     elif stored is None and must_exist:

@@ -141,8 +141,6 @@ def register(app: typer.Typer) -> None:
 
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
-        from sfr.recipe import parse_case
-
         given = [*(case or ()), *(more_cases or ())]
         cases = [name.strip() for text in given for name in text.split(",")]
         if bool(case) == all_cases or (more_cases and not case):
@@ -161,12 +159,11 @@ def register(app: typer.Typer) -> None:
             recipe,
             console,
             changes=changes,
+            cases=cases,
             scheduler=scheduler,
             force=force,
             must_exist=True,
         ) as run:
-            for name in cases:
-                parse_case(name, run.recipe.channels)
             run.train(
                 run.recipe.case_names if all_cases else cases,
                 save_models=save_models,
