@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Step of a folder that all commands with the same recipe share as long as they run.
 RECIPE = "recipe"
+#: What a head leaves that could not be trained, in its folder.
+_FAILED = "failed.json"
 #: What a file system without locks answers.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -213,6 +215,13 @@ class Workspace:
 
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
+        return self._heads_with("metrics.json")
+
+    def failed(self) -> list[tuple[str, int]]:
+        """Cases and seeds that a training could not train, sorted."""
+        return self._heads_with(_FAILED)
+
+    def _heads_with(self, file: str) -> list[tuple[str, int]]:
         # not hidden ones, nor copies that somebody made
         cases = sorted((self.root / "train").glob("[!.]*"))
         return [
@@ -220,8 +229,25 @@ class Workspace:
             for case in cases
             if re.fullmatch(r"[\w.-]+", case.name)
             for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
-            if (folder / "metrics.json").is_file()
+            if (folder / file).is_file()
         ]
+
+    def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
+        """Record that a head could not be trained with some settings, and why."""
+        record = {"settings": settings, "reason": bare(reason)}
+        self.write_json(self.head(case, seed) / _FAILED, record)
+
+    def unmark_failed(self, case: str, seed: int) -> None:
+        """Drop that record: the head is trained now."""
+        (self.head(case, seed) / _FAILED).unlink(missing_ok=True)
+
+    def failed_with(self, case: str, seed: int) -> str:
+        """Return the settings of a head that could not be trained; empty where they are lost."""
+        try:
+            found = json.loads((self.head(case, seed) / _FAILED).read_text("utf-8"))
+            return str(found["settings"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def relative(self, path: Path) -> str:
         """Return a path as seen from the run's folder, with forward slashes."""

@@ -18,7 +18,7 @@ from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
 from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.train.backbone import build_backbone
-from sfr.train.evaluate import case_table, metrics, read_heads
+from sfr.train.evaluate import case_table, head_states, metrics, read_heads
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes, initial_weights
@@ -283,11 +283,19 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
 
 
 def test_loss_that_is_not_finite_is_a_failure_of_its_head(workspace):
-    settings = recipe(optimizer="sgd", learning_rate=1e30)
+    settings = recipe(optimizer="sgd", learning_rate=1e9, epochs=9)
     summary = train_cases(workspace, settings, ["composite", "mass"])
     assert [r.status for r in summary.failures] == ["failed", "failed"]
     assert all("learning_rate" in r.reason for r in summary.failures)
     assert workspace.trained() == []
+    assert workspace.failed() == [("composite", 0), ("mass", 0)]
+    states = head_states(workspace, settings, {})
+    assert states == {("composite", 0): "failed", ("mass", 0): "failed"}
+    # with settings that can be trained it is none
+    train_cases(workspace, recipe(epochs=1), ["mass"])
+    assert workspace.failed() == [("composite", 0)]
+    heads = read_heads(workspace, settings)
+    assert head_states(workspace, settings, heads) == {("mass", 0): heads["mass"][0].state}
 
 
 # -- once, again, and what changes -------------------------------------------------------------

@@ -6,26 +6,22 @@ import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
+from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
+from sfr.plot.style import GREY, drawn
 from sfr.recipe import Recipe
 from sfr.report.files import save
-from sfr.report.style import GREY, drawn
 from sfr.store import Table
 from sfr.tables import image_names, read_sample, read_split
 from sfr.target import target_of
 from sfr.workspace import Workspace
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["Order", "contact_sheet"]
 

@@ -16,7 +16,7 @@ from sfr.errors import DataMissingError
 from sfr.store import FAILURES, count_galaxies, read_table
 from sfr.tables import image_names, read_sample, read_split
 from sfr.target import Target
-from sfr.train.evaluate import Comparison, ScoredHead, case_table
+from sfr.train.evaluate import OUTLIER_DEX, Comparison, ScoredHead, case_table
 from sfr.workspace import Workspace, bare
 
 __all__ = [
@@ -38,8 +38,7 @@ class CaseRow:
     """One case of the table; numbers are None where there is nothing to state."""
 
     case: str
-    #: ``trained``, ``dead`` (every network), ``undefined`` (too few or equal
-    #: test images for r), or ``not trained``.
+    #: One of the words of `sfr.train.evaluate`.
     status: str
     #: Mean over the networks that are not dead, as all metrics, and its scatter between them.
     r: float | None = None
@@ -53,7 +52,9 @@ class CaseRow:
     rmse_dex: float | None = None
     bias_dex: float | None = None
     nmad_dex: float | None = None
+    #: Share of the test images whose prediction is farther than this from the truth [dex].
     outlier_fraction: float | None = None
+    outlier_dex: float = OUTLIER_DEX
     #: Test images, and the galaxies that they show.
     n_test: int | None = None
     n_galaxies: int | None = None
@@ -66,35 +67,31 @@ class CaseRow:
     seed_r: tuple[float, ...] = ()
 
 
-def case_rows(names: Sequence[str], heads: Mapping[str, Sequence[ScoredHead]]) -> list[CaseRow]:
-    """Make the table of cases: the trained ones, and those of the recipe that are not trained.
+def case_rows(
+    states: Mapping[str, str], heads: Mapping[str, Sequence[ScoredHead]]
+) -> list[CaseRow]:
+    """Make the table of cases: those with numbers, and those of which there are none.
 
     Parameters
     ----------
-    names : sequence of str
-        Cases of the recipe.
+    states : mapping of str to str
+        Result of `sfr.train.evaluate.case_states`.
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
 
     Returns
     -------
     list of CaseRow
-        The recipe's cases in its order, then others that are trained.
+        In the order of the states.
     """
-    trained = {row["case"]: row for row in case_table(heads)}
-    return [
-        _row(trained[name], heads[name]) if name in trained else CaseRow(name, "not trained")
-        for name in dict.fromkeys([*names, *trained])
-    ]
+    return [_row(row, heads.get(row["case"], ())) for row in case_table(heads, states)]
 
 
 def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
-    r = found["r"]
-    status = "trained" if r is not None else "undefined"
     return CaseRow(
         case=found["case"],
-        status="dead" if found["dead"] == found["seeds"] else status,
-        r=r,
+        status=found["state"],
+        r=found["r"],
         r_std=found["r_std"],
         r_low=found["r_low"],
         r_high=found["r_high"],
