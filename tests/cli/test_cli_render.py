@@ -400,7 +400,7 @@ def test_a_full_disk_leaves_whole_shards_only(sfr, sim, recipe, whole, monkeypat
 
     def full(descriptor):
         count.append(descriptor)
-        if len(count) > 9:
+        if len(count) > 12:
             raise OSError(28, "No space left on device")
         real(descriptor)
 

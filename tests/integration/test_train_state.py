@@ -408,13 +408,13 @@ def test_float16_features_are_float32_features_rounded(workspace):
     np.testing.assert_array_equal(half, exact.astype(np.float16))
 
 
-def test_features_too_large_for_float16_say_what_to_set(workspace, monkeypatch):
+def test_features_too_large_for_float16_say_what_to_set(workspace):
     class Large:
         def predict_on_batch(self, batch):
             return np.full((len(batch), 1, 1, 512), 7e4, np.float32)
 
     backbone = features_module.BackboneInUse(recipe())
-    backbone.__dict__["model"] = Large()
+    backbone.__dict__["_built"] = Large()
     names = [path.name for path in workspace.images.glob("*.png")]
     with pytest.raises(ConfigError, match=r"7e\+04.*feature_type"):
         extract_features(workspace, recipe(), "mass", names, backbone=backbone)

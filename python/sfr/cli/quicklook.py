@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -202,13 +202,12 @@ def _maps_recipe(
     if not chosen or len(set(names)) != len(names):
         raise ConfigError(f"--channels {','.join(names)!r}: give one or more different names")
     gas.required_fields(chosen)
-    return replace(
-        recipe,
+    return recipe.changed(
         width_ckpc_h=width,
         depth_ckpc_h=depth,
         pixels=pixels,
-        channels=tuple(chosen),
-        candidates=(),
+        channels=[asdict(channel) for channel in chosen],
+        candidates=[],
     )
 
 

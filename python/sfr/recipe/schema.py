@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -173,7 +173,17 @@ def _require(condition: bool, name: str, found: object, allowed: str) -> None:  
 
 
 @dataclass(frozen=True)
-class SampleRecipe:
+class _Section:
+    def changed(self, **fields: object) -> Self:
+        """Return a copy with other values, checked as those of a file are; None leaves one out."""
+        name = type(self).__name__.removesuffix("Recipe").lower()
+        data = _plain({**dataclasses.asdict(self), **fields})
+        result: Self = check_value(type(self), data, name)
+        return result
+
+
+@dataclass(frozen=True)
+class SampleRecipe(_Section):
     """Which subhaloes are taken, and their label (METHOD 2.1)."""
 
     snapshots: Annotated[tuple[Snapshot, ...], Meta(min_length=1), _says("Snapshots of sfr run.")]
@@ -211,7 +221,7 @@ class SampleRecipe:
 
 
 @dataclass(frozen=True)
-class OrientationRecipe:
+class OrientationRecipe(_Section):
     """How the rotation axis of a galaxy is found (DESIGN 6)."""
 
     rule: Annotated[
@@ -277,7 +287,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class MapsRecipe:
+class MapsRecipe(_Section):
     """The maps of a galaxy's gas (METHOD 2.3)."""
 
     pixels: Annotated[int, Meta(ge=32, le=4096), _says("Pixels on a side.")]
@@ -310,7 +320,7 @@ class MapsRecipe:
 
 
 @dataclass(frozen=True)
-class NormalisationRecipe:
+class NormalisationRecipe(_Section):
     """What each channel is divided by (METHOD 2.4)."""
 
     statistic: Annotated[
@@ -344,7 +354,7 @@ class NormalisationRecipe:
 
 
 @dataclass(frozen=True)
-class ImageRecipe:
+class ImageRecipe(_Section):
     """From normalised maps to 8-bit RGB (METHOD 2.5)."""
 
     beta: Annotated[Positive, _says("Softening of the asinh stretch.")]
@@ -365,7 +375,7 @@ class ImageRecipe:
 
 
 @dataclass(frozen=True)
-class CasesRecipe:
+class CasesRecipe(_Section):
     """The versions of an image that are compared (METHOD 2.7)."""
 
     names: Annotated[
@@ -391,7 +401,7 @@ class CasesRecipe:
 
 
 @dataclass(frozen=True)
-class SplitRecipe:
+class SplitRecipe(_Section):
     """Training, validation and test subsets (METHOD 2.6)."""
 
     by: Annotated[
@@ -412,7 +422,7 @@ class SplitRecipe:
 
 
 @dataclass(frozen=True)
-class TrainRecipe:
+class TrainRecipe(_Section):
     """The network and its training (METHOD 3)."""
 
     backbone: Annotated[Backbone, _says("Frozen backbone, a name of keras.applications.")]
