@@ -126,6 +126,14 @@ class Workspace:
         """Subset of every image."""
         return self.root / "split.csv"
 
+    def kept(self, path: Path) -> Path:
+        """Return where a step keeps a table as it wrote it, to know what people edit in it."""
+        return self.root / ".state" / path.name
+
+    def old(self, path: Path) -> Path:
+        """Return where an edited table is left that a step was forced to write anew."""
+        return path.with_suffix(f".old{path.suffix}")
+
     @property
     def normalisation_json(self) -> Path:
         """What the channels are divided by."""
@@ -431,7 +439,7 @@ class Workspace:
         """Copy the sample, and how it was made, into another folder: for trying something out."""
         copy = Workspace(folder)
         steps = [*self.steps("select"), *self.steps("simulation")]
-        files = [self.sample_csv, self.by_snapshot_csv]
+        files = [self.sample_csv, self.kept(self.sample_csv), self.by_snapshot_csv]
         files += [file(step) for step in steps for file in (self._state_file, self._sources_file)]
         for path in files:
             if path.is_file():

@@ -462,8 +462,16 @@ def test_damaged_features_are_computed_again(workspace):
     )
 
 
-@pytest.mark.parametrize("problem", ["unknown image", "twice", "subset", "negative"])
-def test_tables_that_do_not_fit_raise(workspace, problem):
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("unknown image", "the first is Snap1ID1.png; run sfr split"),
+        ("twice", r"line 14: \S+ is there twice.* line 2"),
+        ("subset", "line 2: subset 'trainig' is none of train, validation, test"),
+        ("negative", "line 5: ssfr_per_yr = '-1.0'; allowed: 0 or more"),
+    ],
+)
+def test_tables_that_do_not_fit_raise(workspace, problem, words):
     names = sorted(path.name for path in workspace.images.glob("*.png"))
     if problem == "unknown image":
         write_split(workspace, [*names, "Snap1ID1.png"])
@@ -475,7 +483,7 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         table = read_table(workspace.sample_csv, SAMPLE)
         table["ssfr_per_yr"][3] = -1.0
         write_table(workspace, workspace.sample_csv, table)
-    with pytest.raises(DataFormatError, match="--force"):
+    with pytest.raises(DataFormatError, match=words):
         train_case(workspace, recipe(), "composite")
 
 

@@ -9,6 +9,8 @@ import sfr
 
 ROOT = Path(sfr.__path__[0])
 LEAVES = {
+    "cells",
+    "tables",
     "errors",
     "arrays",
     "pictures",
@@ -33,6 +35,7 @@ STEPS = {
     "report": {"train", "imaging"},
 }
 LEAF_IMPORTS = {
+    "cells": {"errors"},
     "errors": set(),
     "arrays": {"errors"},
     "hdf5": {"errors"},
@@ -42,7 +45,8 @@ LEAF_IMPORTS = {
     "recipe": {"errors", "paths"},
     "target": {"recipe"},
     "workspace": {"errors", "paths", "recipe"},
-    "store": {"errors", "hdf5", "paths", "workspace"},
+    "store": {"cells", "errors", "hdf5", "paths", "workspace"},
+    "tables": {"cells", "errors", "store", "workspace"},
     "tasks": {"errors"},
     "pictures": {"errors"},
     "plot": {"errors", "recipe"},

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
-from sfr.store import FAILURES, SAMPLE, SPLIT, count_galaxies, read_table
+from sfr.store import FAILURES, count_galaxies, read_table
+from sfr.tables import image_names, read_sample, read_split
 from sfr.target import Target
 from sfr.train.evaluate import OUTLIER_DEX, Comparison, ScoredHead, case_table
-from sfr.workspace import Workspace, bare, image_name
+from sfr.workspace import Workspace, bare
 
 __all__ = [
     "CaseRow",
@@ -208,7 +209,7 @@ class SubsetRow:
 def subset_rows(workspace: Workspace) -> list[SubsetRow]:
     """Count images and galaxies in each subset; empty without a split."""
     try:
-        split = read_table(workspace.split_csv, SPLIT)
+        split = read_split(workspace)
     except DataMissingError:
         return []
     order = ["train", "validation", "test"]
@@ -222,13 +223,8 @@ def subset_rows(workspace: Workspace) -> list[SubsetRow]:
 
 def _galaxies(workspace: Workspace, filenames: Sequence[str]) -> NDArray[np.int64]:
     """Return the galaxy of each image."""
-    sample = read_table(workspace.sample_csv, SAMPLE)
-    galaxy = {
-        image_name(int(snapshot), int(subhalo_id)): int(galaxy_id)
-        for snapshot, subhalo_id, galaxy_id in zip(
-            sample["snapshot"], sample["subhalo_id"], sample["galaxy_id"], strict=True
-        )
-    }
+    sample = read_sample(workspace)
+    galaxy = dict(zip(image_names(sample), sample["galaxy_id"].tolist(), strict=True))
     # an image that the sample does not hold is known as itself only
     return np.array([galaxy.get(name, -1) for name in filenames], np.int64)
 

@@ -32,7 +32,8 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.store import Table, count_galaxies, read_shard, write_table
+from sfr.tables import edits_in_words, read_sample
 from sfr.target import Target, target_of
 from sfr.train.evaluate import (
     FAILED,
@@ -133,7 +134,7 @@ def write_report(
             "the report again"
         )
     results = read_results(workspace, heads)
-    sample = read_table(workspace.sample_csv, SAMPLE)
+    sample = read_sample(workspace)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
     compared = compared_rows(comparison)
@@ -345,7 +346,10 @@ def _words(
         "recipe_name": recipe.name,
         "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
-        "facts": [*_facts(simulation, recipe, rows, sample), *_scale_fact(workspace, recipe)],
+        "facts": [
+            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
+            *_scale_fact(workspace, recipe),
+        ],
         "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
@@ -376,7 +380,11 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
 
 
 def _facts(
-    simulation: str, recipe: Recipe, rows: Sequence[CaseRow], sample: Table
+    simulation: str,
+    recipe: Recipe,
+    rows: Sequence[CaseRow],
+    sample: Table,
+    edits: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     snapshots = sorted(set(sample["snapshot"].tolist()))
     span = ", ".join(map(str, snapshots))
@@ -388,6 +396,7 @@ def _facts(
         ("snapshots", span),
         ("galaxies in the sample", str(count_galaxies(sample["galaxy_id"]))),
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
+        *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
         ("label", target_of(recipe.sample).name),
