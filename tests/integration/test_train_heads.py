@@ -170,17 +170,17 @@ def test_head_leaves_the_files_of_the_design(workspace, capfd):
         "YValues.npy",
         "metrics.json",
     }
-    found = read_table(folder / "predictions.csv", PREDICTIONS)
-    order = list(zip(found["snapshot"].tolist(), found["subhalo_id"].tolist(), strict=True))
+    left = read_table(folder / "predictions.csv", PREDICTIONS)
+    order = list(zip(left["snapshot"].tolist(), left["subhalo_id"].tolist(), strict=True))
     assert order == sorted(order)
     sample = read_table(workspace.sample_csv, SAMPLE)
     label = dict(zip(sample["galaxy_id"].tolist(), np.log10(1e15 * sample["ssfr_per_yr"])))  # noqa: B905
-    assert found["truth"].tolist() == [label[i] for i in found["galaxy_id"].tolist()]
+    assert left["truth"].tolist() == [label[i] for i in left["galaxy_id"].tolist()]
 
-    test = found["subset"] == "test"
+    test = left["subset"] == "test"
     values = np.load(folder / "YValues.npy")
     assert values.dtype == np.float64
-    np.testing.assert_array_equal(values, [found["truth"][test], found["prediction"][test]])
+    np.testing.assert_array_equal(values, [left["truth"][test], left["prediction"][test]])
     stored = json.loads((folder / "metrics.json").read_text())
     for name, value in metrics(*values).items():
         assert stored[name] == value

@@ -10,7 +10,11 @@ from PIL import Image
 from sfr.errors import ShapeError
 from sfr.plot import maps as drawing
 from sfr.plot.maps import _in_lines, _scale, map_figure
+from sfr.plot.matplotlib_import import Figure
 from sfr.plot.style import density
+from sfr.report.figures import _prediction_panel, _residual_panel
+from sfr.report.results import Head
+from sfr.train.evaluate import metrics
 
 NAMES = ["entropy", "mass", "temperature"]
 UNITS = [
@@ -129,3 +133,24 @@ def test_long_units_are_broken_before_their_bracket():
         "log10 of the mass-weighted mean",
         "over cells of K [keV cm^2]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("truth", "r", "spread"),
+    [
+        ([3.0], "r undefined", ""),
+        ([3.0, 4.0], "r undefined", ""),
+        ([3.0, 3.0, 3.0 + 4e-16], "r undefined", "$\\sigma$ = 0.19 dex"),
+        ([3.0, 4.0, 3.5], "r = 0.922", "$\\sigma$ = 0.19 dex"),
+    ],
+)
+def test_panels_say_what_does_not_exist(truth, r, spread):
+    """A single image had a spread of 0.00 dex."""
+    truth = np.array(truth)
+    prediction = truth + np.array([0.0, 0.1, 0.45])[: truth.size]
+    head = Head(0, metrics(truth, prediction), truth, prediction, truth.size, None)
+    left, right = Figure().subplots(1, 2)
+    _prediction_panel(left, head, (2.0, 5.0), size=9.0)
+    _residual_panel(right, head, 1.0, "black")
+    assert left.texts[0].get_text().startswith(r + "\n")
+    assert right.get_title("right") == spread

@@ -21,6 +21,7 @@ from sfr.report.results import CaseResult, Head
 from sfr.report.tables import CaseRow
 from sfr.store import Table
 from sfr.target import Target
+from sfr.train.evaluate import FEWEST_IMAGES
 
 __all__ = [
     "case_figure",
@@ -144,7 +145,7 @@ def _prediction_panel(axes: Axes, head: Head, limits: Limits, *, size: float) ->
     _density_points(axes, head.truth, head.prediction, limits, limits, size=size)
     r = head.metrics.get("r")
     text = f"{head.truth.size} images of\n{head.n_galaxies} galaxies"
-    text = text if r is None else f"r = {r:.3f}\n{text}"
+    text = f"{'r undefined' if r is None else f'r = {r:.3f}'}\n{text}"
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=10)
 
 
@@ -178,8 +179,11 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
     edges = np.linspace(-reach, reach, _bins(difference.size) + 1)
     inside = np.clip(difference, -reach, reach)
     axes.hist(inside, edges.tolist(), color=colour, alpha=0.75)
-    mean, deviation = float(difference.mean()), float(difference.std())
     axes.axvline(0, color=GREY, lw=0.8)
+    if difference.size < FEWEST_IMAGES:
+        # they have no spread to speak of
+        return
+    mean, deviation = float(difference.mean()), float(difference.std())
     for line in (mean - deviation, mean + deviation):
         axes.axvline(line, color=INK, lw=1.1, ls="--")
     axes.set_title(f"$\\sigma$ = {deviation:.2f} dex", loc="right", fontsize=9, fontweight="normal")
