@@ -27,8 +27,9 @@ __all__ = [
 ]
 
 #: Largest share of a galaxy's cells whose coordinates may be NaN or infinite, and of cells that
-#: are left out of a channel without a word.
+#: are left out of a channel without a word, as are a handful.
 MAX_BAD_FRACTION = 0.01
+_HANDFUL = 5
 
 _GAS, _STARS = 0, 4
 _ROUNDING = 1e-9
@@ -328,7 +329,7 @@ def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
     without = [
         f"{count} have no {channel.name}"
         for channel, count in zip(channels, ledger.n_bad_weight, strict=True)
-        if count > MAX_BAD_FRACTION * ledger.n_in_frame
+        if count > max(_HANDFUL, MAX_BAD_FRACTION * ledger.n_in_frame)
     ]
     if without:
         said.append(
