@@ -23,6 +23,7 @@ from sfr.errors import (
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.paths import plain
+from sfr.plot.maps import map_figure
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
@@ -35,7 +36,6 @@ from sfr.render.orient import (
     orient,
 )
 from sfr.render.project import GalaxyMaps, make_maps, said_of_dropped
-from sfr.report.figures import map_figure
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
 from sfr.store import Shard, write_shard
@@ -51,6 +51,8 @@ _APERTURE = 1 / 6
 _VELOCITY_FIELDS = ("Coordinates", "Velocities", "Masses")
 #: Cubes across the frame in which cells are counted where a file has no densities.
 _CUBES = 10
+#: A side of a picture in which something is seen, and that fits in memory.
+_FEWEST_PIXELS, _MOST_PIXELS = 8, 4096
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,8 @@ def _maps_recipe(
     for option, length in (("--width", width), ("--depth", depth)):
         if length is not None and not 0 < length < np.inf:
             raise ConfigError(f"{option} {length:g}: allowed is a length above 0 [ckpc/h]")
+    if not _FEWEST_PIXELS <= pixels <= _MOST_PIXELS:
+        raise ConfigError(f"--pixels {pixels}: allowed are {_FEWEST_PIXELS} to {_MOST_PIXELS}")
     return replace(
         recipe,
         width_ckpc_h=width,
