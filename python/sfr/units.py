@@ -177,6 +177,12 @@ def length_kpc(
     return real(length_code, "length_code") * (scale_factor / hubble_param)
 
 
+def _not_negative(values: FloatArray | float, name: str) -> NDArray[np.float64]:
+    """Give numbers that cannot be negative, NaN where they are: a damaged cell has no value."""
+    found = real(values, name)
+    return np.where(found >= 0, found, np.nan)
+
+
 def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.float64]:
     """Mean mass per gas particle in units of the proton mass.
 
@@ -190,9 +196,9 @@ def mean_molecular_weight(electron_abundance: FloatArray | float) -> NDArray[np.
     Returns
     -------
     ndarray of float64
-        mu [-].
+        mu [-]; NaN where x_e is negative.
     """
-    x_e = real(electron_abundance, "electron_abundance")
+    x_e = _not_negative(electron_abundance, "electron_abundance")
     return 4.0 / (1.0 + 3.0 * HYDROGEN_FRACTION + 4.0 * HYDROGEN_FRACTION * x_e)
 
 
@@ -213,10 +219,11 @@ def temperature_k(
     Returns
     -------
     ndarray of float64
-        Temperature [K]; effective, not physical, for star-forming cells.
+        Temperature [K]; effective, not physical, for star-forming cells; NaN where u or x_e is
+        negative.
     """
     factor = (ADIABATIC_INDEX - 1.0) * UNIT_ENERGY_PER_MASS_CGS * PROTON_MASS_G / BOLTZMANN_CGS
-    u = real(internal_energy, "internal_energy")
+    u = _not_negative(internal_energy, "internal_energy")
     return factor * u * mean_molecular_weight(electron_abundance)
 
 
@@ -235,10 +242,10 @@ def density_cgs(
     Returns
     -------
     ndarray of float64
-        Densities [g/cm^3].
+        Densities [g/cm^3]; NaN where negative.
     """
     factor = hubble_param**2 / scale_factor**3 * (UNIT_MASS_G / UNIT_LENGTH_CM**3)
-    return real(density_code, "density_code") * factor
+    return _not_negative(density_code, "density_code") * factor
 
 
 def electron_density_cgs(
@@ -261,12 +268,12 @@ def electron_density_cgs(
     Returns
     -------
     ndarray of float64
-        n_e [cm^-3].
+        n_e [cm^-3]; NaN where rho or x_e is negative.
     """
     n_h = density_cgs(density_code, scale_factor, hubble_param) * (
         HYDROGEN_FRACTION / PROTON_MASS_G
     )
-    return real(electron_abundance, "electron_abundance") * n_h
+    return _not_negative(electron_abundance, "electron_abundance") * n_h
 
 
 def entropy_kev_cm2(
@@ -284,10 +291,10 @@ def entropy_kev_cm2(
     Returns
     -------
     ndarray of float64
-        K [keV cm^2]; infinite where n_e = 0.
+        K [keV cm^2]; infinite where n_e = 0, NaN where T or n_e is negative.
     """
-    t = real(temperature, "temperature")
-    n_e = real(electron_density, "electron_density")
+    t = _not_negative(temperature, "temperature")
+    n_e = _not_negative(electron_density, "electron_density")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((BOLTZMANN_CGS / KEV_IN_ERG) * t / np.cbrt(n_e) ** 2)
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from sfr.cli import app
+from sfr.cli.console import exit_codes
 
 SFR = "import sys; from sfr.cli import main; sys.argv[0] = 'sfr'; main()"
 NO_NAME = os.fsdecode(b"no \xe9[/red]\n.toml")
@@ -46,6 +48,26 @@ def test_what_the_machine_refuses_is_no_bug():
     assert done.returncode == 3
     assert b"File name too long" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7 TiB"),
+        ImportError("_nd_image.so: failed to map segment from shared object"),
+    ],
+)
+def test_too_little_memory_is_no_bug(error, capsys):
+    @exit_codes
+    def command():
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        command()
+    assert caught.value.exit_code == 3
+    said = capsys.readouterr().err
+    assert said.startswith("error: there is not enough memory")
+    assert str(error) in said
 
 
 def test_messages_that_nobody_hears_do_not_end_the_work(mock_sim, tmp_path):

@@ -276,6 +276,57 @@ def test_units_of_a_file_that_are_not_those_of_tng(cutout, group, name, value, a
     assert advice in said
 
 
+@pytest.mark.parametrize("how", [float, lambda value: np.array([value])])
+@pytest.mark.parametrize(
+    ("field", "attribute", "right", "wrong"),
+    [
+        ("Coordinates", "CGSConversionFactor", 3.085678e21, 3.085678e24),
+        ("Coordinates", "h-scale-exponent", -1.0, 0.0),
+        ("Density", "aexp-scale-exponent", -3.0, 0.0),
+        (
+            "Masses",
+            "Conversion factor to CGS (not including cosmological corrections)",
+            1.989e43,
+            1.989e33,
+        ),
+        ("Masses", "h-scale exponent", -1.0, 0.0),
+        ("Density", "a-scale exponent", -3.0, 0.0),
+    ],
+)
+def test_units_of_a_dataset_under_the_names_of_eagle_and_swift(
+    cutout, field, attribute, right, wrong, how
+):
+    """A cutout of EAGLE, in Mpc, was mapped as if it were in kpc."""
+    for value in (right, wrong):
+        with h5py.File(write(cutout), "r+") as file:
+            file[f"PartType0/{field}"].attrs[attribute] = how(value)
+        with open_particle_file(cutout) as file:
+            if value == right:
+                file.check()
+                continue
+            with pytest.raises(DataFormatError) as caught:
+                file.read(0, [field])
+            for word in ("cutout.hdf5", f"PartType0/{field}", attribute, "allowed: "):
+                assert word in str(caught.value)
+
+
+def test_the_units_group_of_swift(cutout):
+    """Its names were not known: lengths in Mpc were taken for kpc."""
+    units_of = {"Unit length in cgs (U_L)": 3.085678e21, "Unit mass in cgs (U_M)": 1.989e43,
+                "Unit time in cgs (U_t)": 3.085678e16}  # fmt: skip
+    write(cutout)
+    for name, value in units_of.items():
+        state(cutout, name, np.array([value]), "Units")
+    open_particle_file(cutout).close()
+    state(cutout, "Unit length in cgs (U_L)", np.array([3.085678e24]), "Units")
+    said = refused(cutout)
+    assert "Units/Unit length in cgs (U_L) is 3.085678e+24" in said
+    # the velocity follows from the time
+    assert "BoxSize) times 1000, Velocities times 1000, Density times 1e-09" in said
+    state(cutout, "Unit time in cgs (U_t)", np.array([3.085678e19]), "Units")
+    assert "Velocities" not in refused(cutout)
+
+
 def test_mpc_and_msun_together_say_what_to_multiply(cutout):
     write(cutout, UnitLength_in_cm=3.085678e24, UnitMass_in_g=1.989e33)
     assert "Masses times 1e-10, Density times 1e-19" in refused(cutout)

@@ -275,3 +275,24 @@ def test_rendered_speeds_are_relative_to_the_subhalo(mock_sim):
     assert made.ledger.n_in_frame == inside.sum() > 10
     expected = np.linalg.norm(velocities, axis=1).sum()
     assert made.ledger.sum_in_frame[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [0.0, -5.0, np.nan, np.inf])
+@pytest.mark.parametrize("option", ["width", "depth"])
+def test_a_frame_without_a_size_is_refused(tmp_path, option, length):
+    """A width of 0 was a division by zero."""
+    path = galaxy(tmp_path / "galaxy.hdf5")
+    with pytest.raises(ConfigError, match=f"--{option} .*allowed is a length above 0"):
+        map_file(path, tmp_path / "out", channels=["mass"], **{f"{option}_ckpc_h": length})
+
+
+def test_cells_without_a_value_are_dropped_and_said(tmp_path, caplog):
+    path = galaxy(tmp_path / "galaxy.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["PartType0/Density"][:6] = -1
+        file["PartType0/InternalEnergy"][6:9] = np.nan
+    with caplog.at_level("WARNING", "sfr"):
+        summary = map_file(path, tmp_path / "out", center=tuple(CENTRE))
+    assert [row["cells dropped"] for row in summary.rows] == [9, 0, 3]
+    assert "of 400 gas cells in the frame 9 have no entropy" in caplog.text
+    assert "temperature" not in caplog.text  # a handful

@@ -823,3 +823,30 @@ def test_inventory_says_what_is_half_written(sim):
     assert [status.path for status in bad] == [sim / CHUNK.format(n) for n in (1, 2)]
     assert "PartType0/Masses was never written" in bad[0].detail
     assert "PartType0/Density is a group" in bad[1].detail
+
+
+def swap(first: Path, second: Path) -> None:
+    kept = first.rename(first.with_suffix(".kept"))
+    second.rename(first)
+    kept.rename(second)
+
+
+@pytest.mark.parametrize(
+    "mix", [swap, lambda first, second: shutil.copy(first, second)], ids=["swapped", "twice"]
+)
+def test_catalogue_chunks_under_each_others_names(sim, mix):
+    """Headers and totals fit, so galaxies got the ids, and with them the gas, of others."""
+    mix(sim / GROUPS.format(0), sim / GROUPS.format(1))
+    with open_simulation(sim) as simulation:
+        with pytest.raises(DataFormatError, match="it is another chunk under this name"):
+            simulation.catalogue(99, subhalo_fields=["SubhaloMass"], group_fields=[])
+        said = [status.detail for status in simulation.inventory(99) if not status.ok]
+        assert any("says that it begins at group" in text for text in said)
+
+
+def test_offsets_beside_the_target_of_a_link_to_output(sim, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/output").symlink_to(sim / "output")
+    for name in ("mine", "mine/output"):
+        found, expected = read_all(tmp_path / name), read_all(sim)
+        assert all(map(np.array_equal, found, expected))

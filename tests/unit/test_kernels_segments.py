@@ -161,3 +161,29 @@ def test_an_error_of_the_source_comes_through():
 
     with pytest.raises(OSError, match="the disk is gone"):
         kernels.project_segments(broken(), channels=1, bins=2, **FRAME)
+
+
+@pytest.mark.parametrize("of_electrons", [True, False])
+@pytest.mark.parametrize("field", ["u", "xe", "rho"])
+def test_negative_fields_have_no_temperature_or_entropy(field, of_electrons):
+    """The root of a squared density hid its sign: cells were summed with their absolute value."""
+    n = 600
+    c = cells(n, seed=4)
+    c["coordinates"][:] = FRAME["center"]
+    bad = np.arange(n) % 7 == 3
+    c[field][bad] *= -1
+
+    def ledger(c):
+        made = [
+            kernels.Thermal(c["u"], c["xe"], FACTORS, c["rho"], of_electrons=of_electrons),
+            kernels.Thermal(c["u"], c["xe"], FACTORS),
+        ]
+        return kernels.project(c["coordinates"], made, bins=4, **FRAME).ledger
+
+    good = ledger({name: values[~bad] for name, values in c.items()})
+    found = ledger(c)
+    is_in_t = field != "rho"
+    assert found.n_bad_weight == (bad.sum(), bad.sum() if is_in_t else 0)
+    np.testing.assert_allclose(found.sum_in_frame[0], good.sum_in_frame[0], rtol=1e-12)
+    if is_in_t:
+        np.testing.assert_allclose(found.sum_in_frame[1], good.sum_in_frame[1], rtol=1e-12)

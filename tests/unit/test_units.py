@@ -39,6 +39,22 @@ def test_entropy_without_electrons_is_infinite_not_an_error():
     assert np.isinf(units.entropy_kev_cm2(1e4, 0.0))
 
 
+def test_the_entropy_of_a_negative_density_is_not_that_of_its_absolute_value():
+    for u, x_e, density in [
+        (-1.0, 1.0, 1.0),
+        (1.0, -1.0, 1.0),
+        (1.0, 1.0, -1.0),
+        (1.0, -1.0, -1.0),
+    ]:
+        electrons = units.electron_density_cgs(density, x_e, 1.0, H)
+        assert np.isnan(units.temperature_k(u, x_e)) == (u < 0 or x_e < 0)
+        assert np.isnan(units.density_cgs(density, 1.0, H)) == (density < 0)
+        assert np.isnan(electrons) == (x_e < 0 or density < 0)
+        assert np.isnan(units.entropy_kev_cm2(units.temperature_k(u, x_e), electrons))
+    assert np.isnan(units.entropy_kev_cm2(1e4, -1.0))
+    assert np.isnan(units.entropy_kev_cm2(-1e4, 1.0))
+
+
 @pytest.mark.parametrize(
     ("a", "age"), [(1.0, 13.803), (0.990568, 13.666), (0.909586, 12.466), (0.888289, 12.143)]
 )

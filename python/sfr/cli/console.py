@@ -31,6 +31,12 @@ FINISHED_WITH_FAILURES = 4
 _BUG, _DATA, _INTERRUPTED = 1, 3, 130
 #: Errors of the system that only a fault of ours can cause.
 _OURS = frozenset({errno.EBADF, errno.EINVAL, errno.EFAULT, errno.EDEADLK})
+#: What the system's loader says of a library that does not fit into memory.
+_LOADER_WITHOUT_MEMORY = ("failed to map segment", "cannot allocate memory", "Cannot allocate")
+_NO_MEMORY = (
+    "there is not enough memory; use fewer --workers or --threads, close other programs, or raise "
+    "the limit (ulimit -v, or that of the batch job)"
+)
 _PLAIN_SECONDS = 2.0
 #: Whether the command ended because nothing more could be written.
 disk_is_full = False
@@ -64,6 +70,12 @@ def exit_codes(command: Callable[P, None]) -> Callable[P, None]:
             _fail(f"a file or folder cannot be used: {error}", _DATA)
         except (typer.Exit, typer.Abort):
             raise
+        except MemoryError as error:
+            _fail(f"{_NO_MEMORY}{f' ({error})' if str(error) else ''}", _DATA)
+        except ImportError as error:
+            if not any(words in str(error) for words in _LOADER_WITHOUT_MEMORY):
+                _bug()
+            _fail(f"{_NO_MEMORY} ({error})", _DATA)
         except Exception:  # the last resort: a bug, with its traceback
             _bug()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -34,13 +35,15 @@ from sfr.render.orient import (
     nearby,
     orient,
 )
-from sfr.render.project import GalaxyMaps, make_maps
+from sfr.render.project import GalaxyMaps, make_maps, said_of_dropped
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
 from sfr.store import Shard, write_shard
 from sfr.workspace import Workspace
 
 __all__ = ["MapSummary", "map_file"]
+
+log = logging.getLogger(__name__)
 
 _GAS, _STARS = 0, 4
 #: Radius about the centre in which the spin is taken, as a share of the width.
@@ -149,6 +152,8 @@ def map_file(
             velocity=velocity,
             threads=threads,
         )
+    if dropped := said_of_dropped(made, maps_recipe.channels):
+        log.warning("%s: %s", path, dropped)
     files = _write(path, Workspace(out), made, centre, header, maps_recipe, experiment)
     return MapSummary(
         files=files,
@@ -202,6 +207,9 @@ def _maps_recipe(
     if not chosen or len(set(names)) != len(names):
         raise ConfigError(f"--channels {','.join(names)!r}: give one or more different names")
     gas.required_fields(chosen)
+    for option, length in (("--width", width), ("--depth", depth)):
+        if length is not None and not 0 < length < np.inf:
+            raise ConfigError(f"{option} {length:g}: allowed is a length above 0 [ckpc/h]")
     return recipe.changed(
         width_ckpc_h=width,
         depth_ckpc_h=depth,

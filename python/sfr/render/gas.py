@@ -84,7 +84,8 @@ def _entropy(cells: Cells) -> Array:
 
 def _per_two_thirds(temperature: Array, density: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(temperature / np.cbrt(density) ** 2)
+        # the square of a root hides the sign
+        return np.where(density >= 0, temperature / np.cbrt(density) ** 2, np.nan)
 
 
 def _entropy_k_cm2(cells: Cells) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +17,19 @@ from sfr.render import gas, kernels
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
 from sfr.simulation.protocol import Header, Particles, Simulation
 
-__all__ = ["GalaxyMaps", "check_frame", "gas_fields", "make_maps", "render_galaxy"]
+__all__ = [
+    "GalaxyMaps",
+    "check_frame",
+    "gas_fields",
+    "make_maps",
+    "render_galaxy",
+    "said_of_dropped",
+]
 
-log = logging.getLogger(__name__)
-
-#: Largest share of a galaxy's cells whose coordinates may be NaN or infinite.
+#: Largest share of a galaxy's cells whose coordinates may be NaN or infinite, and of cells that
+#: are left out of a channel without a word, as are a handful.
 MAX_BAD_FRACTION = 0.01
+_HANDFUL = 5
 
 _GAS, _STARS = 0, 4
 _ROUNDING = 1e-9
@@ -282,8 +288,6 @@ def _check_ledger(ledger: kernels.Ledger) -> None:
             f"Coordinates: {bad} of {read} gas cells are NaN or infinite, more than "
             f"{MAX_BAD_FRACTION:.0%}"
         )
-    if bad:
-        log.warning("%d of %d gas cells have NaN or infinite coordinates; dropped", bad, read)
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(f"no gas in the frame: all {read} cells lie outside")
 
@@ -297,6 +301,42 @@ def _check_weights(
                 f"channel {channel.name!r}: none of {ledger.n_in_frame} gas cells in the frame has "
                 "a finite value"
             )
+
+
+def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
+    """Say which cells are in no map because they have no value; empty where next to all have one.
+
+    A few cells without electrons, whose entropy is infinite, are nothing unusual.
+
+    Parameters
+    ----------
+    made : GalaxyMaps
+        The maps.
+    channels : sequence of Channel
+        Those of the recipe.
+
+    Returns
+    -------
+    str
+        Numbers of cells, and channels.
+    """
+    ledger, said = made.ledger, []
+    if ledger.n_bad_coordinates:
+        said.append(
+            f"{ledger.n_bad_coordinates} of {ledger.n_read} gas cells have NaN or infinite "
+            "coordinates; dropped"
+        )
+    without = [
+        f"{count} have no {channel.name}"
+        for channel, count in zip(channels, ledger.n_bad_weight, strict=True)
+        if count > max(_HANDFUL, MAX_BAD_FRACTION * ledger.n_in_frame)
+    ]
+    if without:
+        said.append(
+            f"of {ledger.n_in_frame} gas cells in the frame {', '.join(without)} (NaN, infinite, "
+            "or of numbers that cannot be negative); dropped"
+        )
+    return "; ".join(said)
 
 
 def render_galaxy(

@@ -32,7 +32,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe, maps_settings
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
-from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy
+from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy, said_of_dropped
 from sfr.simulation.protocol import Simulation
 from sfr.store import (
     FAILURES,
@@ -658,6 +658,8 @@ def _render_shard(job: _Job, rows: Table, on_done: Callable[[int], None]) -> Sha
                 job.recipe,
                 threads=job.threads,
             )
+            if dropped := said_of_dropped(maps, job.recipe.maps.channels):
+                log.warning("snapshot %d subhalo %d: %s", job.snapshot, subhalo_id, dropped)
             results.append(_Result(subhalo_id, galaxy, maps))
         except (SfrError, OSError, MemoryError) as error:
             stage, reason = _explain(error)

@@ -95,6 +95,8 @@ class GroupFiles:
         self._read_header()
         self._chunks: list[_Chunk] | None = None
         self._checked: dict[str, tuple[Path, dict[str, str]]] = {}
+        #: By what the ids that chunks state were found right.
+        self._in_order: set[str] = set()
 
     def close(self) -> None:
         """Close all files."""
@@ -131,6 +133,7 @@ class GroupFiles:
     def read_all(self, kind: ObjectKind, fields: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Fields of every object."""
         self._check_totals(kind)
+        self._require_in_order()
         return self._read(kind, fields, self.chunks)
 
     def read_present(
@@ -235,6 +238,44 @@ class GroupFiles:
         for kind in KINDS:
             for chunk in self.chunks:
                 self._require_placed(kind, chunk.number, chunk.counts[kind], offsets)
+        tables = offsets.catalogue_files
+        self._require_stated(
+            {
+                chunk.number: {kind: int(tables[kind][chunk.number]) for kind in KINDS}
+                for chunk in self.chunks
+            },
+            str(offsets.path),
+        )
+
+    def _require_in_order(self) -> None:
+        """Raise where a chunk of a whole catalogue is under the name of another one."""
+        firsts: dict[int, _Ids] = {}
+        following: _Ids = {"group": 0, "subhalo": 0}
+        for chunk in self.chunks:
+            firsts[chunk.number] = following
+            following = _shifted(following, chunk.counts, 1)
+        self._require_stated(firsts, "counting from the first chunk on")
+
+    def _require_stated(self, firsts: Mapping[int, _Ids], source: str) -> None:
+        """Raise where a chunk says that it begins at other ids than it should.
+
+        Chunks whose ids all start anew say nothing.
+        """
+        if source in self._in_order:
+            return
+        stated = [(chunk, self._stated_ids(chunk)) for chunk in self.chunks]
+        if any(any(found.values()) for _, found in stated if found):
+            for chunk, found in stated:
+                first = firsts[chunk.number]
+                if found and found != first:
+                    raise DataFormatError(
+                        f"{chunk.path} says that it begins at group {found['group']} and subhalo "
+                        f"{found['subhalo']} (SubhaloGrNr, GroupFirstSub), {source} it is group "
+                        f"{first['group']} and subhalo {first['subhalo']}: it is another chunk "
+                        "under this name, or the offsets file is of another catalogue. Fetch "
+                        "both again"
+                    )
+        self._in_order.add(source)
 
     def _require_placed(
         self, kind: ObjectKind, number: int, rows: int, offsets: OffsetsFile
@@ -413,6 +454,19 @@ class GroupFiles:
         return firsts
 
     def _own_ids(self, chunk: _Chunk) -> _Ids | None:
+        """First ids as a chunk states them, None where they cannot be."""
+        found = self._stated_ids(chunk)
+        before = [other for other in self.chunks if other.number < chunk.number]
+        for kind in KINDS:
+            # ids that start anew in each chunk fail here
+            least = sum(other.counts[kind] for other in before)
+            if len(before) < chunk.number:
+                least += 1
+            if found is None or not least <= found[kind] <= self.totals[kind] - chunk.counts[kind]:
+                return None
+        return found
+
+    def _stated_ids(self, chunk: _Chunk) -> _Ids | None:
         """First ids as a chunk states them: None where it does not, or where they contradict.
 
         ``SubhaloGrNr`` and ``GroupFirstSub`` are global ids, so one subhalo that is known to be
@@ -430,16 +484,7 @@ class GroupFiles:
             }
         if columns.keys() != names or not (chunk.counts["group"] and chunk.counts["subhalo"]):
             return None
-        found = _ids_by_position(columns)
-        before = [other for other in self.chunks if other.number < chunk.number]
-        for kind in KINDS:
-            # ids that start anew in each chunk fail here
-            least = sum(other.counts[kind] for other in before)
-            if len(before) < chunk.number:
-                least += 1
-            if found is None or not least <= found[kind] <= self.totals[kind] - chunk.counts[kind]:
-                return None
-        return found
+        return _ids_by_position(columns)
 
     def _require_order(self, firsts: Mapping[int, _Ids]) -> None:
         placed = [chunk for chunk in self.chunks if chunk.number in firsts]

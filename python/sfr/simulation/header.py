@@ -41,14 +41,36 @@ _MOST_FILES = 100_000
 
 #: Groups that state parameters of the run besides Header; GADGET-4 has its cosmology there.
 _OTHER_GROUPS = ("Parameters", "Units")
-#: Names of the code units in AREPO, GADGET and TNG, and in GIZMO.
+#: Names of the code units in AREPO, EAGLE, GADGET and TNG, in GIZMO, and in SWIFT.
 _CODE_UNITS = {
-    "length": (("UnitLength_in_cm", "UnitLength_In_CGS"), units.UNIT_LENGTH_CM, "ckpc/h"),
-    "mass": (("UnitMass_in_g", "UnitMass_In_CGS"), units.UNIT_MASS_G, "1e10 Msun/h"),
+    "length": (
+        ("UnitLength_in_cm", "UnitLength_In_CGS", "Unit length in cgs (U_L)"),
+        units.UNIT_LENGTH_CM,
+        "ckpc/h",
+    ),
+    "mass": (
+        ("UnitMass_in_g", "UnitMass_In_CGS", "Unit mass in cgs (U_M)"),
+        units.UNIT_MASS_G,
+        "1e10 Msun/h",
+    ),
     "velocity": (
         ("UnitVelocity_in_cm_per_s", "UnitVelocity_In_CGS"),
         units.UNIT_VELOCITY_CM_S,
         "km/s",
+    ),
+    "time": (
+        ("UnitTime_in_s", "Unit time in cgs (U_t)"),
+        units.UNIT_LENGTH_CM / units.UNIT_VELOCITY_CM_S,
+        "kpc/h / (km/s)",
+    ),
+}
+#: Other names of the attributes that state the unit of a dataset, in EAGLE and in SWIFT.
+_OTHER_SCALINGS = {
+    "a_scaling": ("aexp-scale-exponent", "a-scale exponent"),
+    "h_scaling": ("h-scale-exponent", "h-scale exponent"),
+    "to_cgs": (
+        "CGSConversionFactor",
+        "Conversion factor to CGS (not including cosmological corrections)",
     ),
 }
 _COUNT_NAMES: dict[ObjectKind, tuple[str, ...]] = {
@@ -348,7 +370,8 @@ def require_tng_units(path: Path, name: str, dataset: h5py.Dataset) -> None:
         Name of the dataset in the file, the field last.
     dataset : h5py.Dataset
         Its attributes ``a_scaling``, ``h_scaling``, ``length_scaling``, ``mass_scaling``,
-        ``velocity_scaling`` and ``to_cgs`` are compared, as far as they are there.
+        ``velocity_scaling`` and ``to_cgs`` are compared, as far as they are there, also under
+        the names that EAGLE and SWIFT give them.
 
     Raises
     ------
@@ -359,26 +382,27 @@ def require_tng_units(path: Path, name: str, dataset: h5py.Dataset) -> None:
     unit = units.FIELD_UNITS.get(field)
     if unit is None:
         return
-    with reading(path, f"attributes of {name}"):
-        stated = {attribute: _value(dataset, attribute) for attribute in dataset.attrs}
-    for attribute, right in unit.attributes().items():
-        if attribute not in stated:
-            continue
-        found = float(_checked_numbers(path, f"{name} {attribute}", stated[attribute], 1)[0])
-        if attribute != "to_cgs":
-            is_same, allowed = abs(found - right) < _EXPONENT_TOLERANCE, f"{right:g}"
-        elif right == 0:
-            # dimensionless: TNG says 0, other writers 1
-            is_same, allowed = found in (0.0, 1.0), "0 or 1"
-        else:
-            tolerance = _UNIT_TOLERANCE * max(1.0, sum(map(abs, unit.exponents)))
-            is_same = abs(found / right - 1) < tolerance
-            allowed = f"{right:.7g} within {tolerance:.0e}"
-        if not is_same:
-            raise DataFormatError(
-                f"{path}: {name} has {attribute} {found:.7g}; allowed: {allowed}, the units of TNG "
-                f"({unit.text}). Convert a copy of the file to these and state them"
-            )
+    for scaling, right in unit.attributes().items():
+        for attribute in (scaling, *_OTHER_SCALINGS.get(scaling, ())):
+            with reading(path, f"attributes of {name}"):
+                if attribute not in dataset.attrs:
+                    continue
+                value = _value(dataset, attribute)
+            found = float(_checked_numbers(path, f"{name} {attribute}", value, 1)[0])
+            if scaling != "to_cgs":
+                is_same, allowed = abs(found - right) < _EXPONENT_TOLERANCE, f"{right:g}"
+            elif right == 0:
+                # dimensionless: TNG says 0, other writers 1
+                is_same, allowed = found in (0.0, 1.0), "0 or 1"
+            else:
+                tolerance = _UNIT_TOLERANCE * max(1.0, sum(map(abs, unit.exponents)))
+                is_same = abs(found / right - 1) < tolerance
+                allowed = f"{right:.7g} within {tolerance:.0e}"
+            if not is_same:
+                raise DataFormatError(
+                    f"{path}: {name} has {attribute} {found:.7g}; allowed: {allowed}, the units of "
+                    f"TNG ({unit.text}). Convert a copy of the file to these and state them"
+                )
 
 
 def _universe(stated: Stated) -> dict[str, Any]:
@@ -461,8 +485,8 @@ def _require_code_units(stated: Stated) -> None:
     for kind, (names, right, text) in _CODE_UNITS.items():
         for name in names:
             for where, value in stated.everywhere(name).items():
-                if not abs(value / right - 1) <= _UNIT_TOLERANCE:
-                    ratios[kind] = value / right
+                ratios[kind] = value / right
+                if not abs(ratios[kind] - 1) <= _UNIT_TOLERANCE:
                     said.append(f"{where} is {value:.7g}; allowed: {right:.7g} ({text})")
     if said:
         raise stated.error(
@@ -473,9 +497,12 @@ def _require_code_units(stated: Stated) -> None:
 
 def _conversion(ratios: Mapping[str, float]) -> str:
     """Say what to multiply by what."""
-    length, mass, velocity = (ratios.get(kind, 1.0) for kind in _CODE_UNITS)
-    if min(length, mass, velocity) <= 0:
+    if min(ratios.values()) <= 0:
         return ""
+    length, mass = ratios.get("length", 1.0), ratios.get("mass", 1.0)
+    # a time states a velocity, where that is not stated
+    velocity = length / ratios["time"] if "time" in ratios else 1.0
+    velocity = ratios.get("velocity", velocity)
     factors = {
         "lengths (Coordinates, BoxSize)": length,
         "Masses": mass,
@@ -483,7 +510,11 @@ def _conversion(ratios: Mapping[str, float]) -> str:
         "Density": mass / length**3,
         "InternalEnergy": velocity**2,
     }
-    changed = [f"{what} times {by:.7g}" for what, by in factors.items() if by != 1.0]
+    changed = [
+        f"{what} times {by:.7g}"
+        for what, by in factors.items()
+        if abs(by - 1) > 10 * _UNIT_TOLERANCE
+    ]
     return f": {', '.join(changed)}"
 
 

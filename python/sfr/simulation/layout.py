@@ -15,6 +15,7 @@ __all__ = [
     "illustris_group_chunk",
     "offsets_file",
     "offsets_url",
+    "postprocessing_folder",
     "snapshot_chunk",
     "snapshot_folder",
     "snapshot_number",

@@ -28,6 +28,7 @@ from sfr.simulation.layout import (
     group_url,
     offsets_file,
     offsets_url,
+    postprocessing_folder,
     snapshot_chunk,
     snapshot_folder,
     snapshot_url,
@@ -109,10 +110,17 @@ def open_simulation(path: str | Path, *, mapped: bool = False) -> LocalSimulatio
         # a folder that may not be listed is an error of its own, which a glob would swallow
         entries = candidate.iterdir() if candidate.is_dir() else ()
         if any(re.match(r"(groups|snapdir)_\d", path.name) and path.is_dir() for path in entries):
-            return LocalSimulation(candidate, mapped=mapped)
+            return LocalSimulation(_at_home(candidate), mapped=mapped)
     found = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(found[:8]) + (" ..." if len(found) > 8 else "") if found else "nothing"
     raise DataMissingError(f"{folder} holds no simulation; found in it: {shown}. {_LAYOUT}")
+
+
+def _at_home(output: Path) -> Path:
+    """Follow a link to the folder output, where only beside its target offsets and trees lie."""
+    target = output.resolve()
+    is_alone = not postprocessing_folder(output).is_dir()
+    return target if is_alone and postprocessing_folder(target).is_dir() else output
 
 
 class LocalSimulation:

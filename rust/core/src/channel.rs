@@ -6,6 +6,8 @@ use crate::values::{Rows, Values};
 use crate::{BATCH, Error};
 
 /// The fields of which a temperature is made, `factor u * mu` with `mu = top / (low + slope x_e)`.
+///
+/// Where one of them is negative there is none: NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct Thermal<'a> {
     /// Internal energy per mass, u.
@@ -26,7 +28,8 @@ pub enum Quantity<'a> {
     /// A temperature T.
     Temperature(Thermal<'a>),
     /// An entropy, `factor T n^(-2/3)`, where n is the density of electrons,
-    /// `density_factor density x_e`, or of all matter, `density_factor density`.
+    /// `density_factor density x_e`, or of all matter, `density_factor density`; NaN where the
+    /// density is negative.
     Entropy {
         /// Fields and factors of T.
         thermal: Thermal<'a>,
@@ -74,6 +77,12 @@ impl<'a> From<&'a [f64]> for Channel<'a> {
     }
 }
 
+/// A number that cannot be negative; NaN where it is, so that it is dropped and counted.
+#[inline(always)]
+fn not_negative(value: f64) -> f64 {
+    if value >= 0.0 { value } else { f64::NAN }
+}
+
 impl Thermal<'_> {
     #[inline(always)]
     fn load(&self, rows: &Rows<'_>, target: &mut [f64], electrons: &mut [f64]) {
@@ -81,7 +90,8 @@ impl Thermal<'_> {
         self.electrons.load(rows, electrons);
         let [top, low, slope] = self.mu;
         for (t, x) in target.iter_mut().zip(electrons) {
-            *t = self.factor * *t * (top / (low + slope * *x));
+            *x = not_negative(*x);
+            *t = self.factor * not_negative(*t) * (top / (low + slope * *x));
         }
     }
 }
@@ -153,7 +163,7 @@ impl Channel<'_> {
                     first.fill(1.0);
                 }
                 for (n, x) in second.iter_mut().zip(&*first) {
-                    *n = density_factor * *n * *x;
+                    *n = density_factor * not_negative(*n) * *x;
                 }
                 math::inverse_cbrt_squared(second);
                 for (t, n) in target.iter_mut().zip(&*second) {
