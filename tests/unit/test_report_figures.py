@@ -11,6 +11,7 @@ from sfr.errors import ShapeError
 from sfr.report import figures
 from sfr.report.figures import _in_lines, _scale, map_figure
 from sfr.report.style import density
+from sfr.report.tables import CaseRow
 
 NAMES = ["entropy", "mass", "temperature"]
 UNITS = [
@@ -129,3 +130,26 @@ def test_long_units_are_broken_before_their_bracket():
         "log10 of the mass-weighted mean",
         "over cells of K [keV cm^2]",
     ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        CaseRow("mass", "trained", r=-0.6),
+        CaseRow("mass", "trained", r=0.2, seed_r=(-0.6, 1.0)),
+        CaseRow("mass", "trained", r=0.2, r_low=-0.6, r_high=0.7),
+    ],
+)
+def test_an_r_below_zero_was_outside_of_the_figure(monkeypatch, row):
+    """Of a case without interval, or one seed of it."""
+    limits = []
+    draw = figures.Figure.savefig
+
+    def look(figure, *args, **kwargs):
+        limits.append(figure.axes[0].get_xlim())
+        draw(figure, *args, **kwargs)
+
+    monkeypatch.setattr(figures.Figure, "savefig", look)
+    figures.r_figure([row, CaseRow("entropy", "trained", r=0.9)], {"mass": "k", "entropy": "k"})
+    assert limits[0][0] < -0.6
+    assert limits[0][1] > 1
