@@ -82,7 +82,10 @@ def _family(case: str, recipe: Recipe) -> str:
 def _headline(rows: Sequence[CaseRow], comparison: Comparison, target: Target) -> str:
     if all(row.r is None for row in rows):
         if any(row.status == "undefined" for row in rows):
-            return "There are too few test images for a correlation; nothing can be said."
+            return (
+                "There are too few test images for a correlation, or their labels are equal; "
+                "nothing can be said."
+            )
         return "Every network is dead (one output for every image), so there is nothing to compare."
     if comparison.problem:
         return f"The cases cannot be compared: {comparison.problem}."
@@ -180,9 +183,11 @@ def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -
         )
     best = comparison.best(comparison.r) if comparison.r else ""
     if any(row.case == best and row.r2 is not None and row.r2 < 0 for row in rows):
+        order = "its predictions follow the order of the truth, but " * (comparison.r[best] > 0)
+        values = "their values are" if order else "its values are"
         cautions.append(
-            f"R\u00b2 of {best} is below 0: its predictions follow the order of the truth, "
-            "but their values are worse than the mean. The comparison here is by r alone."
+            f"R\u00b2 of {best} is below 0: {order}{values} worse than the mean. The comparison "
+            "here is by r alone."
         )
     if recipe.split.by == "image":
         cautions.append(
@@ -220,6 +225,12 @@ def _on_galaxies(comparison: Comparison) -> list[str]:
         "all its images, the same draws for all cases. Comparisons hold at 95 % for all pairs "
         "of cases together.".replace(" %", "\u00a0%")
     ]
+    if comparison.n_untracked:
+        cautions.append(
+            f"{comparison.n_untracked} of the test images show galaxies that are in no tree, in "
+            "several snapshots; each counts as a galaxy of its own. Where they are the same "
+            "galaxies, N is too large and intervals are too narrow."
+        )
     if galaxies < _FEW_GALAXIES:
         cautions.append(
             f"{galaxies} galaxies are few: an interval of so few holds the truth in about 90 % of "
