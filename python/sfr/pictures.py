@@ -233,8 +233,10 @@ def _check_colours(path: Path, image: Image.Image, *, linear: bool) -> None:
     camera = exif.get_ifd(_EXIF_IFD)
     if not profile and (
         camera.get(_COLOUR_SPACE) == _ADOBE
-        or camera.get(_COLOUR_SPACE) == _UNCALIBRATED
-        and exif.get_ifd(_INTEROP_IFD).get(1) == "R03"
+        or (
+            camera.get(_COLOUR_SPACE) == _UNCALIBRATED
+            and exif.get_ifd(_INTEROP_IFD).get(1) == "R03"
+        )
     ):
         raise DataFormatError(
             f"image {path} is in the colours of Adobe RGB (EXIF); convert it to sRGB"

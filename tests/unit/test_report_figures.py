@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 from sfr.errors import ShapeError
-from sfr.report import figures
+from sfr.report import figures, style
 from sfr.report.figures import _in_lines, _scale, map_figure
 from sfr.report.style import density
 from sfr.report.tables import CaseRow
@@ -153,3 +153,13 @@ def test_an_r_below_zero_was_outside_of_the_figure(monkeypatch, row):
     figures.r_figure([row, CaseRow("entropy", "trained", r=0.9)], {"mass": "k", "entropy": "k"})
     assert limits[0][0] < -0.6
     assert limits[0][1] > 1
+
+
+def test_letters_that_the_font_lacks_were_lines_of_matplotlib(caplog):
+    """Once for each letter, in words; names of channels may be in any script."""
+    style._say_missing.cache_clear()
+    rows = [CaseRow("\u6e29\u6e29", "trained", r=0.5), CaseRow("\u03c3", "trained", r=0.4)]
+    for _ in range(2):
+        figures.r_figure(rows, {row.case: "k" for row in rows})
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("figures show a box for the letter \u6e29, which their font (DejaVu")

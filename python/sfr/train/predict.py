@@ -25,6 +25,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.target import target_of
+from sfr.train.evaluate import DEAD_RANGE
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -174,6 +175,7 @@ def predict_images(
     if waiting:
         flush()
     values = np.array(predictions, np.float64)
+    _check_numbers(path, names, values)
     table = {
         "image": names,
         "prediction": predictions,
@@ -181,6 +183,22 @@ def predict_images(
         "label": [label["text"]] * len(names),
     }
     return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
+
+
+def _check_numbers(path: Path, names: Sequence[str], values: NDArray[np.float64]) -> None:
+    """Refuse what is no number, and say where a network gives one number for all images."""
+    lost = [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]
+    if lost:
+        raise DataFormatError(
+            f"model {path} gives no number for {len(lost)} of {len(names)} images ({lost[0]}); its "
+            "weights are not finite: train it again"
+        )
+    if len(values) > 1 and np.ptp(values) < DEAD_RANGE:
+        log.warning(
+            "%s gives the same number for all %d images: it is dead, and says nothing of them",
+            path,
+            len(values),
+        )
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
