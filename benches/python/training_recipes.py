@@ -18,7 +18,8 @@ import numpy as np
 
 from sfr.recipe import load_recipe
 from sfr.store import TEST, TRAIN, VALIDATION
-from sfr.train.evaluate import DEAD_RANGE, metrics
+from sfr.train.bootstrap import CONSTANT_RANGE
+from sfr.train.evaluate import metrics
 from sfr.train.features import extract_features
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
@@ -73,7 +74,7 @@ class Bench:
         return end, heads.predict(np.arange(n))
 
     def line(self, name: str, end, prediction, target: float | None) -> tuple[str, float]:
-        alive = np.ptp(prediction, axis=0) >= DEAD_RANGE
+        alive = np.ptp(prediction, axis=0) >= CONSTANT_RANGE
         test = self.rows.indices(TEST)
         scores = [metrics(self.rows.label[test], p[test])["r"] for p in prediction.T[alive]]
         # the loss as trained has dropout; the median over seeds is not led astray by one

@@ -53,7 +53,7 @@ def chosen_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Path]
     """List the files that somebody gave as input, those of folders as `input_files` does.
 
     Of several files, as ``new/*`` gives them, those with another ending are left out, and said; a
-    single one is for its reader to refuse.
+    single one is for its reader to refuse. So are those that are not there, beside others that are.
 
     Parameters
     ----------
@@ -70,17 +70,21 @@ def chosen_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Path]
     Raises
     ------
     DataMissingError
-        Something is not there, or a folder holds nothing to read.
+        Nothing of it is there, something is no regular file, or a folder holds nothing to read.
     """
     files: list[Path] = []
     stray: list[Path] = []
+    absent = [path for path in paths if not path.exists()]
+    for path in paths:
+        if path in absent and len(absent) == len(paths):
+            raise DataMissingError(f"{path} is not there; give files or folders of them")
+        if path.exists() and not (path.is_dir() or path.is_file()):
+            # a pipe would never end
+            raise DataMissingError(f"{path} is no regular file; give files or folders of them")
     for path in paths:
         if path.is_dir():
             files += input_files(path, suffixes)
-        elif not path.is_file():
-            what = "is no regular file" if path.exists() else "is not there"
-            raise DataMissingError(f"{path} {what}; give files or folders of them")
-        elif path.name.lower().endswith(tuple(suffixes)):
+        elif path in absent or path.name.lower().endswith(tuple(suffixes)):
             files.append(path)
         else:
             stray.append(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sfr.cells import read_cells
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.hdf5 import StoredDataset, find_group, open_hdf5, reading, require_dataset
 from sfr.paths import plain
@@ -39,6 +40,7 @@ __all__ = [
     "read_shard",
     "read_table",
     "table_digest",
+    "table_text",
     "write_arrays",
     "write_shard",
     "write_table",
@@ -91,8 +93,6 @@ LABEL_SCALE_YR = 1e15
 
 #: Galaxy, channel, y, x.
 _MAP_AXES = 4
-_MAKE_AGAIN = "delete it and run the step that makes it again"
-_KINDS = {int: np.int64, float: np.float64, str: np.str_}
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
@@ -127,7 +127,7 @@ def count_galaxies(galaxy_id: ArrayLike) -> int:
 
 
 def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]) -> None:
-    """Write columns as CSV; floats with the digits that give the same number back, NaN as empty.
+    """Write columns as CSV in the form of `table_text`.
 
     Parameters
     ----------
@@ -138,12 +138,17 @@ def write_table(workspace: Workspace, path: Path, table: Mapping[str, ArrayLike]
     table : mapping of str to array_like
         Columns of one length.
     """
+    workspace.write_text(path, table_text(table))
+
+
+def table_text(table: Mapping[str, ArrayLike]) -> str:
+    """Return columns as CSV; floats with the digits that give the same number back, NaN empty."""
     columns = [np.asarray(column).tolist() for column in table.values()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
     writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
-    workspace.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def table_digest(table: Mapping[str, ArrayLike]) -> str:
@@ -203,43 +208,9 @@ def read_table(path: Path, schema: Schema) -> Table:
     DataFormatError
         A column is missing or a value is not of its type.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            names = reader.fieldnames or []
-    except FileNotFoundError as error:
-        raise DataMissingError(
-            f"{path} is not there; run the step that makes it, or all with sfr run"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataFormatError(f"{path} is not a table: {error}; {_MAKE_AGAIN}") from error
-    missing = [name for name in schema if name not in names]
-    if missing:
-        raise DataFormatError(
-            f"{path}: column {missing[0]!r} is missing; found {names}; {_MAKE_AGAIN}"
-        )
-    return {name: _column(path, name, kind, rows) for name, kind in schema.items()}
-
-
-def _column(
-    path: Path, name: str, kind: type, rows: Sequence[Mapping[str, str]]
-) -> NDArray[np.generic]:
-    values = []
-    for line, row in enumerate(rows, start=2):
-        text = row[name]
-        try:
-            values.append(float("nan") if kind is float and text == "" else kind(text))
-        except (TypeError, ValueError) as error:
-            raise DataFormatError(
-                f"{path}, line {line}: {name} = {text!r} is not {kind.__name__}"
-            ) from error
-    try:
-        return np.array(values, _KINDS[kind])
-    except OverflowError as error:
-        raise DataFormatError(
-            f"{path}: {name} holds a number that is too large: {error}"
-        ) from error
+    cells = read_cells(path, schema)
+    cells.require(schema)
+    return {name: cells.column(name, kind) for name, kind in schema.items()}
 
 
 @dataclass(frozen=True)

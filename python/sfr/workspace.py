@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Step of a folder that all commands with the same recipe share as long as they run.
 RECIPE = "recipe"
+#: What a head leaves that could not be trained, in its folder.
+_FAILED = "failed.json"
 #: What a file system without locks answers.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -124,6 +126,14 @@ class Workspace:
         """Subset of every image."""
         return self.root / "split.csv"
 
+    def kept(self, path: Path) -> Path:
+        """Return where a step keeps a table as it wrote it, to know what people edit in it."""
+        return self.root / ".state" / path.name
+
+    def old(self, path: Path) -> Path:
+        """Return where an edited table is left that a step was forced to write anew."""
+        return path.with_suffix(f".old{path.suffix}")
+
     @property
     def normalisation_json(self) -> Path:
         """What the channels are divided by."""
@@ -205,6 +215,13 @@ class Workspace:
 
     def trained(self) -> list[tuple[str, int]]:
         """Cases and seeds that have finished training, sorted."""
+        return self._heads_with("metrics.json")
+
+    def failed(self) -> list[tuple[str, int]]:
+        """Cases and seeds that a training could not train, sorted."""
+        return self._heads_with(_FAILED)
+
+    def _heads_with(self, file: str) -> list[tuple[str, int]]:
         # not hidden ones, nor copies that somebody made
         cases = sorted((self.root / "train").glob("[!.]*"))
         return [
@@ -212,8 +229,25 @@ class Workspace:
             for case in cases
             if re.fullmatch(r"[\w.-]+", case.name)
             for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
-            if (folder / "metrics.json").is_file()
+            if (folder / file).is_file()
         ]
+
+    def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
+        """Record that a head could not be trained with some settings, and why."""
+        record = {"settings": settings, "reason": bare(reason)}
+        self.write_json(self.head(case, seed) / _FAILED, record)
+
+    def unmark_failed(self, case: str, seed: int) -> None:
+        """Drop that record: the head is trained now."""
+        (self.head(case, seed) / _FAILED).unlink(missing_ok=True)
+
+    def failed_with(self, case: str, seed: int) -> str:
+        """Return the settings of a head that could not be trained; empty where they are lost."""
+        try:
+            found = json.loads((self.head(case, seed) / _FAILED).read_text("utf-8"))
+            return str(found["settings"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def relative(self, path: Path) -> str:
         """Return a path as seen from the run's folder, with forward slashes."""
@@ -405,7 +439,7 @@ class Workspace:
         """Copy the sample, and how it was made, into another folder: for trying something out."""
         copy = Workspace(folder)
         steps = [*self.steps("select"), *self.steps("simulation")]
-        files = [self.sample_csv, self.by_snapshot_csv]
+        files = [self.sample_csv, self.kept(self.sample_csv), self.by_snapshot_csv]
         files += [file(step) for step in steps for file in (self._state_file, self._sources_file)]
         for path in files:
             if path.is_file():

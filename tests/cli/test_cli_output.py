@@ -113,7 +113,11 @@ def commands(group, names=()):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
-@pytest.mark.parametrize(("names", "callback"), list(commands(app)), ids=lambda x: str(x))
+@pytest.mark.parametrize(
+    ("names", "callback"),
+    list(commands(app)),
+    ids=lambda x: " ".join(x) if type(x) is tuple else "",
+)
 def test_help_is_broken_where_the_terminal_ends(monkeypatch, names, callback, width):
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
     text = CliRunner().invoke(app, [*names, "--help"]).stdout

@@ -51,7 +51,10 @@ SCALE = {
         "subhaloes_in_the_catalogue": 1,
         "share": 1.0,
     },
-    "channels": {"mass": {"maximum": 0.0156, "unit": "Msun", "subhalo_id": 1}},
+    "channels": {
+        name: {"maximum": 0.0156, "unit": "Msun", "subhalo_id": 1}
+        for name in ("entropy", "mass", "temperature")
+    },
 }
 
 
@@ -122,6 +125,7 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "rmse_dex": float(np.sqrt(np.mean(difference**2))),
         "bias": float(difference.mean()),
         "nmad": float(1.4826 * np.median(np.abs(difference - median))),
+        # as an older version computed it
         "outlier_fraction": 0.0625,
         "n": len(truth),
         "dead": dead,
@@ -304,10 +308,14 @@ def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     small.mark_done(SETTINGS_STEP, "now", ())
     summary = write_report(small, demo)
     assert summary.n_cases == 1
-    assert cases_of(summary)["composite"]["status"] == "not trained"
+    assert cases_of(summary)["composite"]["status"] == "out of date"
     names = {path.name for path in summary.figures}
     assert "case_mass.png" in names
     assert "case_composite.png" not in names
+    page = page_of(summary)
+    # the banner, the sentence, the table of cases and the list of networks
+    assert page.count("ut of date") == 4
+    assert "dead</td>" not in page
     small.mark_done(SETTINGS_STEP, "other", ())
     with pytest.raises(DataMissingError, match="that is current"):
         write_report(small, demo)
@@ -317,6 +325,8 @@ def test_report_of_other_channels_shows_one_of_them(small, tmp_path):
     path = tmp_path / "r.toml"
     channels = ", ".join(f'{{ name = "{name}", field = "mass" }}' for name in ("a", "b", "c"))
     path.write_text(f'extends = "demo"\n[maps]\nchannels = [{channels}]\n')
+    scale = {name: SCALE["channels"]["mass"] for name in ("a", "b", "c")}
+    small.write_json(small.normalisation_json, SCALE | {"channels": scale})
     summary = write_report(small, load_recipe(path))
     shown = [path.name for path in summary.figures if path.name.startswith("montage")]
     assert shown == [
@@ -346,7 +356,7 @@ def test_report_says_what_is_not_trained_and_removes_pictures_of_other_cases(qui
         (quick.report / name).write_bytes(b"old")
     summary = write_report(quick, demo)
     assert summary.missing == tuple(name for name in SCATTER if name != "mass")
-    assert "Not trained yet: composite, entropy" in page_of(summary)
+    assert "Not trained: composite, entropy" in page_of(summary)
     assert not (quick.report / "case_gauss3.png").exists()
     assert (quick.report / "mine.png").exists()
     row = cases_of(summary)["gauss3"]

@@ -18,7 +18,7 @@ from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
 from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.train.backbone import build_backbone
-from sfr.train.evaluate import case_table, metrics, read_heads
+from sfr.train.evaluate import case_table, head_states, metrics, read_heads
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes, initial_weights
@@ -283,11 +283,19 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
 
 
 def test_loss_that_is_not_finite_is_a_failure_of_its_head(workspace):
-    settings = recipe(optimizer="sgd", learning_rate=1e30)
+    settings = recipe(optimizer="sgd", learning_rate=1e9, epochs=9)
     summary = train_cases(workspace, settings, ["composite", "mass"])
     assert [r.status for r in summary.failures] == ["failed", "failed"]
     assert all("learning_rate" in r.reason for r in summary.failures)
     assert workspace.trained() == []
+    assert workspace.failed() == [("composite", 0), ("mass", 0)]
+    states = head_states(workspace, settings, {})
+    assert states == {("composite", 0): "failed", ("mass", 0): "failed"}
+    # with settings that can be trained it is none
+    train_cases(workspace, recipe(epochs=1), ["mass"])
+    assert workspace.failed() == [("composite", 0)]
+    heads = read_heads(workspace, settings)
+    assert head_states(workspace, settings, heads) == {("mass", 0): heads["mass"][0].state}
 
 
 # -- once, again, and what changes -------------------------------------------------------------
@@ -454,8 +462,16 @@ def test_damaged_features_are_computed_again(workspace):
     )
 
 
-@pytest.mark.parametrize("problem", ["unknown image", "twice", "subset", "negative"])
-def test_tables_that_do_not_fit_raise(workspace, problem):
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("unknown image", "the first is Snap1ID1.png; run sfr split"),
+        ("twice", r"line 14: \S+ is there twice.* line 2"),
+        ("subset", "line 2: subset 'trainig' is none of train, validation, test"),
+        ("negative", "line 5: ssfr_per_yr = '-1.0'; allowed: 0 or more"),
+    ],
+)
+def test_tables_that_do_not_fit_raise(workspace, problem, words):
     names = sorted(path.name for path in workspace.images.glob("*.png"))
     if problem == "unknown image":
         write_split(workspace, [*names, "Snap1ID1.png"])
@@ -467,7 +483,7 @@ def test_tables_that_do_not_fit_raise(workspace, problem):
         table = read_table(workspace.sample_csv, SAMPLE)
         table["ssfr_per_yr"][3] = -1.0
         write_table(workspace, workspace.sample_csv, table)
-    with pytest.raises(DataFormatError, match="--force"):
+    with pytest.raises(DataFormatError, match=words):
         train_case(workspace, recipe(), "composite")
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from sfr import units
 from sfr.errors import ConfigError
+from sfr.plot.maps import field_colours
 from sfr.recipe import Channel, load_recipe
 from sfr.render import gas, kernels
-from sfr.report.style import field_colours
 
 #: What is summed, and its unit: as it is, its logarithm, then both times a mass and a volume.
 VALUES = {

@@ -8,9 +8,11 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 from sfr.errors import ShapeError
-from sfr.report import figures, style
-from sfr.report.figures import _in_lines, _scale, map_figure
-from sfr.report.style import density
+from sfr.plot import maps as drawing
+from sfr.plot import style
+from sfr.plot.maps import _in_lines, _scale, map_figure
+from sfr.plot.style import density
+from sfr.report import figures
 from sfr.report.tables import CaseRow
 
 NAMES = ["entropy", "mass", "temperature"]
@@ -104,13 +106,13 @@ def test_map_figure_takes_a_file_name_for_no_formula(tmp_path, maps):
 def test_colours_of_a_map_go_with_its_field_not_with_its_place(tmp_path, monkeypatch, maps, order):
     """Temperature was drawn in the colours of entropy where it stood first."""
     used = []
-    draw = figures._channel_panel
+    draw = drawing._channel_panel
 
     def look(figure, axes, values, extent, colours, unit):
         used.append((colours, unit))
         draw(figure, axes, values, extent, colours, unit)
 
-    monkeypatch.setattr(figures, "_channel_panel", look)
+    monkeypatch.setattr(drawing, "_channel_panel", look)
     chosen = [[list_[i] for i in order] for list_ in (NAMES, UNITS)]
     map_figure(
         tmp_path / "a",

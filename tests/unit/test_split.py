@@ -92,6 +92,7 @@ def test_a_split_of_an_older_version_is_drawn_anew(tmp_path):
     older = digest(dataclasses.asdict(BY_IMAGE))
     workspace.mark_done("split-settings", older, [workspace.split_csv])
     workspace.mark_done("split", "older", [workspace.split_csv])
+    workspace.kept(workspace.split_csv).unlink()
     assert split(workspace, BY_IMAGE).reason == "settings or inputs changed"
     assert subsets(workspace) == new
 

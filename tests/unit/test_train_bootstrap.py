@@ -226,3 +226,18 @@ def test_the_fewest_galaxies_are_counted_not_the_images():
         found = compare(planted(0.5, 0.6, galaxies=galaxies, each=20))
         assert (found.interval("c0") is not None) == (galaxies == FEWEST_GALAXIES)
         assert found.has_intervals == (galaxies == FEWEST_GALAXIES)
+
+
+@pytest.mark.parametrize("rounding", [4e-16, 1e-7])
+@pytest.mark.parametrize("which", ["labels", "predictions"])
+def test_draws_of_what_is_equal_but_for_rounding_have_no_correlation(which, rounding):
+    """r of a draw without the one galaxy that differs was computed from the rounding."""
+    rng = np.random.default_rng(3)
+    equal = 4.0 + rounding * rng.integers(0, 3, 12)
+    equal[0] += 0.01
+    other = rng.normal(4, 0.5, 12)
+    pair = (equal, other) if which == "labels" else (other, equal)
+    r = resampled_r(pair[0], pair[1][None], np.arange(12))[0]
+    # the share of draws that miss a galaxy of 12
+    assert np.isnan(r).mean() == pytest.approx((11 / 12) ** 12, abs=0.01)
+    assert percentiles(r) is None

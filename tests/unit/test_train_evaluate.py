@@ -13,7 +13,14 @@ from scipy import stats
 from sfr.errors import DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import load_recipe
 from sfr.store import write_table
-from sfr.train.evaluate import AVERAGED, metrics, read_heads
+from sfr.train.evaluate import (
+    AVERAGED,
+    SETTINGS_STEP,
+    case_states,
+    head_states,
+    metrics,
+    read_heads,
+)
 from sfr.train.evaluate import case_table as table_of
 from sfr.workspace import Workspace
 
@@ -35,17 +42,24 @@ def test_metrics_agree_with_independent_formulae():
     assert found["rmse_dex"] == pytest.approx(np.hypot(d.std(), d.mean()))
     assert found["bias"] == pytest.approx(d.mean())
     assert found["nmad"] == pytest.approx(stats.median_abs_deviation(d, scale=1 / 1.4826))
-    far = [x for x in d if abs(x - np.median(d)) > 3 * found["nmad"]]
+    far = [x for x in d if x > 0.5 or x < -0.5]
+    assert 0 < len(far) < 200
     assert found["outlier_fraction"] == pytest.approx(len(far) / 200)
+    assert found["outlier_dex"] == 0.5
     assert (found["n"], found["dead"]) == (200, False)
 
 
-def test_outliers_of_gaussian_errors_are_few_and_of_far_rows_are_all():
+def test_outliers_of_a_precise_case_are_no_more_than_those_of_a_poor_one():
+    """Counted from NMAD, the best cases had 20 to 29 %, the worst none."""
     rng = np.random.default_rng(0)
-    error = rng.normal(0, 0.1, 20000)
-    assert metrics(np.zeros(20000), error)["outlier_fraction"] == pytest.approx(0.0027, abs=0.0015)
-    error[:2000] = 5.0
-    assert metrics(np.zeros(20000), error)["outlier_fraction"] == pytest.approx(0.1, abs=0.003)
+    truth = rng.normal(4, 0.5, 2000)
+    precise = truth + 0.02 * rng.standard_t(2, 2000)
+    poor = truth + rng.uniform(-0.9, 0.9, 2000)
+    shares = [metrics(truth, p)["outlier_fraction"] for p in (precise, poor)]
+    assert shares[0] < 0.01
+    assert shares[1] == pytest.approx(4 / 9, abs=0.03)
+    # a constant error counts, too
+    assert metrics(truth, truth + 0.6)["outlier_fraction"] == 1.0
 
 
 @given(st.floats(-5, 5), st.floats(0.1, 10))
@@ -73,12 +87,43 @@ def test_constant_truth_has_no_correlation_but_is_not_dead():
     assert found["dead"] is False
 
 
+@pytest.mark.parametrize(
+    "noise", [np.zeros(8), 4e-16 * np.arange(8), 1e-7 * np.array([0, 1, 0, 2, 1, 0, 1, 2])]
+)
+@pytest.mark.parametrize("label", [-11.3, 0.0, 3.7])
+def test_labels_that_are_equal_but_for_rounding_have_no_correlation(label, noise):
+    """r, rank correlation and R2 were computed from the rounding."""
+    found = metrics(label + noise, np.linspace(3, 4, 8) + 0.01 * noise)
+    assert (found["r"], found["spearman"], found["r2"]) == (None, None, None)
+    assert found["dead"] is False
+    assert found["rmse_dex"] > 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_predictions_that_differ_by_rounding_of_float32_are_dead():
+    steps = np.nextafter(np.float32(4), np.float32(5), dtype=np.float32) - np.float32(4)
+    prediction = 4 + float(steps) * np.array([0, 1, 2, 3, 4, 0])
+    found = metrics(np.arange(6.0), prediction)
+    assert (found["dead"], found["r"], found["spearman"]) == (True, None, None)
+
+
+def test_two_labels_have_the_ranks_of_two_whatever_rounding_adds():
+    truth = np.array([3.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0])
+    prediction = np.array([3.1, 3.4, 3.2, 3.3, 4.5, 4.2, 4.4, 4.3])
+    plain = metrics(truth, prediction)
+    noisy = metrics(truth + 4e-16 * np.array([3, 0, 1, 2, -3, 0, -1, -2]), prediction)
+    # ranks 2.5 and 6.5 against 1 to 8
+    assert plain["spearman"] == pytest.approx(np.sqrt(32 / 42))
+    assert noisy["spearman"] == plain["spearman"]
+    assert noisy["r"] == pytest.approx(plain["r"], abs=1e-12)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_rows_give_none_never_nan(n):
     found = metrics(np.arange(float(n)), np.arange(float(n)) + 0.5)
-    undefined = {"r", "spearman", "r2", "nmad", "outlier_fraction"}
+    undefined = {"r", "spearman", "r2", "nmad"}
     if n == 0:
-        undefined |= {"rmse_dex", "bias"}
+        undefined |= {"rmse_dex", "bias", "outlier_fraction"}
     assert {name for name in AVERAGED if found[name] is None} == undefined
     assert found["n"] == n
     assert found["dead"] is False
@@ -104,7 +149,11 @@ def case_table(workspace, names=None):
     return table_of(read_heads(workspace, load_recipe("thesis").with_fields("cases", names=names)))
 
 
-def head(workspace, case, seed, **values):
+TRUTH = np.array([3.0, 3.2, 3.9, 4.4, 4.1, 4.8, 5.0, 5.3, 5.1])
+
+
+def head(workspace, case, seed, prediction=TRUTH, truth=TRUTH, **values):
+    """Write what a training leaves; of its numbers those of the predictions count."""
     content = {**dict.fromkeys(AVERAGED), "n": 9, "n_train": 20, "weights": "random", "dead": False}
     numbers = np.arange(9)
     columns = {
@@ -113,8 +162,8 @@ def head(workspace, case, seed, **values):
         "subhalo_id": numbers,
         "galaxy_id": numbers // 3,
         "subset": ["test"] * 9,
-        "truth": numbers * 1.0,
-        "prediction": numbers * 1.0,
+        "truth": truth,
+        "prediction": prediction,
     }
     write_table(workspace, workspace.head(case, seed) / "predictions.csv", columns)
     workspace.write_json(workspace.head(case, seed) / "metrics.json", {**content, **values})
@@ -122,27 +171,69 @@ def head(workspace, case, seed, **values):
 
 def test_table_averages_live_heads_and_counts_dead_ones(tmp_path):
     workspace = Workspace(tmp_path)
-    head(workspace, "mass", 0, r=0.5, rmse_dex=0.2, bias=0.1)
-    head(workspace, "mass", 1, rmse_dex=9.0, bias=9.0, dead=True)
-    head(workspace, "mass", 2, r=0.7, rmse_dex=0.4, bias=-0.1)
+    noise = np.array([0.1, -0.2, 0.3, 0.0, 0.6, -0.3, 0.2, -0.1, 0.2])
+    head(workspace, "mass", 0, TRUTH + noise, outlier_fraction=0.9, r=0.1)
+    head(workspace, "mass", 1, np.full(9, 9.0))
+    head(workspace, "mass", 2, TRUTH - 2 * noise)
     row = case_table(workspace)[0]
-    assert (row["case"], row["seeds"], row["dead"]) == ("mass", 3, 1)
-    assert row["r"] == pytest.approx(0.6)
-    assert row["r_std"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    assert row["rmse_dex"] == pytest.approx(0.3)
-    assert row["bias"] == pytest.approx(0.0)
+    assert (row["case"], row["state"], row["seeds"], row["dead"]) == ("mass", "trained", 3, 1)
+    r = [np.corrcoef(TRUTH, TRUTH + d)[0, 1] for d in (noise, -2 * noise)]
+    assert row["r"] == pytest.approx(np.mean(r))
+    assert row["r_std"] == pytest.approx(np.std(r, ddof=1))
+    assert row["rmse_dex"] == pytest.approx(1.5 * np.sqrt(np.mean(noise**2)))
+    assert row["bias"] == pytest.approx(-0.5 * noise.mean())
+    # what metrics.json of an older version says is another quantity
+    assert row["outlier_fraction"] == pytest.approx((1 + 3) / 18)
+    assert row["outlier_dex"] == 0.5
     assert (row["n"], row["n_galaxies"], row["n_train"]) == (9, 3, 20)
     assert row["weights"] == "random"
 
 
 def test_table_of_dead_heads_only_has_no_values(tmp_path):
     workspace = Workspace(tmp_path)
-    head(workspace, "mass", 0, dead=True, rmse_dex=1.0)
+    head(workspace, "mass", 0, np.zeros(9))
     row = case_table(workspace)[0]
-    assert row["dead"] == 1
+    assert (row["state"], row["dead"]) == ("dead", 1)
     assert row["r"] is None
     assert row["rmse_dex"] is None
     assert row["r_std"] is None
+
+
+def test_every_head_and_case_has_one_word(tmp_path):
+    """Heads that were out of date were called dead, or not trained."""
+    workspace = Workspace(tmp_path)
+    recipe = load_recipe("thesis").with_fields(
+        "cases", names=["composite", "mass", "entropy", "gauss3", "gauss5", "gauss10", "structure3"]
+    )
+    workspace.mark_done(SETTINGS_STEP, "now", ())
+    head(workspace, "composite", 0, settings="now")
+    head(workspace, "composite", 1, np.zeros(9), settings="now")
+    workspace.mark_failed("composite", 2, "now", "the loss is not finite")
+    head(workspace, "mass", 0, settings="before")
+    head(workspace, "entropy", 0, np.zeros(9), settings="now")
+    workspace.mark_failed("gauss3", 0, "now", "the loss is not finite")
+    workspace.mark_failed("gauss5", 0, "before", "the loss is not finite")
+    head(workspace, "gauss10", 0, truth=np.full(9, 4.0), settings="now")
+    head(workspace, "structure5", 0, settings="before")
+    heads = read_heads(workspace, recipe)
+    states = head_states(workspace, recipe, heads)
+    assert states == {
+        ("composite", 0): "trained", ("composite", 1): "dead", ("composite", 2): "failed",
+        ("mass", 0): "out of date", ("entropy", 0): "dead", ("gauss3", 0): "failed",
+        ("gauss10", 0): "undefined", ("structure5", 0): "out of date",
+    }  # fmt: skip
+    cases = case_states(recipe, states)
+    assert cases == {
+        "composite": "trained", "mass": "out of date", "entropy": "dead", "gauss3": "failed",
+        "gauss5": "not trained", "gauss10": "undefined", "structure3": "not trained",
+        "structure5": "out of date",
+    }  # fmt: skip
+    table = table_of(heads, cases)
+    assert {row["case"]: row["state"] for row in table} == cases
+    assert all(row["r"] is None for row in table[1:])
+    json.dumps(table, allow_nan=False)
+    workspace.unmark_failed("gauss3", 0)
+    assert ("gauss3", 0) not in head_states(workspace, recipe, heads)
 
 
 def test_table_has_the_order_of_the_cases_then_of_names(tmp_path):

@@ -117,8 +117,11 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
 
 def _clear(workspace: Workspace, target: Path) -> None:
     """Remove another mock of an earlier demo, and the sample that was made of it."""
+    from sfr.tables import set_aside
+
     if workspace.has_run(_STEP):
         shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)
+        set_aside(workspace, workspace.sample_csv)
         workspace.sample_csv.unlink(missing_ok=True)
         workspace.forget("simulation")
     shutil.rmtree(target, ignore_errors=True)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
-from sfr.errors import SfrError
+from sfr.cli.console import Console, exit_codes, readable_bytes
+from sfr.errors import DataMissingError, SfrError
 
 if TYPE_CHECKING:
     from sfr.simulation import FileStatus, LocalSimulation, ParticleFile
 
 __all__ = ["register"]
 
+Rows = list[dict[str, object]]
+
 _DATA_MISSING = 3
 _SHOWN = 3
+#: States with which something that sfr needs cannot be done.
+_BAD = frozenset({"missing", "unreadable", "failed", "full", "read only"})
+#: Free space with which hardly a file can be written, and that of `sfr demo` [bytes].
+_FULL, _DEMO = 100e6, 1.2e9
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +44,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Check versions, the network's backend and weights, disk, and the simulation's files.
 
-        --sim may also name a single snapshot chunk or cutout. The exit code is 3 where something
-        is missing or cannot be read.
+        --sim may also name a single snapshot chunk or cutout. Every check is shown, whatever
+        becomes of the others. The exit code is 3 where something is missing, cannot be read or
+        fails, and where the folder of the run has no room or may not be written to.
 
         Examples:
 
@@ -49,56 +57,129 @@ def register(app: typer.Typer) -> None:
           sfr doctor --sim cutout_123.hdf5
         """
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        rows = [*_software(), *_disk(work)]
-        if sim is None:
-            sim = _stored_simulation(work)
-        if sim is not None:
-            rows += _one_file(sim) if sim.is_file() else _simulation(sim, opt.parse_snapshots(snap))
-        else:
-            rows.append(
-                _row("simulation", "none", "give --sim or set SFR_SIM; sfr demo needs none")
-            )
+        snapshots = opt.parse_snapshots(snap)
+        rows = [
+            *_software(),
+            *_tried("disk", _disk, work),
+            *_tried("simulation", _data, sim, work, snapshots),
+        ]
         console.table("sfr doctor", rows, key="checks")
-        if any(row["state"] in ("missing", "unreadable") for row in rows):
+        if any(row["state"] in _BAD for row in rows):
             raise typer.Exit(_DATA_MISSING)
+
+
+def _tried(what: str, check: Callable[..., Rows], *about: object) -> Rows:
+    """Do a check; whatever ends it is its result."""
+    try:
+        return check(*about)
+    except Exception as error:  # a doctor does not fall ill with the patient
+        return [_ended(what, error)]
+
+
+def _ended(what: str, error: Exception) -> dict[str, object]:
+    """Say what ended a check."""
+    if isinstance(error, DataMissingError):
+        return _row(what, "missing", str(error))
+    if isinstance(error, SfrError):
+        return _row(what, "unreadable", str(error))
+    if isinstance(error, OSError):
+        from sfr.hdf5 import explained
+
+        place = f"{error.filename} cannot be looked at: " if error.filename else ""
+        return _row(what, "unreadable", f"{place}{explained(error)[1] or error}")
+    return _row(what, "failed", f"{type(error).__name__}: {error}")
 
 
 def _row(what: str, state: str, detail: str) -> dict[str, object]:
     return {"check": what, "state": state, "detail": detail}
 
 
-def _software() -> list[dict[str, object]]:
-    import os
+def _software() -> Rows:
+    packages = ("tng-sfr", "numpy", "h5py", "illustris_python", "keras")
+    return [
+        *_python(),
+        *(row for name in packages for row in _tried(name, _package, name)),
+        *_tried("kernels", _kernels),
+        *_tried("network backend", _backend),
+        *_tried("ImageNet weights", _weights),
+    ]
+
+
+def _python() -> Rows:
     import platform
+
+    return [_row("python", "ok", platform.python_version())]
+
+
+def _package(name: str) -> Rows:
     from importlib.metadata import PackageNotFoundError, version
 
-    from sfr.render import kernels
-    from sfr.train.diagnose import describe_backend, find_imagenet_weights
+    try:
+        return [_row(name, "ok", version(name))]
+    except PackageNotFoundError:
+        return [_row(name, "missing", f"pip install {name}")]
 
-    rows = [_row("python", "ok", platform.python_version())]
-    for package in ("tng-sfr", "numpy", "h5py", "illustris_python", "keras"):
-        try:
-            rows.append(_row(package, "ok", version(package)))
-        except PackageNotFoundError:
-            rows.append(_row(package, "missing", f"pip install {package}"))
+
+def _kernels() -> Rows:
+    from sfr.render import kernels
+
     build = kernels.build_profile()
     advice = "" if build == "release" else "; slow: build with maturin develop --release"
-    rows.append(_row("kernels", "ok", f"{build} build, {os.cpu_count()} cores{advice}"))
+    return [_row("kernels", "ok", f"{build} build, {os.cpu_count()} cores{advice}")]
+
+
+def _backend() -> Rows:
+    from sfr.train.diagnose import describe_backend
+
     try:
-        rows.append(_row("network backend", "ok", describe_backend()))
+        return [_row("network backend", "ok", describe_backend())]
     except SfrError as error:
-        rows.append(_row("network backend", "missing", str(error)))
+        return [_row("network backend", "missing", str(error))]
+
+
+def _weights() -> Rows:
+    from sfr.train.diagnose import find_imagenet_weights
+
     weights = find_imagenet_weights()
-    rows.append(
-        _row("ImageNet weights", "ok", str(weights))
-        if weights
-        else _row(
-            "ImageNet weights",
-            "not here",
-            "downloaded at first use (58 MB); without a network give --weights FILE",
-        )
-    )
-    return rows
+    if weights:
+        return [_row("ImageNet weights", "ok", str(weights))]
+    advice = "downloaded at first use (58 MB); without a network give --weights FILE"
+    return [_row("ImageNet weights", "not here", advice)]
+
+
+def _disk(work: Path) -> Rows:
+    """Say what room there is for a run, and whether it may be used."""
+    folder = work.absolute()
+    while not folder.is_dir():
+        if folder.exists():
+            return [_row("disk", "unreadable", f"{folder} is a file; --work needs a folder")]
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    system = os.statvfs(folder)
+    said = f"{readable_bytes(free)} free for {work}"
+    if free < _FULL:
+        return [_row("disk", "full", f"{said}; make room, or give --work on another disk")]
+    if system.f_files and not system.f_favail:
+        return [_row("disk", "full", f"{said}, but no further file can be made (no free inodes)")]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [_row("disk", "read only", f"{said}, but {folder} may not be written to")]
+    if free < _DEMO:
+        return [_row("disk", "low", f"{said}; sfr demo takes {readable_bytes(int(_DEMO))}")]
+    return [_row("disk", "ok", said)]
+
+
+def _data(sim: Path | None, work: Path, snapshots: Sequence[int]) -> Rows:
+    """Look at the simulation that is named, else at that of the run's recipe."""
+    rows: Rows = []
+    if sim is None:
+        try:
+            sim = _stored_simulation(work)
+        except (SfrError, OSError) as error:
+            rows = [_ended("recipe", error)]
+    if sim is None:
+        none = _row("simulation", "none", "give --sim or set SFR_SIM; sfr demo needs none")
+        return [*rows, none]
+    return _one_file(sim) if sim.is_file() else _simulation(sim, snapshots)
 
 
 def _stored_simulation(work: Path) -> Path | None:
@@ -106,14 +187,6 @@ def _stored_simulation(work: Path) -> Path | None:
 
     recipe = Workspace(work).stored_recipe()
     return None if recipe is None or recipe.simulation is None else Path(recipe.simulation)
-
-
-def _disk(work: Path) -> list[dict[str, object]]:
-    folder = work.absolute()
-    while not folder.is_dir():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    return [_row("disk", "ok", f"{free / 1e9:.1f} GB free for {work}")]
 
 
 def _one_file(path: Path) -> list[dict[str, object]]:
@@ -152,35 +225,37 @@ def _whole(file: ParticleFile) -> list[dict[str, object]]:
     return []
 
 
-def _simulation(path: Path, snapshots: Sequence[int]) -> list[dict[str, object]]:
+def _simulation(path: Path, snapshots: Sequence[int]) -> Rows:
     from sfr.simulation import open_simulation
 
+    simulation = open_simulation(path)
     try:
-        simulation = open_simulation(path)
         found = simulation.snapshots()
-    except SfrError as error:
-        return [_row("simulation", "missing", str(error))]
+    except PermissionError:
+        found = simulation.snapshot_folders()
     if not found:
         return [_no_catalogue(simulation.output)]
-    rows = [_named(simulation, found)]
+    rows = _tried("simulation", _named, simulation, found)
     for snap in snapshots or found:
-        try:
-            statuses = simulation.inventory(snap)
-        except SfrError as error:
-            rows.append(_row(f"{snap} group catalogue", "unreadable", str(error)))
-            continue
-        rows += [
-            _files(snap, kind, [s for s in statuses if s.kind == kind])
-            for kind in dict.fromkeys(status.kind for status in statuses)
-        ]
+        rows += _tried(f"{snap} group catalogue", _snapshot, simulation, snap)
     return rows
 
 
-def _named(simulation: LocalSimulation, found: Sequence[int]) -> dict[str, object]:
+def _snapshot(simulation: LocalSimulation, snap: int) -> Rows:
+    statuses = simulation.inventory(snap)
+    return [
+        _files(snap, kind, [s for s in statuses if s.kind == kind])
+        for kind in dict.fromkeys(status.kind for status in statuses)
+    ]
+
+
+def _named(simulation: LocalSimulation, found: Sequence[int]) -> Rows:
+    there = f"snapshots {_ranges(found)}"
     try:
-        return _row("simulation", "ok", f"{simulation.name}: snapshots {_ranges(found)}")
-    except SfrError as error:
-        return _row("simulation", "unreadable", str(error))
+        return [_row("simulation", "ok", f"{simulation.name}: {there}")]
+    except (SfrError, OSError) as error:
+        row = _ended("simulation", error)
+        return [row | {"detail": f"{there}; its name is not known: {row['detail']}"}]
 
 
 def _no_catalogue(output: Path) -> dict[str, object]:
@@ -200,16 +275,18 @@ def _files(snap: int, kind: str, statuses: Sequence[FileStatus]) -> dict[str, ob
     what = f"{snap} {kind}"
     absent = [s for s in statuses if not s.present]
     broken = [s for s in statuses if s.present and not s.readable]
+    said = []
     if broken:
-        return _row(what, "unreadable", broken[0].detail)
+        others = f" ({len(broken)} of {len(statuses)} files; this is the first)"
+        said.append(broken[0].detail + others * (len(broken) > 1))
     if absent:
         names = ", ".join(s.fetch for s in absent[:_SHOWN])
         more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-        return _row(
-            what,
-            "missing",
-            f"{len(absent)} of {len(statuses)}; the first is {absent[0].path}; fetch {names}{more}",
-        )
+        count = f"{len(absent)} of {len(statuses)}"
+        count += " are missing" if broken else ""
+        said.append(f"{count}; the first is {absent[0].path}; fetch {names}{more}")
+    if said:
+        return _row(what, "unreadable" if broken else "missing", "; ".join(said))
     return _row(what, "ok", f"{len(statuses)} files")
 
 

@@ -42,7 +42,10 @@ __all__ = [
 #: Folder of a run where none is given.
 DEFAULT_WORK = Path("sfr-work")
 
-Work = Annotated[Path, typer.Option("--work", help="Folder of the run.", show_default=True)]
+# what may not be read is an error of the data, not of the command line, so it is not checked here
+Work = Annotated[
+    Path, typer.Option("--work", help="Folder of the run.", show_default=True, readable=False)
+]
 RecipeName = Annotated[
     str | None,
     typer.Option(
@@ -54,7 +57,11 @@ RecipeName = Annotated[
 Sim = Annotated[
     Path | None,
     typer.Option(
-        "--sim", envvar="SFR_SIM", help="Simulation: TNG50-1 or TNG50-1/output.", show_default=False
+        "--sim",
+        envvar="SFR_SIM",
+        help="Simulation: TNG50-1 or TNG50-1/output.",
+        show_default=False,
+        readable=False,
     ),
 ]
 Snap = Annotated[

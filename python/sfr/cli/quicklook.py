@@ -22,6 +22,7 @@ from sfr.errors import (
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.paths import plain
+from sfr.plot.maps import map_figure
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
@@ -34,7 +35,6 @@ from sfr.render.orient import (
     orient,
 )
 from sfr.render.project import GalaxyMaps, make_maps
-from sfr.report.figures import map_figure
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
 from sfr.store import Shard, write_shard

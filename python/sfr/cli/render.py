@@ -86,6 +86,7 @@ def register(app: typer.Typer) -> None:
         ) as run:
             if dry_run:
                 _print_plan(console, run.plan(run.snapshots(snapshots)))
+                run.finish()
                 return
             summaries = run.render(run.snapshots(snapshots))
         rows = [

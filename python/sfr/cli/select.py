@@ -30,6 +30,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Select the galaxies and write sample.csv.
 
+        The file is the union of all snapshots selected in the folder. Rows that you remove from it
+        and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
+        without galaxies does not stop the others; the exit code is then 4.
         The file is the union of all snapshots selected in the folder. Its column ssfr_per_yr is the
         label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
         corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
@@ -73,3 +76,4 @@ def register(app: typer.Typer) -> None:
             key="snapshots",
             extra={"sample": str(run.workspace.sample_csv), "label": label},
         )
+        run.finish()

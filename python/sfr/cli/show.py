@@ -63,6 +63,7 @@ def register(app: typer.Typer) -> None:
         with open_run(work, recipe, console, must_exist=True) as run:
             check_settings(run.workspace, run.recipe)
             run.check_channels()
+            run.say_edits()
             path = contact_sheet(
                 run.workspace,
                 run.recipe,

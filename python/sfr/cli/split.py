@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Split the sample into training, validation and test, and count what leaks.
 
-        A snapshot that is selected later extends the split; no row moves.
+        A snapshot that is selected later extends the split; no row moves. A split.csv that you
+        wrote or edited is taken as it is, and drawn anew with --force only.
 
         Examples:
 

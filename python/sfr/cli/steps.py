@@ -22,7 +22,7 @@ import typer
 
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
-from sfr.recipe import Recipe, load_recipe
+from sfr.recipe import Recipe, load_recipe, parse_case
 from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Run:
     _simulation: LocalSimulation | None = None
     _selected: SelectSummary | None = None
     _has_split: bool = False
+    _said: set[str] = field(default_factory=set)
     _has_recipe: bool = False
     _holds: ExitStack = field(default_factory=ExitStack)
     failures: list[str] = field(default_factory=list)
@@ -143,10 +144,22 @@ class Run:
 
     def read_sample(self) -> Table | None:
         """Return ``sample.csv``, or None before the first selection."""
-        from sfr.store import SAMPLE, read_table
+        from sfr.tables import read_sample
 
-        path = self.workspace.sample_csv
-        return read_table(path, SAMPLE) if path.is_file() else None
+        return read_sample(self.workspace) if self.workspace.sample_csv.is_file() else None
+
+    def say_edits(self) -> None:
+        """Say once what a person did to sample.csv and split.csv; it counts in what is made."""
+        from sfr.sample.select import write_by_snapshot
+        from sfr.tables import edits_in_words
+
+        said = edits_in_words(self.workspace)
+        for name in said.keys() - self._said:
+            self.console.say(f"{name}, edited by hand: {said[name]}")
+        self._said |= said.keys()
+        sample = self.read_sample()
+        if said and sample is not None:
+            write_by_snapshot(self.workspace, sample, self.recipe.sample)
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -174,13 +187,22 @@ class Run:
             self.console.say(
                 f"select {cut.snapshot}: {cut.n_selected} galaxies{_state(cut.reason)}"
             )
+        self._say_failures(summary)
+        self.say_edits()
         self._selected = summary
         return summary
 
+    def _say_failures(self, summary: SelectSummary) -> None:
+        for snap, reason in summary.failures.items():
+            self.console.say(f"select {snap}: none, and the others go on: {reason}")
+            self.failures.append(f"select {snap}: {reason}")
+
     def split(self, *, force: bool = False) -> SplitSummary:
         """Make or extend the split."""
+        from sfr.sample.select import check_settings
         from sfr.sample.split import split
 
+        check_settings(self.workspace, self.recipe)
         with self._step("split", "split") as record:
             summary = split(self.workspace, self.recipe.split, force=force)
             record["fingerprint"] = summary.fingerprint
@@ -194,6 +216,7 @@ class Run:
         )
         self.console.say(f"split: {sizes}{_state(summary.reason)}")
         self._has_split = True
+        self.say_edits()
         if summary.reason:
             self._outdate_heads()
         return summary
@@ -208,7 +231,7 @@ class Run:
         sample = (self._selected or self.select(snapshots)).sample
         meter = Meter(self.console, self.workers.memory)
         summaries = []
-        for snap in snapshots:
+        for snap in self._with_galaxies(snapshots, sample):
             # processes share this step shard by shard, so its lock is not held throughout
             with self._step(f"maps-{snap:03d}", "maps", "orientation", locked=False) as record:
                 summary = render_snapshot(
@@ -250,6 +273,14 @@ class Run:
             summaries.append(summary)
         return summaries
 
+    def _with_galaxies(self, snapshots: Sequence[int], sample: Table) -> list[int]:
+        """Leave out, and say, snapshots of which the sample has no row."""
+        there = set(sample["snapshot"].tolist())
+        for snap in snapshots:
+            if snap not in there:
+                self.console.say(f"maps {snap}: left out, sample.csv has no galaxy of it")
+        return [snap for snap in snapshots if snap in there]
+
     def plan(self, snapshots: Sequence[int]) -> list[RenderPlan]:
         """Say what rendering would take; nothing is written into the run's folder."""
         from sfr.render.shards import maps_fingerprint, plan_render
@@ -257,14 +288,16 @@ class Run:
 
         with tempfile.TemporaryDirectory(prefix="sfr-") as folder:
             scratch = self.workspace.copy_of_sample(Path(folder))
-            sample = select(
+            summary = select(
                 self.simulation,
                 scratch,
                 self.recipe,
                 snapshots,
                 allow_partial=self.allow_partial,
                 on_progress=self.console.progress,
-            ).sample
+            )
+            self._say_failures(summary)
+            sample = summary.sample
             return [
                 plan_render(
                     self.simulation,
@@ -277,7 +310,7 @@ class Run:
                     force=self.force,
                     allow_partial=self.allow_partial,
                 )
-                for snap in snapshots
+                for snap in self._with_galaxies(snapshots, sample)
             ]
 
     def images(self, *, only_stale: bool = False) -> list[ImagesSummary]:
@@ -380,8 +413,8 @@ class Run:
             )
         return found
 
-    def _current_images(self) -> None:
-        """Make images that are not what the recipe asks for; stop where their maps are not."""
+    def _require_current_maps(self) -> bool:
+        """Stop where sample or maps are not what the recipe asks for; whether there are maps."""
         from sfr.sample.select import check_settings
 
         check_settings(self.workspace, self.recipe)
@@ -394,7 +427,11 @@ class Run:
                 f"recipe.toml and sample.csv say now; run sfr render --snap {listed} "
                 f"--work {shlex.quote(str(self.workspace.root))}"
             )
-        if rendered:
+        return bool(rendered)
+
+    def _current_images(self) -> None:
+        """Make images that are not what the recipe asks for; stop where their maps are not."""
+        if self._require_current_maps():
             self.images(only_stale=True)
 
     def check_available(self) -> None:
@@ -447,6 +484,8 @@ class Run:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
         from sfr.train.fit import train_cases
 
+        # before split.csv is touched
+        self._require_current_maps()
         if not self._has_split:
             self.split()
         self._current_images()
@@ -496,11 +535,17 @@ class Run:
     def report(self) -> Path:
         """Write the report, after training where nothing is trained yet."""
         from sfr.report import write_report
+        from sfr.sample.split import is_current
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
             self.train(self.recipe.case_names)
         self._current_images()
+        self.say_edits()
+        stored = self.workspace.stored_recipe() or self.recipe
+        if not is_current(self.workspace, stored.split):
+            self.console.say("report: sample.csv or split.csv was edited since the last training")
+            self._outdate_heads()
         with self._step("report") as record:
             summary = write_report(self.workspace, self.recipe, on_progress=self.console.progress)
             record["counts"] = {"cases": summary.n_cases, "figures": len(summary.figures)}
@@ -579,6 +624,7 @@ def open_run(
     console: Console,
     *,
     changes: Mapping[str, Mapping[str, object]] | None = None,
+    cases: Sequence[str] = (),
     must_exist: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> Run:
@@ -594,6 +640,8 @@ def open_run(
         Where messages go.
     changes : dict
         Section -> fields that options of the command line change; None leaves a field.
+    cases : sequence of str
+        Cases that the command names, which must be those of the recipe's channels.
     must_exist : bool
         The command cannot start a run.
     **options
@@ -610,6 +658,8 @@ def open_run(
     for section, fields in (changes or {}).items():
         chosen = chosen.with_fields(section, **fields)
     check_fields(chosen)
+    for case in cases:
+        parse_case(case, chosen.channels)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
     elif stored is None and must_exist:

@@ -18,10 +18,12 @@ __all__ = ["print_cases", "register"]
 
 def print_cases(run: Run, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
-    from sfr.train.evaluate import case_table, read_heads
+    from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 
-    rows = case_table(read_heads(run.workspace, run.recipe))
-    weights = ", ".join(sorted({str(row["weights"]) for row in rows}))
+    heads = read_heads(run.workspace, run.recipe)
+    states = case_states(run.recipe, head_states(run.workspace, run.recipe, heads))
+    rows = case_table(heads, {c: state for c, state in states.items() if state != NOT_TRAINED})
+    weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
     label = target_of(run.recipe.sample).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
@@ -38,21 +40,22 @@ def print_cases(run: Run, console: Console) -> None:
 
 def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
-    dead = row["dead"] == row["seeds"]
+    from sfr.train.evaluate import UNDEFINED
+
     spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
     return {
         "case": row["case"],
-        "r": "dead" if dead else "undefined" if row["r"] is None else f"{row['r']:.3f}{spread}",
+        "r": row["state"] if row["r"] is None else f"{row['r']:.3f}{spread}",
         "95 % interval": _interval(row),
         "test images": row["n"],
         "galaxies": row["n_galaxies"],
         "seeds": row["seeds"],
         "dead": row["dead"],
-        "R2": row["r2"],
+        "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
         "RMSE [dex]": row["rmse_dex"],
         "bias [dex]": row["bias"],
         "NMAD [dex]": row["nmad"],
-        "outliers": row["outlier_fraction"],
+        f"outliers ({row['outlier_dex']:g} dex)": row["outlier_fraction"],
     }
 
 
@@ -138,8 +141,6 @@ def register(app: typer.Typer) -> None:
 
           sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
         """
-        from sfr.recipe import parse_case
-
         given = [*(case or ()), *(more_cases or ())]
         cases = [name.strip() for text in given for name in text.split(",")]
         if bool(case) == all_cases or (more_cases and not case):
@@ -158,12 +159,11 @@ def register(app: typer.Typer) -> None:
             recipe,
             console,
             changes=changes,
+            cases=cases,
             scheduler=scheduler,
             force=force,
             must_exist=True,
         ) as run:
-            for name in cases:
-                parse_case(name, run.recipe.channels)
             run.train(
                 run.recipe.case_names if all_cases else cases,
                 save_models=save_models,

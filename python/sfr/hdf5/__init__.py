@@ -16,7 +16,7 @@ from sfr.hdf5.datasets import (
     require_dataset,
     require_whole,
 )
-from sfr.hdf5.opening import FileCache, affordable, open_hdf5, reading
+from sfr.hdf5.opening import FileCache, affordable, explained, open_hdf5, reading
 from sfr.hdf5.storage import require_stored
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "StoredDataset",
     "affordable",
     "count_rows",
+    "explained",
     "find_dataset",
     "find_group",
     "open_hdf5",

@@ -6,25 +6,22 @@ import errno
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
+from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
+from sfr.plot.style import GREY, drawn
 from sfr.recipe import Recipe
 from sfr.report.files import save
-from sfr.report.style import GREY, drawn
-from sfr.store import SAMPLE, SPLIT, Table, read_table
+from sfr.store import Table
+from sfr.tables import image_names, read_sample, read_split
 from sfr.target import target_of
-from sfr.workspace import Workspace, image_name
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from sfr.workspace import Workspace
 
 __all__ = ["Order", "contact_sheet"]
 
@@ -145,11 +142,8 @@ def _with_images(
     workspace: Workspace, subset: str | None, snapshots: Sequence[int] | None
 ) -> Table:
     """Return the rows of the sample that have an image and are asked for."""
-    sample = read_table(workspace.sample_csv, SAMPLE)
-    names = [
-        image_name(int(snapshot), int(subhalo_id))
-        for snapshot, subhalo_id in zip(sample["snapshot"], sample["subhalo_id"], strict=True)
-    ]
+    sample = read_sample(workspace)
+    names = image_names(sample)
     there = {path.name for path in workspace.images.glob("Snap*.png")}
     keep = np.array([name in there for name in names], bool)
     if not keep.any():
@@ -157,7 +151,7 @@ def _with_images(
     if snapshots is not None:
         keep &= np.isin(sample["snapshot"], list(snapshots))
     if subset is not None:
-        split = read_table(workspace.split_csv, SPLIT)
+        split = read_split(workspace)
         wanted = set(split["filename"][split["subset"] == subset].tolist())
         keep &= np.array([name in wanted for name in names], bool)
     if not keep.any():

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
-from sfr.store import FAILURES, SAMPLE, SPLIT, count_galaxies, read_table
+from sfr.store import FAILURES, count_galaxies, read_table
+from sfr.tables import image_names, read_sample, read_split
 from sfr.target import Target
-from sfr.train.evaluate import Comparison, ScoredHead, case_table
-from sfr.workspace import Workspace, bare, image_name
+from sfr.train.evaluate import OUTLIER_DEX, Comparison, ScoredHead, case_table
+from sfr.workspace import Workspace, bare
 
 __all__ = [
     "CaseRow",
@@ -37,8 +38,7 @@ class CaseRow:
     """One case of the table; numbers are None where there is nothing to state."""
 
     case: str
-    #: ``trained``, ``dead`` (every network), ``undefined`` (too few or equal
-    #: test images for r), or ``not trained``.
+    #: One of the words of `sfr.train.evaluate`.
     status: str
     #: Mean over the networks that are not dead, as all metrics, and its scatter between them.
     r: float | None = None
@@ -52,7 +52,9 @@ class CaseRow:
     rmse_dex: float | None = None
     bias_dex: float | None = None
     nmad_dex: float | None = None
+    #: Share of the test images whose prediction is farther than this from the truth [dex].
     outlier_fraction: float | None = None
+    outlier_dex: float = OUTLIER_DEX
     #: Test images, and the galaxies that they show.
     n_test: int | None = None
     n_galaxies: int | None = None
@@ -65,35 +67,31 @@ class CaseRow:
     seed_r: tuple[float, ...] = ()
 
 
-def case_rows(names: Sequence[str], heads: Mapping[str, Sequence[ScoredHead]]) -> list[CaseRow]:
-    """Make the table of cases: the trained ones, and those of the recipe that are not trained.
+def case_rows(
+    states: Mapping[str, str], heads: Mapping[str, Sequence[ScoredHead]]
+) -> list[CaseRow]:
+    """Make the table of cases: those with numbers, and those of which there are none.
 
     Parameters
     ----------
-    names : sequence of str
-        Cases of the recipe.
+    states : mapping of str to str
+        Result of `sfr.train.evaluate.case_states`.
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
 
     Returns
     -------
     list of CaseRow
-        The recipe's cases in its order, then others that are trained.
+        In the order of the states.
     """
-    trained = {row["case"]: row for row in case_table(heads)}
-    return [
-        _row(trained[name], heads[name]) if name in trained else CaseRow(name, "not trained")
-        for name in dict.fromkeys([*names, *trained])
-    ]
+    return [_row(row, heads.get(row["case"], ())) for row in case_table(heads, states)]
 
 
 def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
-    r = found["r"]
-    status = "trained" if r is not None else "undefined"
     return CaseRow(
         case=found["case"],
-        status="dead" if found["dead"] == found["seeds"] else status,
-        r=r,
+        status=found["state"],
+        r=found["r"],
         r_std=found["r_std"],
         r_low=found["r_low"],
         r_high=found["r_high"],
@@ -211,7 +209,7 @@ class SubsetRow:
 def subset_rows(workspace: Workspace) -> list[SubsetRow]:
     """Count images and galaxies in each subset; empty without a split."""
     try:
-        split = read_table(workspace.split_csv, SPLIT)
+        split = read_split(workspace)
     except DataMissingError:
         return []
     order = ["train", "validation", "test"]
@@ -225,13 +223,8 @@ def subset_rows(workspace: Workspace) -> list[SubsetRow]:
 
 def _galaxies(workspace: Workspace, filenames: Sequence[str]) -> NDArray[np.int64]:
     """Return the galaxy of each image."""
-    sample = read_table(workspace.sample_csv, SAMPLE)
-    galaxy = {
-        image_name(int(snapshot), int(subhalo_id)): int(galaxy_id)
-        for snapshot, subhalo_id, galaxy_id in zip(
-            sample["snapshot"], sample["subhalo_id"], sample["galaxy_id"], strict=True
-        )
-    }
+    sample = read_sample(workspace)
+    galaxy = dict(zip(image_names(sample), sample["galaxy_id"].tolist(), strict=True))
     # an image that the sample does not hold is known as itself only
     return np.array([galaxy.get(name, -1) for name in filenames], np.int64)
 

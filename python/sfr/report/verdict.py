@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from sfr.recipe import Recipe, parse_case
 from sfr.report.tables import CaseRow
 from sfr.target import Target, target_of
-from sfr.train.evaluate import Comparison
+from sfr.train.evaluate import (
+    DEAD,
+    FAILED,
+    FEWEST_IMAGES,
+    NOT_TRAINED,
+    OUT_OF_DATE,
+    UNDEFINED,
+    Comparison,
+)
 
 __all__ = ["Verdict", "verdict"]
 
@@ -81,12 +89,12 @@ def _family(case: str, recipe: Recipe) -> str:
 
 def _headline(rows: Sequence[CaseRow], comparison: Comparison, target: Target) -> str:
     if all(row.r is None for row in rows):
-        if any(row.status == "undefined" for row in rows):
-            return (
-                "There are too few test images for a correlation, or their labels are equal; "
-                "nothing can be said."
-            )
-        return "Every network is dead (one output for every image), so there is nothing to compare."
+        if any(row.status == UNDEFINED for row in rows):
+            return f"{_undefined(rows)}, so no correlation exists and nothing can be said."
+        return (
+            "Every trained network is dead (one output for every image), so there is nothing to "
+            "compare."
+        )
     if comparison.problem:
         return f"The cases cannot be compared: {comparison.problem}."
     best = comparison.best(comparison.r)
@@ -201,14 +209,26 @@ def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -
             "channels: each carries some of the others."
         )
     for status, words in (
-        ("dead", "Dead, so without a statement: {}."),
-        ("undefined", "Too few, or equal, test images for a correlation: {}."),
-        ("not trained", "Not trained yet, so not compared: {}."),
+        (DEAD, "Dead, so without a statement: {}."),
+        (UNDEFINED, f"{_undefined(rows)}, so that no correlation exists: {{}}."),
+        (FAILED, "Training failed, so not compared: {}."),
+        (OUT_OF_DATE, "Out of date, so not compared: {}. Settings or images have changed since."),
+        (NOT_TRAINED, "Not trained yet, so not compared: {}."),
     ):
         names = [row.case for row in rows if row.status == status]
         if names:
             cautions.append(words.format(_listed(names)))
     return cautions
+
+
+def _undefined(rows: Sequence[CaseRow]) -> str:
+    """Say why cases have no correlation although a network of theirs lives."""
+    few = {(row.n_test or 0) < FEWEST_IMAGES for row in rows if row.status == UNDEFINED}
+    if few == {True}:
+        return f"There are fewer than {FEWEST_IMAGES} test images"
+    if few == {False}:
+        return "All test images have the same label"
+    return "The test images are too few, or all have the same label"
 
 
 def _on_galaxies(comparison: Comparison) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import sfr
 from sfr.errors import ConfigError, DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -20,7 +21,6 @@ from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
 from sfr.report.results import CaseResult, read_json, read_results
-from sfr.report.style import case_colour
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
@@ -32,9 +32,20 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import SAMPLE, Table, count_galaxies, read_shard, read_table, write_table
+from sfr.store import Table, count_galaxies, read_shard, write_table
+from sfr.tables import edits_in_words, read_sample
 from sfr.target import Target, target_of
-from sfr.train.evaluate import Comparison, compare, read_heads
+from sfr.train.evaluate import (
+    FAILED,
+    NOT_TRAINED,
+    OUT_OF_DATE,
+    OUTLIER_DEX,
+    Comparison,
+    case_states,
+    compare,
+    head_states,
+    read_heads,
+)
 from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
@@ -42,6 +53,8 @@ __all__ = ["ReportSummary", "write_report"]
 #: Cases whose images are shown, as published (METHOD 4), beside a single channel.
 _MONTAGES = ("composite", "gauss10", "structure3")
 _FAILURES_SHOWN = 30
+#: States of cases that another training can mend.
+_WITHOUT = (NOT_TRAINED, OUT_OF_DATE, FAILED)
 _RANDOM = (
     "Random backbone weights.",
     "A check of the machinery, not a result of science: the network has never learned to see.",
@@ -73,7 +86,7 @@ class ReportSummary:
     n_cases : int
         Trained cases.
     missing : tuple of str
-        Cases of the recipe that are not trained.
+        Cases without numbers: not trained, out of date or failed.
     """
 
     index: Path
@@ -121,16 +134,17 @@ def write_report(
             "the report again"
         )
     results = read_results(workspace, heads)
-    sample = read_table(workspace.sample_csv, SAMPLE)
-    rows, comparison = case_rows(recipe.case_names, heads), compare(heads)
+    sample = read_sample(workspace)
+    states = head_states(workspace, recipe, heads)
+    rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
     context = _figures(pages, rows, results, sample, recipe)
     context["montages"] = _montages(pages, recipe)
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, target_of(recipe.sample))
-    context |= listed | _words(workspace, recipe, rows, comparison, results, sample)
-    context["compared"] = compared
+    context |= listed | _words(workspace, recipe, rows, comparison, sample)
+    context |= {"compared": compared, "heads": _head_rows(results, states)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
     return ReportSummary(
@@ -140,7 +154,7 @@ def write_report(
         rows=tuple(rows),
         headline=context["verdict"].headline,
         n_cases=len(results),
-        missing=tuple(row.case for row in rows if row.status == "not trained"),
+        missing=tuple(row.case for row in rows if row.status in _WITHOUT),
     )
 
 
@@ -323,7 +337,6 @@ def _words(
     recipe: Recipe,
     rows: Sequence[CaseRow],
     comparison: Comparison,
-    results: Sequence[CaseResult],
     sample: Table,
 ) -> dict[str, Any]:
     simulation = _simulation(workspace, sample)
@@ -333,14 +346,15 @@ def _words(
         "recipe_name": recipe.name,
         "target": target_of(recipe.sample),
         "recipe_description": bare(recipe.description).rstrip("."),
-        "facts": [*_facts(simulation, recipe, rows, sample), *_scale_fact(workspace, recipe)],
+        "facts": [
+            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
+            *_scale_fact(workspace, recipe),
+        ],
         "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
         "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
         "best": _leaders(comparison),
-        "heads": [
-            _head_row(result, index) for result in results for index in range(len(result.heads))
-        ],
+        "outlier_dex": f"{OUTLIER_DEX:g}",
         "split_by": recipe.split.by,
         "split_seed": recipe.split.seed,
         "recipe_toml": _recipe_text(recipe),
@@ -366,18 +380,23 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
 
 
 def _facts(
-    simulation: str, recipe: Recipe, rows: Sequence[CaseRow], sample: Table
+    simulation: str,
+    recipe: Recipe,
+    rows: Sequence[CaseRow],
+    sample: Table,
+    edits: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     snapshots = sorted(set(sample["snapshot"].tolist()))
     span = ", ".join(map(str, snapshots))
     if len(snapshots) > 3 and snapshots[-1] - snapshots[0] == len(snapshots) - 1:
         span = f"{snapshots[0]} to {snapshots[-1]}"
-    done = sum(row.status != "not trained" for row in rows)
+    done = sum(row.status not in _WITHOUT for row in rows)
     return [
         *([("simulation", simulation)] if simulation else []),
         ("snapshots", span),
         ("galaxies in the sample", str(count_galaxies(sample["galaxy_id"]))),
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
+        *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
         ("label", target_of(recipe.sample).name),
@@ -393,28 +412,38 @@ def _banners(simulation: str, recipe: Recipe, rows: Sequence[CaseRow]) -> list[d
         said.append(_MOCK)
     if recipe.name == "demo":
         said.append(_DEMO)
-    missing = [row.case for row in rows if row.status == "not trained"]
-    if missing:
-        words = (
-            f"Not trained yet: {', '.join(missing)}. Run sfr train --all-cases, then sfr report."
-        )
-        said.append(("Not complete.", words))
+    missing = {
+        state: ", ".join(row.case for row in rows if row.status == state) for state in _WITHOUT
+    }
+    listed = [f"{state.capitalize()}: {names}." for state, names in missing.items() if names]
+    if listed:
+        listed.append("Run sfr train --all-cases, then sfr report.")
+        said.append(("Not complete.", " ".join(listed)))
     return [{"title": title, "text": text} for title, text in said]
 
 
-def _head_row(result: CaseResult, index: int) -> dict[str, Any]:
-    head = result.heads[index]
-    metrics = head.metrics
+def _head_rows(
+    results: Sequence[CaseResult], states: Mapping[tuple[str, int], str]
+) -> list[dict[str, Any]]:
+    """List every network with its state, and with numbers where it has some."""
+    found = {(result.name, head.seed): head.metrics for result in results for head in result.heads}
+    return [
+        _head_row(case, seed, state, found.get((case, seed), {}))
+        for (case, seed), state in states.items()
+    ]
+
+
+def _head_row(case: str, seed: int, state: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "case": result.name,
-        "seed": head.seed,
+        "case": case,
+        "seed": seed,
         "r": metrics.get("r"),
         "rmse_dex": metrics.get("rmse_dex"),
         "epochs": metrics.get("epochs", "\u2013"),
         "epoch_used": metrics.get("epoch_used", "\u2013"),
         "backbone": metrics.get("backbone", "\u2013"),
         "n_dropped": metrics.get("n_dropped_zero_sfr", "\u2013"),
-        "dead": head.dead,
+        "state": state,
     }
 
 

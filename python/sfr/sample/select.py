@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, SfrError
-from sfr.paths import mark_files, warn_of_changed_files
+from sfr.cells import Cells, read_cells
+from sfr.errors import (
+    ConfigError,
+    DataFormatError,
+    DataMissingError,
+    EmptySelectionError,
+    SfrError,
+)
+from sfr.paths import Marks, mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
 from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
-from sfr.store import SAMPLE, Table, read_table, write_table
+from sfr.store import SAMPLE, Table, table_text, write_table
+from sfr.tables import (
+    MergedSample,
+    SampleEdits,
+    galaxy_rows,
+    merge_sample,
+    read_kept,
+    set_aside,
+)
 from sfr.target import Target, target_of
 from sfr.workspace import Workspace, digest
 
-__all__ = ["PUBLISHED", "SelectSummary", "SnapshotCuts", "apply_cuts", "check_settings", "select"]
+__all__ = [
+    "PUBLISHED",
+    "SelectSummary",
+    "SnapshotCuts",
+    "apply_cuts",
+    "check_settings",
+    "select",
+    "write_by_snapshot",
+]
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +99,13 @@ class SnapshotCuts:
     missing_chunks: int
     #: Why the snapshot was selected now; empty when its rows were there already.
     reason: str
+    #: Rows of it that were removed from ``sample.csv`` by hand.
+    n_removed: int = 0
 
     @property
     def n_selected(self) -> int:
         """Galaxies in the sample."""
-        return self.n_group_mass
+        return self.n_group_mass - self.n_removed
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,10 @@ class SelectSummary:
     sample: Table
     cuts: tuple[SnapshotCuts, ...]
     fingerprint: str
+    #: What a person did to ``sample.csv``.
+    edits: SampleEdits
+    #: Snapshots that were asked for and have no rows, and why.
+    failures: dict[int, str]
 
 
 def apply_cuts(
@@ -210,7 +238,9 @@ def select(
     """Select the galaxies of some snapshots and write ``sample.csv``.
 
     The file is the union of all snapshots ever selected in the folder; snapshots that were
-    selected with other settings are selected again.
+    selected with other settings are selected again. What a person did to it stays: rows that were
+    removed, labels that were edited, further columns. A snapshot that cannot be selected does not
+    stop the others.
 
     Parameters
     ----------
@@ -225,7 +255,7 @@ def select(
     allow_partial : bool
         Take what is there when chunks of a catalogue are missing.
     force : bool
-        Select even what is current.
+        Select even what is current, and undo what a person did to the rows of these snapshots.
     on_progress : callable
         Hears of every snapshot.
 
@@ -237,84 +267,169 @@ def select(
     Raises
     ------
     EmptySelectionError
-        No galaxy passes the cuts in one of the snapshots.
+        No galaxy passes the cuts in any of the snapshots.
     DataMissingError
-        A chunk or a field of the catalogue is missing.
+        A chunk or a field of the catalogue is missing, of all snapshots or of one whose rows
+        have to be selected again.
+    DataFormatError
+        ``sample.csv`` holds what the catalogue does not.
     ConfigError
         The folder holds a run on another simulation, and ``force`` is not set.
     """
-    name = _simulation_name(simulation, workspace, snapshots, force=force)
-    old = _rows_so_far(workspace, name, force=force)
-    known = sorted(set(old["snapshot"].tolist())) if old else []
-    wanted = sorted({*snapshots, *known})
-    gone = {*known} - {*snapshots} - {*simulation.snapshots()}
+    name, failures = _simulation_name(simulation, workspace, snapshots, force=force)
+    theirs, base = _tables_so_far(workspace, name, snapshots, force=force)
+    known = {snap for snap, _ in galaxy_rows(theirs)} if theirs is not None else set()
+    known |= set(base["snapshot"].tolist()) if base is not None else set()
+    kept = read_kept(workspace) if theirs is not None else None
+    gone = known - {*snapshots} - {*simulation.snapshots()}
     for snap in sorted(gone):
         log.warning("snapshot %d is not in the simulation any more; its rows are kept", snap)
-    fingerprints = {
-        snap: workspace.fingerprint(f"select-{snap:03d}")
-        if snap in gone
-        else _fingerprint(simulation, recipe, snap, allow_partial=allow_partial)
-        for snap in wanted
-    }
-    # before they are read, so that what is replaced meanwhile is noticed the next time
-    marks = {
-        snap: mark_files(simulation.catalogue_sources(snap)) for snap in wanted if snap not in gone
-    }
+    wanted = sorted({*snapshots, *known} - {*failures})
     parts: list[Table] = []
-    cuts: list[SnapshotCuts] = []
-    for done, snap in enumerate(wanted, start=1):
-        state = workspace.check(
-            f"select-{snap:03d}", fingerprints[snap], force=force and snap in snapshots
-        )
-        if state.current and old is not None and snap in known:
-            rows = old["snapshot"] == snap
-            parts.append({column: values[rows] for column, values in old.items()})
-            cuts.append(_cuts_unchanged(parts[-1], snap))
-            warn_of_changed_files(
-                f"sample of snapshot {snap}",
-                workspace.sources(f"select-{snap:03d}", fingerprints[snap]),
-                simulation.source_path,
-                f"sfr select --snap {snap} --force",
+    done: dict[int, _Done] = {}
+    for place, snap in enumerate(wanted, start=1):
+        try:
+            found = _one_snapshot(
+                simulation,
+                workspace,
+                recipe,
+                snap,
+                kept,
+                is_gone=snap in gone,
+                allow_partial=allow_partial,
+                force=force and snap in snapshots,
             )
+        except (EmptySelectionError, DataMissingError, DataFormatError) as error:
+            if snap in known and not isinstance(error, EmptySelectionError):
+                # its rows cannot be brought up to date, nor stay beside those of other settings
+                raise
+            failures[snap] = error
         else:
-            part, cut = _select_one(
-                simulation, recipe, snap, state.reason or "new", allow_partial=allow_partial
-            )
-            parts.append(part)
-            cuts.append(cut)
-        on_progress("catalogues", done, len(wanted))
-    sample = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
-    beside = by_snapshot(sample, target_of(recipe.sample))
-    if any(cut.reason for cut in cuts) or _columns_of(workspace.by_snapshot_csv) != list(beside):
-        write_table(workspace, workspace.sample_csv, sample)
-        write_table(workspace, workspace.by_snapshot_csv, beside)
+            done[snap] = found
+            parts.append(found.rows)
+        on_progress("catalogues", place, len(wanted))
+    if failures and not done:
+        raise next(iter(failures.values()))
+    fresh = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
+    if theirs is None:
+        merged = MergedSample(fresh, {}, SampleEdits())
+    else:
+        merged = merge_sample(theirs, base, fresh)
+    cuts = [replace(d.cuts, n_removed=merged.edits.removed.get(s, 0)) for s, d in done.items()]
+    if any(cut.reason for cut in cuts) or known & {*failures} or theirs is None:
+        _say_what_stays(workspace, merged, cuts)
+        if force:
+            set_aside(workspace, workspace.sample_csv)
+        write_table(workspace, workspace.sample_csv, {**merged.table, **merged.further})
+        # after it: whatever ends this between the two, no row counts as removed by hand
+        write_table(workspace, workspace.kept(workspace.sample_csv), fresh)
         workspace.mark_done(_SIMULATION_STEP, name, ())
         workspace.mark_done(_SETTINGS_STEP, digest(_label_section(recipe)), ())
-        for snap in wanted:
-            files = [workspace.sample_csv, workspace.by_snapshot_csv]
-            workspace.mark_done(f"select-{snap:03d}", fingerprints[snap], files)
-        for cut in (cut for cut in cuts if cut.reason):
-            workspace.mark_catalogue(cut.snapshot, cut.n_loaded, cut.n_total)
-            step = f"select-{cut.snapshot:03d}"
-            workspace.keep_sources(step, fingerprints[cut.snapshot], marks[cut.snapshot])
-    return SelectSummary(sample, tuple(cuts), digest(fingerprints))
+        for snap in known & {*failures}:
+            workspace.forget(f"select-{snap:03d}")
+        for snap, found in done.items():
+            step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
+            workspace.mark_done(step, found.fingerprint, files)
+            if found.cuts.reason:
+                workspace.mark_catalogue(snap, found.cuts.n_loaded, found.cuts.n_total)
+                workspace.keep_sources(step, found.fingerprint, found.marks)
+    write_by_snapshot(workspace, merged.table, recipe.sample)
+    fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
+    texts = {snap: str(error) for snap, error in sorted(failures.items())}
+    return SelectSummary(merged.table, tuple(cuts), fingerprint, merged.edits, texts)
 
 
-def _rows_so_far(workspace: Workspace, simulation_name: str, *, force: bool) -> Table | None:
-    """Read the sample that a selection extends; that of another simulation does not count."""
-    is_same = (
+@dataclass(frozen=True)
+class _Done:
+    """A snapshot as the catalogue has it."""
+
+    rows: Table
+    cuts: SnapshotCuts
+    fingerprint: str
+    marks: Marks
+
+
+def _one_snapshot(
+    simulation: Simulation,
+    workspace: Workspace,
+    recipe: Recipe,
+    snap: int,
+    kept: Table | None,
+    *,
+    is_gone: bool,
+    allow_partial: bool,
+    force: bool,
+) -> _Done:
+    """Select one snapshot, or take the rows that are current."""
+    step = f"select-{snap:03d}"
+    marks: Marks = {}
+    if is_gone:
+        fingerprint = workspace.fingerprint(step)
+    else:
+        fingerprint = _fingerprint(simulation, recipe, snap, allow_partial=allow_partial)
+        # before they are read, so that what is replaced meanwhile is noticed the next time
+        marks = mark_files(simulation.catalogue_sources(snap))
+    state = workspace.check(step, fingerprint, force=force)
+    rows = {n: c[kept["snapshot"] == snap] for n, c in kept.items()} if kept else {}
+    if state.current and kept and len(rows["snapshot"]):
+        warn_of_changed_files(
+            f"sample of snapshot {snap}",
+            workspace.sources(step, fingerprint),
+            simulation.source_path,
+            f"sfr select --snap {snap} --force",
+        )
+        return _Done(rows, _cuts_unchanged(rows, snap), fingerprint, marks)
+    reason = state.reason or "new"
+    rows, cuts = _select_one(simulation, recipe, snap, reason, allow_partial=allow_partial)
+    return _Done(rows, cuts, fingerprint, marks)
+
+
+def _tables_so_far(
+    workspace: Workspace, simulation_name: str, forced: Sequence[int], *, force: bool
+) -> tuple[Cells | None, Table | None]:
+    """Read the sample that a selection extends, and what the last selection found.
+
+    That of another simulation does not count, nor do, with ``force``, rows of the snapshots that
+    are selected anew.
+    """
+    is_other = (
         workspace.has_run(_SIMULATION_STEP)
-        and workspace.fingerprint(_SIMULATION_STEP) == simulation_name
+        and workspace.fingerprint(_SIMULATION_STEP) != simulation_name
     )
-    if not (is_same and workspace.sample_csv.is_file()):
-        return None
+    if is_other or not workspace.sample_csv.is_file():
+        return None, None
     try:
-        return read_table(workspace.sample_csv, SAMPLE)
-    except SfrError as error:
+        cells = read_cells(workspace.sample_csv, SAMPLE)
+        rows_of = galaxy_rows(cells)
+    except DataFormatError as error:
         if not force:
             raise
         log.warning("%s", error)
-        return None
+        return None, None
+    base = read_kept(workspace)
+    if force:
+        cells = cells.take([i for (snap, _), i in rows_of.items() if snap not in forced])
+        if base is not None:
+            rows = ~np.isin(base["snapshot"], list(forced))
+            base = {name: column[rows] for name, column in base.items()}
+    return cells, base
+
+
+def _say_what_stays(
+    workspace: Workspace, merged: MergedSample, cuts: Sequence[SnapshotCuts]
+) -> None:
+    """Say what a person's table keeps, and loses, where it is written anew."""
+    path = workspace.sample_csv
+    if str(merged.edits):
+        changed = any("settings" in cut.reason for cut in cuts)
+        log.warning(
+            "%s: %s%s; sfr select --force takes what the catalogue says",
+            path,
+            merged.edits,
+            ", and stay so with the changed [sample]" if changed else ", and stay so",
+        )
+    if merged.n_cut:
+        log.warning("%s: %d rows do not pass [sample] any more and go", path, merged.n_cut)
 
 
 def check_settings(workspace: Workspace, recipe: Recipe) -> None:
@@ -329,9 +444,20 @@ def check_settings(workspace: Workspace, recipe: Recipe) -> None:
 
 def _simulation_name(
     simulation: Simulation, workspace: Workspace, snapshots: Sequence[int], *, force: bool
-) -> str:
-    """Name the simulation that a folder is for, and keep the folder to one."""
-    identity = simulation.identity(max(snapshots))
+) -> tuple[str, dict[int, SfrError]]:
+    """Name the simulation that a folder is for, and keep the folder to one.
+
+    Also returns the snapshots that do not tell, and why; one that does is enough.
+    """
+    failures: dict[int, SfrError] = {}
+    for snap in sorted(set(snapshots), reverse=True):
+        try:
+            identity = simulation.identity(snap)
+            break
+        except (DataMissingError, DataFormatError) as error:
+            failures[snap] = error
+    else:
+        raise failures[max(failures)]
     name = f"{identity['name']}, box {identity['box_size']:g} ckpc/h"
     if workspace.has_run(_SIMULATION_STEP) and not force:
         before = workspace.fingerprint(_SIMULATION_STEP)
@@ -340,7 +466,7 @@ def _simulation_name(
                 f"{workspace.root} holds a run on another simulation ({before}; this is {name}); "
                 "give this run another folder with --work, or start over with --force"
             )
-    return name
+    return name, failures
 
 
 def _fingerprint(
@@ -419,11 +545,11 @@ def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
     return SnapshotCuts(snapshot, 0, 0, 0, 0, 0, n, 0, 0, "")
 
 
-def _columns_of(path: Path) -> list[str]:
-    """Read the names of a table's columns; none where there is no table."""
-    if not path.is_file():
-        return []
-    return path.read_text("utf-8").partition("\n")[0].split(",")
+def write_by_snapshot(workspace: Workspace, sample: Table, recipe: SampleRecipe) -> None:
+    """Write ``tables/by_snapshot.csv``, unless it is there: the sample may have been edited."""
+    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample, target_of(recipe)))
+    if not path.is_file() or path.read_bytes() != text.encode():
+        workspace.write_text(path, text)
 
 
 def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -13,10 +13,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
+from sfr.cells import Cells
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, EmptySelectionError
 from sfr.recipe import SplitRecipe
 from sfr.store import (
-    SAMPLE,
     SPLIT,
     TEST,
     TRAIN,
@@ -27,9 +27,27 @@ from sfr.store import (
     table_digest,
     write_table,
 )
-from sfr.workspace import Workspace, digest, image_name
+from sfr.tables import (
+    NO_EDITS,
+    SUBSETS,
+    SplitEdits,
+    image_names,
+    read_sample,
+    set_aside,
+    split_cells,
+    split_edits,
+)
+from sfr.workspace import Workspace, digest
 
-__all__ = ["LeakAudit", "SplitSummary", "assign", "audit", "check_folds", "split"]
+__all__ = [
+    "LeakAudit",
+    "SplitSummary",
+    "assign",
+    "audit",
+    "check_folds",
+    "is_current",
+    "split",
+]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +79,8 @@ class SplitSummary:
     fingerprint: str
     #: Why the split was made or extended; empty when it was there already.
     reason: str
+    #: What a person did to ``split.csv``.
+    edits: SplitEdits = NO_EDITS
 
 
 def _rank(seed: int, unit: str, purpose: str) -> str:
@@ -183,6 +203,10 @@ def check_folds(recipe: SplitRecipe) -> None:
 def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> SplitSummary:
     """Write ``split.csv``, or extend it by the rows that the sample has gained.
 
+    A table that a person wrote or edited is never drawn anew without ``force``: its images stay
+    where they are, and those that it does not list stay out, unless the sample has gained them
+    since.
+
     Parameters
     ----------
     workspace : Workspace
@@ -195,7 +219,7 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     Returns
     -------
     SplitSummary
-        Sizes of the subsets and the leak audit.
+        Sizes of the subsets, the leak audit, and what a person did.
 
     Raises
     ------
@@ -203,57 +227,227 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
         There is no sample, or galaxies cannot be followed over its snapshots.
     ConfigError
         A switch that is not available yet.
+    DataFormatError
+        ``split.csv`` cannot be read, or names an image that is not in the sample.
     EmptySelectionError
-        Too few units for a training and a test subset.
+        Too few units for a training and a test subset, or none in one of them.
     """
     check_folds(recipe)
     if not workspace.sample_csv.is_file():
         raise DataMissingError(
             f"{workspace.sample_csv} is not there; run sfr select --snap 99 --work {workspace.root}"
         )
-    sample = read_table(workspace.sample_csv, SAMPLE)
+    job = _job(workspace, recipe)
+    listed = None if force else _listed(workspace)
+    drawn = _drawn(workspace, listed)
+    if listed is not None and listed.subset_of != drawn:
+        return _take_over(job, listed, drawn)
+    return _draw_all(job, listed, force=force)
+
+
+def is_current(workspace: Workspace, recipe: SplitRecipe) -> bool:
+    """Whether nobody edited sample.csv or split.csv since the last split, if there was one.
+
+    Nothing is written; parameters and errors are those of `split`.
+    """
+    if not (workspace.has_run("split") and workspace.sample_csv.is_file()):
+        return True
+    job, listed = _job(workspace, recipe), _listed(workspace)
+    if listed is None:
+        return False
+    is_theirs = listed.subset_of != _drawn(workspace, listed)
+    fingerprint = job.edited(listed.subset_of) if is_theirs else job.fingerprint
+    return workspace.check("split", fingerprint).current
+
+
+def _job(workspace: Workspace, recipe: SplitRecipe) -> _Job:
+    sample = read_sample(workspace)
     settings = digest({**asdict(recipe), "counts": _COUNTS})
     rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
     fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
-    state = workspace.check("split", fingerprint, force=force)
-    keys = _unit_keys(sample, recipe)
-    if state.current:
-        table = read_table(workspace.split_csv, SPLIT)
-        return _summary(sample, table["subset"], fingerprint, "")
-    units = _units(keys, sample)
-    known = {}
-    if not force and workspace.has_run("split-settings"):
-        known = _known(workspace, settings, sample, keys)
-    subsets_of = assign(units, recipe, known)
-    subsets = np.array([subsets_of[key] for key in keys], np.str_)
-    if not {TRAIN, TEST} <= set(subsets.tolist()):
+    return _Job(workspace, recipe, sample, settings, fingerprint)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a split is made of."""
+
+    workspace: Workspace
+    recipe: SplitRecipe
+    sample: Table
+    settings: str
+    fingerprint: str
+
+    def summary(
+        self, subset_of: Mapping[str, str], reason: str, edits: SplitEdits = NO_EDITS
+    ) -> SplitSummary:
+        """Count by image, whatever the order of the tables."""
+        subsets = np.array([subset_of.get(n, "") for n in image_names(self.sample)], np.str_)
+        counts = {name: int((subsets == name).sum()) for name in SUBSETS}
+        ids = self.sample["galaxy_id"]
+        galaxies = {name: count_galaxies(ids[subsets == name]) for name in counts}
+        found = audit(self.sample, subsets)
+        return SplitSummary(counts, galaxies, found, self.fingerprint, reason, edits)
+
+    def table(self, subset_of: Mapping[str, str]) -> Table:
+        """Make the rows of ``split.csv`` of some images of the sample."""
+        names = image_names(self.sample)
+        chosen = [name for name in names if name in subset_of]
+        ids = dict(zip(names, self.sample["galaxy_id"].tolist(), strict=True))
+        groups = chosen if self.recipe.by == "image" else [str(ids[name]) for name in chosen]
+        return {
+            "filename": np.array(chosen, np.str_),
+            "subset": np.array([subset_of[name] for name in chosen], np.str_),
+            "group": np.array(groups, np.str_),
+            "fold": np.zeros(len(chosen), np.int64),
+            "seed": np.full(len(chosen), self.recipe.seed, np.int64),
+        }
+
+    def edited(self, subset_of: Mapping[str, str]) -> str:
+        """Digest of the split where a person's table says the subsets."""
+        return digest([self.fingerprint, dict(sorted(subset_of.items()))])
+
+    @property
+    def drawn_with(self) -> str | None:
+        """Settings of the last draw; None before the first."""
+        step = "split-settings"
+        return self.workspace.fingerprint(step) if self.workspace.has_run(step) else None
+
+
+def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary:
+    """Draw the split, or extend the one that was drawn with the same settings."""
+    workspace = job.workspace
+    state = workspace.check("split", job.fingerprint, force=force)
+    if state.current and listed is not None:
+        return job.summary(listed.subset_of, "")
+    names = image_names(job.sample)
+    keys = _unit_keys(job.sample, job.recipe)
+    units = _units(keys, job.sample)
+    known: dict[str, str] = {}
+    if listed is not None and job.drawn_with == job.settings:
+        subsets_of, divided = _known(listed.subset_of, names, keys)
+        if divided:
+            log.warning("split.csv is drawn anew: %s was in two subsets", divided[0])
+        else:
+            known = subsets_of
+    subsets = assign(units, job.recipe, known)
+    subset_of = {name: subsets[key] for name, key in zip(names, keys, strict=True)}
+    if not {TRAIN, TEST} <= set(subset_of.values()):
         raise EmptySelectionError(
-            f"{len(units)} {'galaxies' if recipe.by == 'galaxy' else 'images'} are too few for a "
-            "training and a test subset; select more snapshots or galaxies"
+            f"{len(units)} {'galaxies' if job.recipe.by == 'galaxy' else 'images'} are too few "
+            "for a training and a test subset; select more snapshots or galaxies"
         )
-    n = len(keys)
-    table = {
-        "filename": _filenames(sample),
-        "subset": subsets,
-        "group": np.array(keys, np.str_),
-        "fold": np.zeros(n, np.int64),
-        "seed": np.full(n, recipe.seed, np.int64),
-    }
+    if force:
+        set_aside(workspace, workspace.split_csv)
+    table = job.table(subset_of)
     write_table(workspace, workspace.split_csv, table)
-    workspace.mark_done("split-settings", settings, [workspace.split_csv])
-    workspace.mark_done("split", fingerprint, [workspace.split_csv])
-    reason = f"extended: {len(known)} units keep their subset" if known else state.reason
-    return _summary(sample, subsets, fingerprint, reason)
+    write_table(workspace, workspace.kept(workspace.split_csv), table)
+    _mark_done(job, job.fingerprint)
+    workspace.mark_done("split-settings", job.settings, ())
+    reason = state.reason or "files missing: split.csv"
+    if known:
+        is_new = listed is not None and set(names) - listed.subset_of.keys()
+        reason = f"extended: {len(known)} units keep their subset"
+        if not is_new:
+            reason = "the sample has changed; its images keep their subset"
+    return job.summary(subset_of, reason)
 
 
-def _filenames(sample: Table) -> NDArray[np.str_]:
-    pairs = zip(sample["snapshot"].tolist(), sample["subhalo_id"].tolist(), strict=True)
-    return np.array([image_name(snapshot, subhalo) for snapshot, subhalo in pairs], np.str_)
+def _take_over(job: _Job, listed: _Listed, drawn: Mapping[str, str] | None) -> SplitSummary:
+    """Keep a person's table as it is; images that are new in the sample are drawn and added."""
+    workspace, path = job.workspace, job.workspace.split_csv
+    names = image_names(job.sample)
+    lost = [name for name in listed.subset_of if name not in set(names)]
+    for name in lost:
+        if name not in (drawn or {}):
+            raise DataFormatError(
+                f"{listed.cells.where(listed.places[name])}: {name} is not in sample.csv; remove "
+                "the row, or select that galaxy"
+            )
+    subset_of = {name: s for name, s in listed.subset_of.items() if name not in lost}
+    # what a person has seen and not listed is theirs to leave out
+    seen = names if drawn is None else drawn
+    new = [name for name in names if name not in subset_of and name not in seen]
+    if new:
+        keys = _unit_keys(job.sample, job.recipe)
+        known, _ = _known(subset_of, names, keys)
+        subsets = assign(_units(keys, job.sample), job.recipe, known)
+        key_of = dict(zip(names, keys, strict=True))
+        subset_of |= {name: subsets[key_of[name]] for name in new}
+    for subset in (TRAIN, TEST):
+        if subset not in subset_of.values():
+            raise EmptySelectionError(f"{path} has no image of subset {subset!r} in the sample")
+    fingerprint = job.edited(subset_of)
+    state = workspace.check("split", fingerprint)
+    table = job.table(subset_of)
+    if new or lost or not set(SPLIT) <= set(listed.cells.columns):
+        further = {
+            column: [texts[listed.places[n]] if n in listed.places else "" for n in subset_of]
+            for column, texts in listed.cells.columns.items()
+            if column not in SPLIT
+        }
+        order = {name: place for place, name in enumerate(subset_of)}
+        chosen = [order[name] for name in table["filename"].tolist()]
+        further = {name: [texts[i] for i in chosen] for name, texts in further.items()}
+        write_table(workspace, path, {**table, **further})
+    if not state.current:
+        # images that nobody drew have no subset of ours
+        ours = {n: (drawn or {}).get(n, subset_of[n] if n in new else "") for n in names}
+        write_table(workspace, workspace.kept(path), job.table(ours))
+        _mark_done(job, fingerprint)
+        if drawn is None:
+            workspace.mark_done("split-settings", job.settings, ())
+    if job.drawn_with not in (None, job.settings):
+        log.warning(
+            "[split] has changed, but images of %s were placed by hand, so none of its images is "
+            "moved; sfr split --force draws all anew",
+            path,
+        )
+    if lost:
+        log.warning("%s: %d images that the sample has lost are taken out", path, len(lost))
+    reason = "edited by hand" if not state.current else ""
+    if new:
+        reason = f"extended by {len(new)} images; none is moved"
+    return job.summary(subset_of, reason, split_edits(workspace))
+
+
+def _mark_done(job: _Job, fingerprint: str) -> None:
+    # not split.csv: what changes there is found by its content
+    job.workspace.mark_done("split", fingerprint, [job.workspace.kept(job.workspace.split_csv)])
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """``split.csv`` as it stands."""
+
+    cells: Cells
+    places: dict[str, int]
+    subset_of: dict[str, str]
+
+
+def _listed(workspace: Workspace) -> _Listed | None:
+    if not workspace.split_csv.is_file():
+        return None
+    cells, places = split_cells(workspace)
+    return _Listed(cells, places, {n: cells.columns["subset"][i] for n, i in places.items()})
+
+
+def _drawn(workspace: Workspace, listed: _Listed | None) -> dict[str, str] | None:
+    """Subsets that were drawn, by image; None where nothing is known of a draw."""
+    kept = workspace.kept(workspace.split_csv)
+    if not kept.is_file():
+        # versions that kept no copy remembered the size of the file
+        untouched = listed is not None and workspace.has_run("split")
+        if untouched and workspace.check("split", workspace.fingerprint("split")).current:
+            return listed.subset_of if listed is not None else None
+        return None
+    table = read_table(kept, SPLIT)
+    return dict(zip(table["filename"].tolist(), table["subset"].tolist(), strict=True))
 
 
 def _unit_keys(sample: Table, recipe: SplitRecipe) -> list[str]:
     if recipe.by == "image":
-        return [str(name) for name in _filenames(sample)]
+        return image_names(sample)
     snapshots = np.unique(sample["snapshot"])
     tracked = sample["galaxy_id"] >= 0
     blind = [int(snap) for snap in snapshots if not tracked[sample["snapshot"] == snap].any()]
@@ -274,26 +468,15 @@ def _units(keys: Sequence[str], sample: Table) -> dict[str, float]:
 
 
 def _known(
-    workspace: Workspace, settings: str, sample: Table, keys: Sequence[str]
-) -> dict[str, str]:
-    """Subsets of units that an earlier split with the same settings has drawn."""
-    if workspace.fingerprint("split-settings") != settings or not workspace.split_csv.is_file():
-        return {}
-    old = read_table(workspace.split_csv, SPLIT)
-    by_file = dict(zip(old["filename"].tolist(), old["subset"].tolist(), strict=True))
-    known: dict[str, str] = {}
-    for filename, key in zip(_filenames(sample).tolist(), keys, strict=True):
-        subset = by_file.get(filename)
-        if subset is not None and known.setdefault(key, subset) != subset:
-            log.warning("split.csv is drawn anew: %s was in two subsets", key)
-            return {}
-    return known
+    subset_of: Mapping[str, str], names: Sequence[str], keys: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Subsets of units whose images have one, and the units whose images lie in several.
 
-
-def _summary(
-    sample: Table, subsets: NDArray[np.generic], fingerprint: str, reason: str
-) -> SplitSummary:
-    names = subsets.astype(np.str_)
-    counts = {name: int((names == name).sum()) for name in (TRAIN, VALIDATION, TEST)}
-    galaxies = {name: count_galaxies(sample["galaxy_id"][names == name]) for name in counts}
-    return SplitSummary(counts, galaxies, audit(sample, names), fingerprint, reason)
+    Such a unit has the subset of most of its images, or the first of train, validation, test.
+    """
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, key in zip(names, keys, strict=True):
+        if name in subset_of:
+            votes[key][subset_of[name]] += 1
+    known = {key: max(SUBSETS, key=vote.__getitem__) for key, vote in votes.items()}
+    return known, [key for key, vote in votes.items() if len(vote) > 1]

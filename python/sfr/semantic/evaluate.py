@@ -143,7 +143,8 @@ class Evaluation:
         within: float | None = None
         if method in self.errors and self.noise > 0:
             within = float((np.abs(off) <= self.errors[method][counted, place]).mean())
-        beside = self.published
+        # steps are a fit of the model, which nobody published
+        beside = self.published if method == "network" else None
         offset, dispersion = beside.values.get(name, (None, None)) if beside else (None, None)
         return {
             "learned from": self.learned_from,

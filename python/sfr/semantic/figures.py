@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from sfr.report.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, density, drawn, grid, say
+from sfr.plot.matplotlib_import import Axes, Figure, MaxNLocator
+from sfr.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, density, drawn, grid, say
 from sfr.semantic.evaluate import Evaluation
 from sfr.semantic.profile import NAMES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["error_figure", "examples_figure", "limit_figure", "recovered_figure", "size_figure"]
 

@@ -79,14 +79,13 @@ def read_images(
     ------
     ConfigError
         No such kind of file, no astropy for a FITS file, or no such channel.
-    DataMissingError
-        The file is not there.
     """
     name = path.name.lower()
+    if not path.exists():
+        yield UserImage(path.name, "", None, "cannot be read: it is not there")
+        return
     if not name.endswith(SUFFIXES):
         raise ConfigError(f"{path}: not a kind of file that is read: {' '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataMissingError(f"{path} is not there")
     try:
         if name.endswith(_FITS):
             arrays = _read_fits(path, hdu)

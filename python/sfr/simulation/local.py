@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, RangeError, SfrError
-from sfr.hdf5 import FileCache, affordable
+from sfr.hdf5 import FileCache, affordable, explained
 from sfr.paths import numbered
 from sfr.simulation.group_files import GroupFiles
 from sfr.simulation.header import require_agreement, require_cosmological, require_snapshot
@@ -204,8 +204,11 @@ class LocalSimulation:
 
     def snapshots(self) -> list[int]:
         """Snapshots with at least one chunk of a group catalogue, ascending."""
-        found = numbered(self.output, r"groups_(\d{3,})")
-        return [number for number, folder in found if chunk_numbers(folder)]
+        return [n for n in self.snapshot_folders() if chunk_numbers(group_folder(self.output, n))]
+
+    def snapshot_folders(self) -> list[int]:
+        """Snapshots with a folder for a group catalogue, whatever may be read of it, ascending."""
+        return [number for number, _ in numbered(self.output, r"groups_(\d{3,})")]
 
     def catalogue_sources(self, snap: int) -> dict[str, Path]:
         """Files that are there of which a sample is made, by names that last (`source_path`)."""
@@ -559,51 +562,67 @@ class LocalSimulation:
             number no file states are listed as one missing first chunk.
         """
         n_groups, n_snapshot = self._numbers_of_files(snap)
-        groups = [
-            _status(
-                "group catalogue",
-                group_chunk(self.output, snap, number),
-                group_url(snap, number),
-                lambda path: self._group_files(snap).check(path),
-            )
-            for number in range(n_groups)
-        ]
-        chunks = [
-            _status(
-                "snapshot",
-                snapshot_chunk(self.output, snap, number),
-                snapshot_url(snap, number),
-                partial(self._check_chunk, snap, number, compare=_are_whole(groups)),
-            )
-            for number in range(n_snapshot)
-        ]
+        groups = _statuses(
+            "group catalogue",
+            group_folder(self.output, snap),
+            lambda: [
+                _status(
+                    "group catalogue",
+                    group_chunk(self.output, snap, number),
+                    group_url(snap, number),
+                    lambda path: self._group_files(snap).check(path),
+                )
+                for number in range(n_groups)
+            ],
+        )
+        chunks = _statuses(
+            "snapshot",
+            snapshot_folder(self.output, snap),
+            lambda: [
+                _status(
+                    "snapshot",
+                    snapshot_chunk(self.output, snap, number),
+                    snapshot_url(snap, number),
+                    partial(self._check_chunk, snap, number, compare=_are_whole(groups)),
+                )
+                for number in range(n_snapshot)
+            ],
+        )
         offsets = _status(
             "offsets",
             offsets_file(self.output, snap),
             offsets_url(snap),
             lambda _: self._check_offsets(snap, compare=_are_whole([*groups, *chunks])),
         )
-        trees = [
-            _status("trees", path, tree_url(), lambda path: SubLinkFiles([path]))
-            for path in tree_files(self.output) or [tree_file(self.output, 0)]
-        ]
+        trees = _statuses(
+            "trees",
+            tree_file(self.output, 0).parent,
+            lambda: [
+                _status("trees", path, tree_url(), lambda path: SubLinkFiles([path]))
+                for path in tree_files(self.output) or [tree_file(self.output, 0)]
+            ],
+        )
         return [*groups, *chunks, offsets, *trees]
 
     def _numbers_of_files(self, snap: int) -> tuple[int, int]:
         """Chunks that the catalogue and the snapshot should have, at least one each."""
-        n_groups, n_snapshot = 1, 0
+        n_groups, n_snapshot, numbers = 1, 0, list[int]()
         try:
             n_groups = self._group_files(snap).n_files
-        except SfrError as error:
+        except (SfrError, OSError) as error:
             logger.debug("inventory: %s", error)
-        for number in chunk_numbers(snapshot_folder(self.output, snap)):
+        try:
+            numbers = chunk_numbers(snapshot_folder(self.output, snap))
+        except OSError as error:
+            logger.debug("inventory: %s", error)
+        for number in numbers:
             try:
                 n_snapshot = self._chunk(snap, number).header.num_files
                 break
-            except SfrError as error:
+            except (SfrError, OSError) as error:
                 logger.debug("inventory: %s", error)
         # the writer of TNG makes as many of the one as of the other
-        return n_groups, n_snapshot or n_groups
+        return n_groups, n_snapshot or max([n_groups, *(number + 1 for number in numbers)])
 
     def _split(self, snap: int, part_type: int, start: int, length: int) -> list[Segment]:
         """Distribute a range of global particle indices over the chunks."""
@@ -793,12 +812,31 @@ def _are_whole(statuses: Sequence[FileStatus]) -> bool:
     )
 
 
-def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
-    if not path.is_file():
-        return FileStatus(kind, path, present=False, readable=False, detail="missing", fetch=fetch)
+def _statuses(
+    kind: FileKind, folder: Path, look: Callable[[], list[FileStatus]]
+) -> list[FileStatus]:
+    """List the files of a folder; the folder itself where it may not be looked into."""
     try:
-        check(path)
+        return look()
+    except OSError as error:
+        detail = _refused(folder, error)
+        return [FileStatus(kind, folder, present=True, readable=False, detail=detail, fetch="")]
+
+
+def _status(kind: FileKind, path: Path, fetch: str, check: Callable[[Path], object]) -> FileStatus:
+    is_there, is_good, detail = True, False, "missing"
+    try:
+        is_there = path.is_file()
+        if is_there:
+            check(path)
+            is_good, detail = True, f"{path.stat().st_size} bytes"
     except SfrError as error:
-        return FileStatus(kind, path, present=True, readable=False, detail=str(error), fetch=fetch)
-    size = f"{path.stat().st_size} bytes"
-    return FileStatus(kind, path, present=True, readable=True, detail=size, fetch=fetch)
+        detail = str(error)
+    except OSError as error:
+        detail = _refused(path, error)
+    return FileStatus(kind, path, present=is_there, readable=is_good, detail=detail, fetch=fetch)
+
+
+def _refused(path: Path, error: OSError) -> str:
+    """Say why the system does not let a file or a folder be looked at."""
+    return f"{error.filename or path} cannot be looked at: {explained(error)[1] or error}"

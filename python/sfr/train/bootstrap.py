@@ -7,8 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FEWEST_GALAXIES", "RESAMPLES", "percentiles", "resampled_r"]
+__all__ = ["CONSTANT_RANGE", "FEWEST_GALAXIES", "RESAMPLES", "percentiles", "resampled_r"]
 
+#: Labels or predictions that span less than this are one number but for rounding, of catalogues and
+#: of arithmetic in float32, so that nothing correlates with them [dex].
+CONSTANT_RANGE: Final = 1e-5
 #: Fewer galaxies give intervals that are far too narrow (docs/training.md), so they give none.
 FEWEST_GALAXIES: Final = 6
 #: Draws of as many galaxies as there are.
@@ -43,8 +46,9 @@ def resampled_r(truth: ArrayLike, predictions: ArrayLike, galaxy: ArrayLike) -> 
     ndarray of float64, shape (H, RESAMPLES)
         Pearson's r; NaN where what was drawn is constant.
     """
-    y, numbers = _standard(np.asarray(truth, np.float64)), np.asarray(galaxy, np.int64)
-    p = _standard(np.asarray(predictions, np.float64))
+    numbers = np.asarray(galaxy, np.int64)
+    y, least_y = _standard(np.asarray(truth, np.float64))
+    p, least_p = _standard(np.asarray(predictions, np.float64))
     n_galaxies = int(numbers.max()) + 1
     # one row a galaxy: a resample is then a matrix product
     columns = [np.ones((1, y.size)), y[None], y[None] ** 2, p, p**2, p * y]
@@ -57,22 +61,26 @@ def resampled_r(truth: ArrayLike, predictions: ArrayLike, galaxy: ArrayLike) -> 
         drawn = rng.integers(n_galaxies, size=(_AT_ONCE, n_galaxies)) + first
         counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
         sums = counts.astype(np.float64) @ by_galaxy
-        found.append(_correlation(sums, len(p)))
+        found.append(_correlation(sums, len(p), least_y, least_p))
     return np.concatenate(found).T
 
 
-def _standard(values: Floats) -> Floats:
-    """Shift and scale each row to mean 0 and variance 1, so that sums of squares lose no digits."""
+def _standard(values: Floats) -> tuple[Floats, Floats]:
+    """Shift and scale each row to mean 0 and variance 1, so that sums of squares lose no digits.
+
+    Beside it stands the variance, on that scale, up to which what was drawn is constant.
+    """
     centred = values - values.mean(axis=-1, keepdims=True)
     scale = centred.std(axis=-1, keepdims=True)
-    return np.asarray(centred / np.where(scale > 0, scale, 1.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    return centred / scale, np.maximum(_CONSTANT, (CONSTANT_RANGE / 2 / scale[..., 0]) ** 2)
 
 
-def _correlation(sums: Floats, heads: int) -> Floats:
+def _correlation(sums: Floats, heads: int, least_y: Floats, least_p: Floats) -> Floats:
     n, y, yy = (column[:, None] for column in sums[:, :3].T)
     p, pp, py = np.split(sums[:, 3:], [heads, 2 * heads], axis=1)
     truth, prediction = yy / n - (y / n) ** 2, pp / n - (p / n) ** 2
-    is_defined = (truth > _CONSTANT) & (prediction > _CONSTANT)
+    is_defined = (truth > least_y) & (prediction > least_p)
     spread = np.sqrt(np.where(is_defined, truth * prediction, 1.0))
     return np.where(is_defined, np.clip((py / n - y / n * p / n) / spread, -1.0, 1.0), np.nan)
 

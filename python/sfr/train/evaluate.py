@@ -17,33 +17,49 @@ from sfr.arrays import real
 from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
 from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
-from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
+from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.workspace import Workspace
 
 __all__ = [
     "AVERAGED",
-    "DEAD_RANGE",
+    "DEAD",
+    "FAILED",
+    "FEWEST_IMAGES",
+    "NOT_TRAINED",
+    "OUTLIER_DEX",
+    "OUT_OF_DATE",
     "SETTINGS_STEP",
+    "TRAINED",
+    "UNDEFINED",
     "Comparison",
     "ScoredHead",
+    "case_states",
     "case_table",
     "compare",
+    "head_states",
     "metrics",
     "read_heads",
 ]
 
 log = logging.getLogger(__name__)
 
-#: Predictions that span less than this are one constant: the head is dead [dex].
-DEAD_RANGE: Final = 1e-6
+#: What has become of a head or of a case, by the same words everywhere. Undefined: its test images
+#: are too few, or have one label, for a correlation. Failed: the last training could not train it.
+#: Out of date: trained with other settings or images than the last training.
+TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
+FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
+#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
+OUTLIER_DEX: Final = 0.5
 #: Step under which the settings of the last training are kept.
 SETTINGS_STEP: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
 _ROUNDING: Final = 1e-9
+#: Decimals of a logarithm that the arithmetic of float64 leaves: what agrees in them is a tie.
+_DECIMALS: Final = 9
 #: Fewest rows for a correlation or a spread.
-_FEWEST = 3
+FEWEST_IMAGES: Final = 3
 
 Metrics = dict[str, Any]
 
@@ -52,8 +68,9 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
-    rows; all but ``rmse_dex`` and ``bias`` for fewer than 3 rows; the correlations and ``r2``
+    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and ``r2``
     where the truth is constant; the correlations where the prediction is constant (a dead head).
+    Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
 
     Parameters
     ----------
@@ -66,8 +83,8 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
         mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias`` = mean d;
         ``nmad`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of rows with
-        |d - median d| > 3 ``nmad`` (0.0027 for Gaussian errors); ``n`` = N; ``dead``, whether
-        the predictions of 2 rows or more span less than `DEAD_RANGE`.
+        |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the predictions of 2
+        rows or more are constant.
 
     Raises
     ------
@@ -84,18 +101,19 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     y, p = _vectors(truth, prediction)
     n = y.size
     d = p - y
-    dead = bool(n > 1 and np.ptp(p) < DEAD_RANGE)
+    dead = n > 1 and _is_constant(p)
     found: Metrics = dict.fromkeys(AVERAGED)
     if n > 0:
         found["rmse_dex"] = float(np.sqrt(np.mean(d**2)))
         found["bias"] = float(np.mean(d))
-    if n >= _FEWEST:
-        found["nmad"], found["outlier_fraction"] = _spread(d)
-    if n >= _FEWEST and np.ptp(y) > 0.0:
+        found["outlier_fraction"] = float(np.mean(np.abs(d) > OUTLIER_DEX))
+    if n >= FEWEST_IMAGES:
+        found["nmad"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
+    if n >= FEWEST_IMAGES and not _is_constant(y):
         found["r2"] = float(1.0 - np.sum(d**2) / np.sum((y - np.mean(y)) ** 2))
         if not dead:
             found["r"], found["spearman"] = _correlations(y, p)
-    return {**found, "n": n, "dead": dead}
+    return {**found, "outlier_dex": OUTLIER_DEX, "n": n, "dead": dead}
 
 
 def _vectors(
@@ -113,10 +131,8 @@ def _vectors(
     return y, p
 
 
-def _spread(d: NDArray[np.float64]) -> tuple[float, float]:
-    deviation = np.abs(d - np.median(d))
-    nmad = 1.4826 * float(np.median(deviation))
-    return nmad, float(np.mean(deviation > 3.0 * nmad))
+def _is_constant(values: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(values) < CONSTANT_RANGE)
 
 
 def _correlations(
@@ -125,9 +141,11 @@ def _correlations(
     from scipy import stats
 
     with warnings.catch_warnings():
-        # scipy doubts r of nearly constant input; DEAD_RANGE has drawn that line already
+        # scipy doubts r of nearly constant input; CONSTANT_RANGE has drawn that line already
         warnings.simplefilter("ignore")
-        found = stats.pearsonr(y, p).statistic, stats.spearmanr(y, p).statistic
+        # values that differ by rounding have no order
+        ranked = np.round(y, _DECIMALS), np.round(p, _DECIMALS)
+        found = stats.pearsonr(y, p).statistic, stats.spearmanr(*ranked).statistic
     r, spearman = (float(value) if np.isfinite(value) else None for value in found)
     return r, spearman
 
@@ -143,7 +161,8 @@ class ScoredHead:
     seed : int
         Its seed.
     metrics : dict
-        Content of ``metrics.json``.
+        Content of ``metrics.json``, with what `metrics` says now: older versions computed some of
+        it otherwise.
     filename : ndarray of str, shape (N,)
         Test images, sorted.
     galaxy_id : ndarray of int64, shape (N,)
@@ -164,6 +183,13 @@ class ScoredHead:
     def dead(self) -> bool:
         """Whether the head gives the same number for every image."""
         return bool(self.metrics.get("dead"))
+
+    @property
+    def state(self) -> str:
+        """`TRAINED`, `DEAD` or `UNDEFINED`."""
+        if self.dead:
+            return DEAD
+        return UNDEFINED if self.metrics.get("r") is None else TRAINED
 
     @property
     def n_galaxies(self) -> int:
@@ -210,6 +236,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
+    outdated = []
     latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
     for case, seed in workspace.trained():
         head = _read_metrics(workspace, case, seed)
@@ -221,15 +248,72 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         elif latest is None or head.get("settings") == latest:
             found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
         else:
-            log.warning(
-                "%s, seed %d was trained with other settings or images than the last training, so "
-                "it is not compared; train it again to have it in the table",
-                case,
-                seed,
-            )
+            outdated.append(f"{case} seed {seed}")
+    if outdated:
+        log.warning(
+            "out of date, so not compared: %s; trained with other settings or images than the "
+            "last training, train again to have the numbers",
+            ", ".join(outdated),
+        )
     order = {name: place for place, name in enumerate(recipe.case_names)}
     names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
     return {name: found[name] for name in names}
+
+
+def head_states(
+    workspace: Workspace, recipe: Recipe, heads: Mapping[str, Sequence[ScoredHead]]
+) -> dict[tuple[str, int], str]:
+    """Say what has become of every head that was ever trained, or failed to be.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    recipe : Recipe
+        The experiment.
+    heads : mapping of str to sequence of ScoredHead
+        Result of `read_heads`: those of which there are numbers.
+
+    Returns
+    -------
+    dict of (str, int) to str
+        By case and seed, cases in the order of the recipe: one of the words of this module.
+    """
+    states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
+    latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
+    failed = [head for head in workspace.failed() if workspace.failed_with(*head) == latest]
+    for state, found in ((FAILED, failed), (OUT_OF_DATE, workspace.trained())):
+        for case, seed in found:
+            if _is_case(case, recipe):
+                states.setdefault((case, seed), state)
+    order = {name: place for place, name in enumerate(recipe.case_names)}
+    return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
+
+
+def case_states(recipe: Recipe, states: Mapping[tuple[str, int], str]) -> dict[str, str]:
+    """Say what has become of every case: what the best of its heads is.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The experiment.
+    states : mapping of (str, int) to str
+        Result of `head_states`.
+
+    Returns
+    -------
+    dict of str to str
+        The recipe's cases in its order, then others.
+    """
+    cases = dict.fromkeys([*recipe.case_names, *(case for case, _ in states)])
+    words = (TRAINED, UNDEFINED, DEAD, FAILED, OUT_OF_DATE)
+    return {
+        case: next(
+            (word for word in words if word in {s for (c, _), s in states.items() if c == case}),
+            NOT_TRAINED,
+        )
+        for case in cases
+    }
 
 
 def _is_case(name: str, recipe: Recipe) -> bool:
@@ -245,6 +329,7 @@ def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> Sc
     rows = np.flatnonzero(
         (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
     )
+    found = found | metrics(table["truth"][rows], table["prediction"][rows])
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
     return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
 
@@ -260,26 +345,38 @@ def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
     return content
 
 
-def case_table(heads: Mapping[str, Sequence[ScoredHead]]) -> list[dict[str, Any]]:
+def case_table(
+    heads: Mapping[str, Sequence[ScoredHead]], states: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Summarise heads, one row a case.
 
     Parameters
     ----------
     heads : mapping of str to sequence of ScoredHead
         Result of `read_heads`.
+    states : mapping of str to str, optional
+        Part of `case_states`: its cases have a row, too, in this order before any others.
 
     Returns
     -------
     list of dict
-        ``case``, ``seeds`` (heads), ``dead`` (heads with a constant output), then for each of
-        `AVERAGED` its mean over the heads that are not dead and, as ``<name>_std``, the standard
-        deviation (n - 1) of two or more of them; ``r_low`` and ``r_high``, the 95 % interval of
-        that mean of r from a bootstrap over galaxies; ``n`` test images of ``n_galaxies`` galaxies
-        and ``n_train`` images; ``weights`` of the backbone. None where a value is undefined, or
-        where there are too few galaxies for an interval.
+        ``case``, ``state`` in one word, ``seeds`` (heads), ``dead`` (heads with a constant output),
+        then for each of `AVERAGED` its mean over the heads that are not dead and, as
+        ``<name>_std``, the standard deviation (n - 1) of two or more of them; ``r_low`` and
+        ``r_high``, the 95 % interval of that mean of r from a bootstrap over galaxies;
+        ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of ``n_galaxies``
+        galaxies and ``n_train`` images; ``weights`` of the backbone. None where a value is
+        undefined, or where there are too few galaxies for an interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
-    return [_case_row(case, found, draws.get(case)) for case, found in heads.items()]
+    rows = []
+    for case in dict.fromkeys([*(states or {}), *heads]):
+        found = heads.get(case, ())
+        words = {head.state for head in found}
+        known = [word for word in (TRAINED, UNDEFINED, DEAD) if word in words]
+        state = known[0] if known else (states or {})[case]
+        rows.append(_case_row(case, state, found, draws.get(case)))
+    return rows
 
 
 def _stated(heads: Iterable[ScoredHead]) -> list[ScoredHead]:
@@ -288,10 +385,11 @@ def _stated(heads: Iterable[ScoredHead]) -> list[ScoredHead]:
 
 
 def _case_row(
-    case: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
+    case: str, state: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
 ) -> dict[str, Any]:
     live = [head for head in heads if not head.dead]
-    row: dict[str, Any] = {"case": case, "seeds": len(heads), "dead": len(heads) - len(live)}
+    row: dict[str, Any] = {"case": case, "state": state}
+    row |= {"seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
         values = [float(head.metrics[name]) for head in live if head.metrics.get(name) is not None]
         row[name] = float(np.mean(values)) if values else None
@@ -299,8 +397,11 @@ def _case_row(
         if name == "r":
             interval = None if draws is None else percentiles(draws)
             row["r_low"], row["r_high"] = interval or (None, None)
-    row["n"], row["n_galaxies"] = heads[0].metrics.get("n"), heads[0].n_galaxies
-    row["n_train"] = heads[0].metrics.get("n_train")
+    row["outlier_dex"] = OUTLIER_DEX
+    first = heads[0] if heads else None
+    row["n"] = first.metrics.get("n") if first else None
+    row["n_galaxies"] = first.n_galaxies if first else None
+    row["n_train"] = first.metrics.get("n_train") if first else None
     row["weights"] = _joined(head.metrics.get("weights") for head in heads)
     return row
 
@@ -428,7 +529,9 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
         return Comparison(problem="their test images have different labels or galaxies")
     means = {case: float(np.mean([_r(head) for head in found])) for case, found in chosen.items()}
     if np.isnan(list(means.values())).any():
-        return Comparison(problem="the test images that all of them have are too few")
+        return Comparison(
+            problem="the test images that all of them have are too few, or have one label"
+        )
     draws = _draws(chosen)
     return Comparison(
         seeds, images.size, first.n_galaxies, first.n_untracked, means, left_out, "", draws

@@ -227,6 +227,11 @@ def train_cases(
         if name in errors:
             log.error("%s failed: %s", name, errors[name])
             results += run.not_trained(name, {head.seed for head in heads}, errors[name])
+    for result in results:
+        if result.status == "failed":
+            workspace.mark_failed(result.case, result.seed, run.settings, result.reason)
+        else:
+            workspace.unmark_failed(result.case, result.seed)
     return TrainSummary(
         results=tuple(results),
         fingerprint=digest([run.fingerprint(name) for name in names]),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.recipe import TrainRecipe
-from sfr.train.evaluate import DEAD_RANGE
+from sfr.train.bootstrap import CONSTANT_RANGE
 from sfr.train.heads import Heads
 from sfr.train.state import State
 
@@ -165,7 +165,7 @@ def _after_epoch(
         validation = np.mean(error**2, axis=0)
     if epoch == 1:
         state = dataclasses.replace(
-            state, dead_at_first=np.ptp(heads.predict(data.training), axis=0) < DEAD_RANGE
+            state, dead_at_first=np.ptp(heads.predict(data.training), axis=0) < CONSTANT_RANGE
         )
     if epoch in recipe.evaluate_at:
         everything = heads.predict(np.arange(data.label.size)).T

@@ -25,7 +25,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.target import target_of
-from sfr.train.evaluate import DEAD_RANGE
+from sfr.train.bootstrap import CONSTANT_RANGE
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -193,7 +193,7 @@ def _check_numbers(path: Path, names: Sequence[str], values: NDArray[np.float64]
             f"model {path} gives no number for {len(lost)} of {len(names)} images ({lost[0]}); its "
             "weights are not finite: train it again"
         )
-    if len(values) > 1 and np.ptp(values) < DEAD_RANGE:
+    if len(values) > 1 and np.ptp(values) < CONSTANT_RANGE:
         log.warning(
             "%s gives the same number for all %d images: it is dead, and says nothing of them",
             path,

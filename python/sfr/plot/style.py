@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, ParamSpec
 
-import matplotlib.style
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sfr.plot.matplotlib_import import Axes, ConstrainedLayoutEngine, Figure, matplotlib
 from sfr.recipe import parse_case
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = [
     "BLUE",
@@ -32,7 +28,6 @@ __all__ = [
     "case_colour",
     "density",
     "drawn",
-    "field_colours",
     "grid",
     "say",
 ]
@@ -89,12 +84,12 @@ def drawn(build: Callable[P, Figure]) -> Callable[P, bytes]:
 
     @functools.wraps(build)
     def draw(*args: P.args, **kwargs: P.kwargs) -> bytes:
-        with matplotlib.style.context(["default", _STYLE]):
+        with _our_settings():
             figure = build(*args, **kwargs)
             file = io.BytesIO()
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                figure.savefig(file, format="png", metadata={"Software": None})
+                figure.savefig(file, format="png", backend="agg", metadata={"Software": None})
         _pass_on(said)
         return file.getvalue()
 
@@ -119,6 +114,20 @@ def _say_missing(letter: str) -> None:
         letter,
         _STYLE["font.family"],
     )
+
+
+@contextlib.contextmanager
+def _our_settings() -> Iterator[None]:
+    """Draw with matplotlib's defaults and our style; ``matplotlib.style`` reads the user's, too."""
+    with matplotlib.rc_context():
+        with warnings.catch_warnings():
+            # of settings that a later matplotlib will not have
+            warnings.simplefilter("ignore")
+            settings: Any = {**matplotlib.rcParamsDefault, **_STYLE}
+            # the one that matplotlib does not put back; no figure here depends on it
+            del settings["backend"]
+            matplotlib.rcParams.update(settings)
+        yield
 
 
 def grid(
@@ -182,29 +191,6 @@ def case_colour(case: str, channels: Sequence[str]) -> str:
     """Return the colour of a case's family, given the recipe's channels."""
     family = parse_case(case, channels).family
     return {"composite": INK, "channel": BLUE, "gauss": GREEN, "structure": ORANGE}[family]
-
-
-#: Colour map of each quantity of the gas, the same in every figure.
-_FIELD_COLOURS: Final = {
-    "mass": "viridis",
-    "surface_density": "viridis",
-    "density": "cividis",
-    "electron_density": "YlGnBu_r",
-    "temperature": "inferno",
-    "internal_energy": "inferno",
-    "entropy": "plasma",
-    "entropy_k_cm2": "plasma",
-    "entropy_code": "plasma",
-    "metallicity": "magma",
-    "sfr": "YlOrRd_r",
-    "speed": "cool",
-    "magnetic_field": "copper",
-}
-
-
-def field_colours(field: str) -> str:
-    """Name the colour map of a quantity, or of its logarithm; grey for one that is not known."""
-    return _FIELD_COLOURS.get(field.removeprefix("log10_"), "gray")
 
 
 def density(

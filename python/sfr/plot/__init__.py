@@ -1,0 +1,1 @@
+"""The look of all figures, maps with scales and units, and the one door to matplotlib."""
