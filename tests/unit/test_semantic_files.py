@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfr.semantic.figures import examples_figure
 from sfr.semantic.files import read_images
 
 fits = pytest.importorskip("astropy.io.fits")
@@ -193,3 +194,8 @@ def test_what_cannot_be_taken_says_why(tmp_path):
     (found,) = read(tmp_path / "a.png")
     assert found.array is None
     assert "transparent in 100 %" in found.problem
+
+
+def test_the_figure_of_a_very_bright_image_has_a_range():
+    image = np.random.default_rng(1).normal(size=(16, 16)) * 1e300
+    assert examples_figure([image], [0.9 * image], ["bright"]).startswith(b"\x89PNG")

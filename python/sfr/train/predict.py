@@ -156,6 +156,8 @@ def predict_images(
         waiting.clear()
 
     failures: list[str] = []
+    first: RGB | None = None
+    differ = False
     for done, file in enumerate(files, start=1):
         try:
             composites = [_checked(file, *one, about) for one in _composites(file, about)]
@@ -169,13 +171,15 @@ def predict_images(
         for name, image in composites:
             names.append(name)
             waiting.append(case(image))
+            first = waiting[0] if first is None else first
+            differ = differ or not np.array_equal(first, waiting[-1])
             if len(waiting) == _BATCH:
                 flush()
         on_progress("predict", done, len(files))
     if waiting:
         flush()
     values = np.array(predictions, np.float64)
-    _check_numbers(path, names, values)
+    _check_numbers(path, names, values, differ=differ)
     table = {
         "image": names,
         "prediction": predictions,
@@ -185,15 +189,17 @@ def predict_images(
     return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
 
 
-def _check_numbers(path: Path, names: Sequence[str], values: NDArray[np.float64]) -> None:
-    """Refuse what is no number, and say where a network gives one number for all images."""
+def _check_numbers(
+    path: Path, names: Sequence[str], values: NDArray[np.float64], *, differ: bool
+) -> None:
+    """Refuse what is no number, and say where images that differ get one number."""
     lost = [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]
     if lost:
         raise DataFormatError(
             f"model {path} gives no number for {len(lost)} of {len(names)} images ({lost[0]}); its "
             "weights are not finite: train it again"
         )
-    if len(values) > 1 and np.ptp(values) < CONSTANT_RANGE:
+    if differ and np.ptp(values) < CONSTANT_RANGE:
         log.warning(
             "%s gives the same number for all %d images: it is dead, and says nothing of them",
             path,
