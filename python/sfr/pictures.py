@@ -7,6 +7,7 @@ opaque alpha), and refused where pixels would be guessed, rounded or dropped.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,13 @@ _ORIENTATION: Final = 0x0112
 _SCREEN: Final = 0.45455
 #: Largest difference of the sides of pixels that are square but for rounding.
 _SQUARE: Final = 0.01
+#: Largest difference of colours [of 255 levels] that two profiles of sRGB have.
+_SAME_LEVELS: Final = 3
+#: White, red, green and blue of sRGB: x and y of each.
+_SRGB_CHROMATICITY: Final = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_SAME_COLOURS: Final = 0.005
+# tags of EXIF
+_EXIF_IFD, _INTEROP_IFD, _COLOUR_SPACE, _ADOBE, _UNCALIBRATED = 0x8769, 0xA005, 0xA001, 2, 0xFFFF
 #: Modes of Pillow that hold grey values of more than 8 bits.
 _DEEP: Final = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY: Final = ("1", "L", "LA", "La")
@@ -208,14 +216,31 @@ def _check_colours(path: Path, image: Image.Image, *, linear: bool) -> None:
             "shows; save it as sRGB"
         )
     profile = image.info.get("icc_profile")
-    if profile:
-        name = _profile_name(profile)
-        if "srgb" not in name.lower():
-            raise DataFormatError(
-                f"image {path} has the colour profile {name!r}, so that its numbers are not those "
-                "that it shows; convert it to sRGB, or save it without a profile where the numbers "
-                "are what is meant"
-            )
+    if profile and _levels_off_srgb(profile) > _SAME_LEVELS:
+        raise DataFormatError(
+            f"image {path} has the colour profile {_profile_name(profile)!r}, so that its numbers "
+            "are not those that it shows; convert it to sRGB, or save it without a profile where "
+            "the numbers are what is meant"
+        )
+    # a profile says more than the two of these that older programs read
+    stated = () if profile else image.info.get("chromaticity", ())
+    if stated and np.abs(np.subtract(stated, _SRGB_CHROMATICITY)).max() > _SAME_COLOURS:
+        raise DataFormatError(
+            f"image {path} states other primary colours than those of sRGB (cHRM); convert it to "
+            "sRGB"
+        )
+    exif = image.getexif()
+    camera = exif.get_ifd(_EXIF_IFD)
+    if not profile and (
+        camera.get(_COLOUR_SPACE) == _ADOBE
+        or (
+            camera.get(_COLOUR_SPACE) == _UNCALIBRATED
+            and exif.get_ifd(_INTEROP_IFD).get(1) == "R03"
+        )
+    ):
+        raise DataFormatError(
+            f"image {path} is in the colours of Adobe RGB (EXIF); convert it to sRGB"
+        )
 
 
 def _check_shape(path: Path, image: Image.Image) -> None:
@@ -238,3 +263,30 @@ def _profile_name(profile: bytes) -> str:
         return str(opened.profile.profile_description)
     except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
         return "unreadable"
+
+
+def _levels_off_srgb(profile: bytes) -> float:
+    """Return by how many of 255 levels a profile shows colours otherwise than sRGB, at most.
+
+    What it does counts, not its name: there is a linear sRGB.
+    """
+    from PIL import ImageCms
+
+    try:
+        opened: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = {"RGB": "RGB", "GRAY": "L"}[opened.profile.xcolor_space.strip()]
+        transform = ImageCms.buildTransform(
+            opened,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
+        levels = np.arange(256, dtype=np.uint8)
+        grey = np.stack([levels] * 3, axis=1)
+        shown = np.concatenate([grey, grey * np.array([[1, 0, 0]], np.uint8)])
+        sent = Image.fromarray((shown if mode == "RGB" else grey)[None]).convert(mode)
+        found = np.asarray(ImageCms.applyTransform(sent, transform))
+        return float(np.abs(found.astype(float) - np.asarray(sent.convert("RGB"))).max())
+    except (OSError, ValueError, TypeError, KeyError, ImageCms.PyCMSError):
+        return math.inf

@@ -150,6 +150,16 @@ def test_gamma_of_a_screen_is_none_and_that_of_intensities_where_asked_for(tmp_p
             one(path)
 
 
+def test_what_states_srgb_in_other_words_changes_nothing(tmp_path):
+    srgb = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+    numbers = struct.pack(">8I", *(round(1e5 * number) for number in srgb))
+    found = one(png(tmp_path / "a.png", 0, 8, GREY, (b"cHRM", numbers)))
+    np.testing.assert_array_equal(found, GREY)
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 1}
+    np.testing.assert_array_equal(one(saved(tmp_path / "b.png", RGB, exif=exif)), RGB)
+
+
 def test_srgb_profile_is_what_pictures_are_anyhow(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     np.testing.assert_array_equal(one(saved(tmp_path / "a.png", RGB, icc_profile=profile)), RGB)
@@ -212,6 +222,32 @@ def write_profile(path):
     saved(path, RGB, icc_profile=profile)
 
 
+def write_linear_srgb(path):
+    """A profile whose name has sRGB in it, as GIMP's, and whose numbers are linear."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    curve = profile.index(b"para")
+    profile[curve : curve + 16] = b"para" + bytes(8) + struct.pack(">I", 0x10000)
+    saved(path, RGB, icc_profile=bytes(profile))
+
+
+def write_primaries(path):
+    display_p3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+    numbers = struct.pack(">8I", *(round(1e5 * number) for number in display_p3))
+    png(path, 0, 8, GREY, (b"cHRM", numbers))
+
+
+def write_adobe(path):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 2}
+    saved(path, RGB, exif=exif)
+
+
+def write_adobe_of_cameras(path):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+    saved(path, RGB, exif=exif)
+
+
 def write_bad_profile(path):
     saved(path, RGB, icc_profile=b"no profile")
 
@@ -235,7 +271,9 @@ REFUSED = {
     "holds 2 pictures": [write_animation],
     "gamma of 0.555": [write_gamma],
     "cICP": [write_cicp],
-    "colour profile": [write_profile, write_bad_profile],
+    "colour profile": [write_profile, write_linear_srgb, write_bad_profile],
+    "primary colours": [write_primaries],
+    "Adobe RGB": [write_adobe, write_adobe_of_cameras],
     "orientation 9": [write_bad_orientation],
 }
 

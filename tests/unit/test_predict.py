@@ -1,6 +1,7 @@
 """What sfr predict takes for what: maps and pictures, by name and with what they say."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sfr.imaging.normalise import Normalisation, read_normalisation
 from sfr.imaging.png import has_own_scale, read_png, write_png
 from sfr.recipe import load_recipe, maps_settings
 from sfr.store import Shard, write_shard
-from sfr.train.predict import _composites, about_model
+from sfr.train.predict import _check_numbers, _composites, about_model
 from sfr.workspace import Workspace
 
 PIXELS = 32
@@ -160,3 +161,19 @@ def test_a_turned_picture_is_seen_as_it_is_meant(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
     ((_, found),) = _composites(tmp_path / "a.png", about(ORDERS[0]))
     np.testing.assert_array_equal(found, np.rot90(picture, -1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_without_finite_weights_gave_nan_and_exit_0(value):
+    values = np.array([4.0, value])
+    with pytest.raises(DataFormatError, match=r"no number for 1 of 2 images \(b\.png\)"):
+        _check_numbers(Path("model.keras"), ["a.png", "b.png"], values, differ=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "differ", "is_dead"),
+    [([4.0, 4.0], True, True), ([4.0, 5.0], True, False), ([4.0, 4.0], False, False)],
+)
+def test_a_dead_model_gave_its_one_number_without_a_word(caplog, values, differ, is_dead):
+    _check_numbers(Path("model.keras"), ["a.png", "b.png"], np.array(values), differ=differ)
+    assert ("it is dead" in caplog.text) == is_dead

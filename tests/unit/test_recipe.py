@@ -168,6 +168,23 @@ def test_channels_that_differ_by_capitals_only_would_share_a_folder_on_some_disk
         cases_of(tmp_path, 'extends = "thesis"' + METALS.replace('"metals"', '"Mass"'))
 
 
+def test_channels_that_differ_by_how_an_accent_is_written_would_share_a_folder_on_some_disks(
+    tmp_path,
+):
+    text = METALS.replace('"metals"', '"\u00e9"').replace('"mass"', '"e\u0301"', 1)
+    with pytest.raises(ConfigError, match="more than capitals"):
+        cases_of(tmp_path, 'extends = "thesis"' + text)
+
+
+@pytest.mark.parametrize("name", ["m" * 101, "\u6e29" * 34])
+def test_a_name_too_long_for_a_file_system_ended_a_run_after_rendering(tmp_path, name):
+    with pytest.raises(ConfigError, match="at most 100 bytes"):
+        cases_of(tmp_path, 'extends = "thesis"' + METALS.replace('"metals"', f'"{name}"'))
+    scale = f"gauss1.{'0' * 100}1"
+    with pytest.raises(ConfigError, match="at most 100 bytes"):
+        cases_of(tmp_path, f'extends = "thesis"\n[cases]\nnames = ["{scale}"]\n')
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_channels_that_are_not_three_cannot_be_an_image(tmp_path, count):
     channels = [f'{{ name = "c{i}", field = "mass" }}' for i in range(count)]
@@ -233,6 +250,20 @@ def test_a_recipe_is_a_circle_only_where_a_file_extends_itself(tmp_path):
     written(tmp_path, 'extends = "child/base.toml"\n', "base")
     with pytest.raises(ConfigError, match=r"circle: .*base\.toml -> .*base\.toml"):
         load_recipe(child)
+
+
+def test_a_long_chain_of_files_was_a_traceback(tmp_path):
+    for place in range(1200):
+        written(tmp_path, f'extends = "r{place + 1}.toml"\n', f"r{place}")
+    last = written(tmp_path, 'extends = "thesis"\n[maps]\npixels = 64\n', "r1200")
+    assert load_recipe(tmp_path / "r0.toml").maps == load_recipe(last).maps
+
+
+def test_a_recipe_in_another_encoding_says_what_to_do(tmp_path):
+    path = tmp_path / "wide.toml"
+    path.write_bytes('extends = "thesis"\n'.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"wide\.toml is not UTF-8 .*save it as UTF-8"):
+        load_recipe(path)
 
 
 def test_paths_in_a_recipe_count_from_its_file_and_the_stored_recipe_works_anywhere(

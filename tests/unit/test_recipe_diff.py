@@ -146,3 +146,13 @@ def test_recipe_diff_prints_values_and_reasons_and_json(tmp_path, monkeypatch):
     }  # fmt: skip
     assert "no difference" in run.invoke(app, ["recipe", "diff", "demo", "demo"]).stdout
     assert run.invoke(app, ["recipe", "diff", "thesis", "no.toml"]).exit_code == 2
+
+
+@pytest.mark.parametrize("given", ["3", "[1]", '[{ field = "mass" }]', "[{ name = 3 }]"])
+def test_channels_that_another_file_replaces_were_a_traceback(tmp_path, given):
+    (tmp_path / "base.toml").write_text(f'extends = "thesis"\n[maps]\nchannels = {given}\n')
+    channels = ", ".join(f'{{ name = "{name}", field = "mass" }}' for name in "abc")
+    path = tmp_path / "mine.toml"
+    path.write_text(f'extends = "base.toml"\n[maps]\nchannels = [{channels}]\n')
+    found = {d.field: d.second for d in differences("thesis", path)}
+    assert found["maps.channels"] == ["a", "b", "c"]

@@ -9,11 +9,14 @@ from PIL import Image
 
 from sfr.errors import ShapeError
 from sfr.plot import maps as drawing
+from sfr.plot import style
 from sfr.plot.maps import _in_lines, _scale, map_figure
 from sfr.plot.matplotlib_import import Figure
 from sfr.plot.style import density
+from sfr.report import figures
 from sfr.report.figures import _prediction_panel, _residual_panel
 from sfr.report.results import Head
+from sfr.report.tables import CaseRow
 from sfr.train.evaluate import metrics
 
 NAMES = ["entropy", "mass", "temperature"]
@@ -154,3 +157,36 @@ def test_panels_say_what_does_not_exist(truth, r, spread):
     _residual_panel(right, head, 1.0, "black")
     assert left.texts[0].get_text().startswith(r + "\n")
     assert right.get_title("right") == spread
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        CaseRow("mass", "trained", r=-0.6),
+        CaseRow("mass", "trained", r=0.2, seed_r=(-0.6, 1.0)),
+        CaseRow("mass", "trained", r=0.2, r_low=-0.6, r_high=0.7),
+    ],
+)
+def test_an_r_below_zero_was_outside_of_the_figure(monkeypatch, row):
+    """Of a case without interval, or one seed of it."""
+    limits = []
+    draw = figures.Figure.savefig
+
+    def look(figure, *args, **kwargs):
+        limits.append(figure.axes[0].get_xlim())
+        draw(figure, *args, **kwargs)
+
+    monkeypatch.setattr(figures.Figure, "savefig", look)
+    figures.r_figure([row, CaseRow("entropy", "trained", r=0.9)], {"mass": "k", "entropy": "k"})
+    assert limits[0][0] < -0.6
+    assert limits[0][1] > 1
+
+
+def test_letters_that_the_font_lacks_were_lines_of_matplotlib(caplog):
+    """Once for each letter, in words; names of channels may be in any script."""
+    style._say_missing.cache_clear()
+    rows = [CaseRow("\u6e29\u6e29", "trained", r=0.5), CaseRow("\u03c3", "trained", r=0.4)]
+    for _ in range(2):
+        figures.r_figure(rows, {row.case: "k" for row in rows})
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("figures show a box for the letter \u6e29, which their font (DejaVu")

@@ -1,5 +1,7 @@
 """Cleaned texts, numbers of the report's tables, and its verdict."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -208,6 +210,23 @@ def test_verdict_says_which_cases_are_dead_where_the_others_are_compared(recipe)
 def test_verdict_warns_when_a_good_r_hides_bad_values(recipe):
     found = judged(recipe, score("mass", 0.9, shift=5.0), score("entropy", 0.5))
     assert any("mass is below 0" in caution for caution in found.cautions)
+
+
+def test_verdict_does_not_say_that_predictions_follow_an_order_that_they_reverse(recipe):
+    found = judged(recipe, score("mass", -0.9), score("entropy", -0.95))
+    (caution,) = (text for text in found.cautions if "is below 0" in text)
+    assert caution.startswith("R\u00b2 of mass is below 0: its values are worse than the mean.")
+
+
+@pytest.mark.parametrize(("snapshots", "is_said"), [((98, 99), True), ((99,), False)])
+def test_the_same_galaxies_in_no_tree_counted_as_many_without_a_word(recipe, snapshots, is_said):
+    images = np.sort([f"Snap{s}ID{i}.png" for s in snapshots for i in range(120 // len(snapshots))])
+    heads = [
+        dataclasses.replace(score(case, r), filename=images, galaxy_id=np.full(120, -1))
+        for case, r in (("mass", 0.9), ("entropy", 0.5))
+    ]
+    said = [text for text in judged(recipe, *heads).cautions if "in no tree" in text]
+    assert [text.startswith("120 of the test images") for text in said] == [True] * is_said
 
 
 def test_verdict_of_the_corrected_recipe_does_not_speak_of_mixed_channels():

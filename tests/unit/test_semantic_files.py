@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfr.semantic.figures import examples_figure
 from sfr.semantic.files import read_images
 
 fits = pytest.importorskip("astropy.io.fits")
@@ -107,6 +108,31 @@ def test_of_several_images_of_a_file_one_is_chosen_and_named(tmp_path):
     assert "give --hdu, one of: 1 SCI, 2 SCI" in found.problem
 
 
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"CDELT1": -1e-4, "CDELT2": 3e-4}, "not square"),
+        ({"CD1_1": -1e-4, "CD2_2": 2e-4}, "not square"),
+        (
+            {"CDELT1": 1.0, "CDELT2": 2.0, "PC1_1": 0.0, "PC1_2": 1.0, "PC2_1": 1.0, "PC2_2": 0.0},
+            "not square",
+        ),
+        ({"BUNIT": "mag/arcsec**2"}, "a logarithm"),
+        ({"CDELT1": -1e-4, "CDELT2": 1.0001e-4, "BUNIT": "MJy/sr"}, ""),
+        ({"CD1_1": 0.8, "CD1_2": 0.6, "CD2_1": -0.6, "CD2_2": 0.8}, ""),
+        ({"CDELT1": 2.0}, ""),
+    ],
+)
+@pytest.mark.parametrize("axes", [(), (1, 1)])
+def test_what_a_fits_header_says_of_pixels_was_dropped(tmp_path, header, reason, axes):
+    """A galaxy in pixels of 1 by 3 arcsec came out with an ellipticity of its own."""
+    unit = fits.PrimaryHDU(IMAGE.reshape(*axes, *IMAGE.shape))
+    unit.header.update(header)
+    unit.writeto(tmp_path / "a.fits")
+    (found,) = read(tmp_path / "a.fits")
+    assert (reason in found.problem) if reason else found.problem == ""
+
+
 def test_a_file_of_tables_has_no_image(tmp_path):
     table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=np.zeros(3))])
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "a.fits")
@@ -168,3 +194,8 @@ def test_what_cannot_be_taken_says_why(tmp_path):
     (found,) = read(tmp_path / "a.png")
     assert found.array is None
     assert "transparent in 100 %" in found.problem
+
+
+def test_the_figure_of_a_very_bright_image_has_a_range():
+    image = np.random.default_rng(1).normal(size=(16, 16)) * 1e300
+    assert examples_figure([image], [0.9 * image], ["bright"]).startswith(b"\x89PNG")

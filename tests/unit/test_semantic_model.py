@@ -307,3 +307,11 @@ def test_more_steps_never_fit_worse_even_from_a_bad_start():
         assert last is None or (squares <= last * (1 + 1e-5)).all()
         last = squares
     assert np.median(last) < 1.02 * 64**2 * 0.1**2
+
+
+def test_a_fit_that_runs_away_is_no_line_of_numpy():
+    """What overflowed on its way was a RuntimeWarning on the terminal."""
+    images = np.ones((1, 64, 64), np.float32)
+    start = np.array([[0.002, 0.5, 10.0, 0.0, 0.0, 1.0, 0.05]])
+    found = gauss_newton(images, start, Frame(), NAMES, steps=3)
+    assert found.shape == (1, 7)

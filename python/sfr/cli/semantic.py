@@ -460,11 +460,11 @@ def fit(
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
     The profile is amplitude exp(-r^(1/n)), r = 1 at the ellipse of half axes A and A (1 - e); theta
-    turns the major axis clockwise from +x, y upwards, of the pixels: a WCS is not read, so on a
-    mirrored sky it turns the other way. The first use trains the encoder of --problem (as sfr
-    semantic train --problem centred does), in minutes, and keeps it in the folder given by --work.
-    What cannot be fitted has flags in place of numbers, and ends with exit 4; docs/semantic.md
-    lists the flags.
+    turns the major axis clockwise from +x, y upwards, of the pixels: of a WCS only their shape is
+    read, so on a mirrored sky it turns the other way. The first use trains the encoder of --problem
+    (as sfr semantic train --problem centred does), in minutes, and keeps it in the folder given by
+    --work. What cannot be fitted has flags in place of numbers, and ends with exit 4;
+    docs/semantic.md lists the flags.
 
     Examples:
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, ParamSpec
@@ -70,6 +72,8 @@ _STYLE: Final[dict[str, Any]] = {
 
 P = ParamSpec("P")
 
+log = logging.getLogger(__name__)
+
 
 def drawn(build: Callable[P, Figure]) -> Callable[P, bytes]:
     """Turn a function that builds a figure into one that returns its PNG.
@@ -83,10 +87,33 @@ def drawn(build: Callable[P, Figure]) -> Callable[P, bytes]:
         with _our_settings():
             figure = build(*args, **kwargs)
             file = io.BytesIO()
-            figure.savefig(file, format="png", backend="agg", metadata={"Software": None})
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                figure.savefig(file, format="png", backend="agg", metadata={"Software": None})
+        _pass_on(said)
         return file.getvalue()
 
     return draw
+
+
+def _pass_on(said: Sequence[warnings.WarningMessage]) -> None:
+    """Say in words what the font lacks, and once for all figures; leave other warnings alone."""
+    for each in said:
+        glyph = re.match(r"Glyph (\d+) ", str(each.message))
+        if glyph:
+            _say_missing(chr(int(glyph[1])))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+@functools.cache
+def _say_missing(letter: str) -> None:
+    log.warning(
+        "figures show a box for the letter %s, which their font (%s) has not; files and tables "
+        "have it",
+        letter,
+        _STYLE["font.family"],
+    )
 
 
 @contextlib.contextmanager

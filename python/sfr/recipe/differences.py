@@ -132,7 +132,10 @@ def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
     settings = _flat({key: value for key, value in data.items() if key not in _NOT_SETTINGS})
     for name in _CHANNELS:
         if name in settings:
-            channels = [dict(channel) for channel in settings[name]]
+            # of a file whose channels another one replaces, nothing was checked
+            given = settings[name] if isinstance(settings[name], (list, tuple)) else ()
+            channels = [dict(each) for each in given if isinstance(each, Mapping)]
+            channels = [channel for channel in channels if isinstance(channel.get("name"), str)]
             settings[name] = [channel.pop("name") for channel in channels]
             settings |= {
                 f"{name}.{key}": value for key, value in zip(settings[name], channels, strict=True)

@@ -65,7 +65,7 @@ def recipe_files(name_or_path: str | Path) -> list[dict[str, Any]]:
     ConfigError
         Unknown name, or an unreadable file.
     """
-    return _files(str(name_or_path), base=Path.cwd(), seen=())
+    return _files(str(name_or_path))
 
 
 def weights_path(weights: str, folder: Path) -> str:
@@ -73,16 +73,22 @@ def weights_path(weights: str, folder: Path) -> str:
     return weights if weights in ("", "imagenet", "random") else _absolute(weights, folder)
 
 
-def _files(name: str, *, base: Path, seen: tuple[str, ...]) -> list[dict[str, Any]]:
-    data, where = _read_toml(name, base)
-    if where in seen:
-        raise ConfigError(f"recipe: extends runs in a circle: {' -> '.join((*seen, where))}")
-    parent = data.pop("extends", None)
-    if parent is None:
-        return [data]
-    if not isinstance(parent, str):
-        raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
-    return [*_files(parent, base=Path(where).parent, seen=(*seen, where)), data]
+def _files(name: str) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = []
+    seen: list[str] = []
+    base = Path.cwd()
+    while True:
+        data, where = _read_toml(name, base)
+        if where in seen:
+            raise ConfigError(f"recipe: extends runs in a circle: {' -> '.join((*seen, where))}")
+        seen.append(where)
+        files.append(data)
+        parent = data.pop("extends", None)
+        if parent is None:
+            return files[::-1]
+        if not isinstance(parent, str):
+            raise ConfigError(f"recipe {name}: extends = {parent!r} is not the name of a recipe")
+        name, base = parent, Path(where).parent
 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +120,9 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], str]:
     try:
         # editors of Windows begin a file with a byte-order mark
         data = tomllib.loads(path.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"recipe file {path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
     data.setdefault("name", plain(path.stem))
     _absolute_paths(data, path.parent)

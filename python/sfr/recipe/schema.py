@@ -10,9 +10,10 @@ import math
 import re
 import types
 import typing
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -104,8 +105,15 @@ def published_cases(channels: Sequence[str]) -> tuple[str, ...]:
 
 # -- what a field is -----------------------------------------------------------------------------
 
+#: Most bytes of the name of a case: file systems take 255, and files of a case add words to it.
+_LONGEST_NAME: Final = 100
 #: Numbers beyond this are slips of the keyboard.
 _LARGEST = 10**9
+
+
+def _on_disk(name: str) -> str:
+    """Return what disks that make no difference of capitals or composed accents take a name for."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _says(text: str, unit: str = "") -> Meta:
@@ -525,7 +533,7 @@ class Recipe:
             "three, which are red, green and blue of the images (sfr map draws any number)",
         )
         _require(
-            len({name.casefold() for name in names}) == len(names),
+            len({_on_disk(name) for name in names}) == len(names),
             "maps.channels",
             names,
             "names that differ by more than capitals, because each is the folder of a case",
@@ -547,6 +555,13 @@ class Recipe:
             ) from None
         twice = [n for n, m in zip(self.case_names, meanings, strict=True) if meanings.count(m) > 1]
         _require(not twice, "cases.names", twice, "each scale once")
+        long = [name for name in self.case_names if len(name.encode()) > _LONGEST_NAME]
+        _require(
+            not long,
+            "maps.channels or cases.names",
+            long,
+            f"names of at most {_LONGEST_NAME} bytes, because each is the folder of a case",
+        )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -700,7 +715,7 @@ def _build(cls: Any, data: object, where: str) -> Any:  # noqa: ANN401
             close = difflib.get_close_matches(str(key), hints, 1)
             raise ConfigError(
                 f"recipe: {prefix}{key} is not a field"
-                + (f"; did you mean {prefix}{close[0]}?" if close else "")
+                + (f"; did you mean {prefix}{close[0]}?" if close else ".")
                 + f" Fields here: {', '.join(hints)}"
             )
     values: dict[str, Any] = {}

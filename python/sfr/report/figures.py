@@ -45,7 +45,8 @@ def r_figure(rows: Sequence[CaseRow], colours: Mapping[str, str]) -> Figure:
     """Draw Pearson's r of every case with its 95 % interval, one row a case."""
     figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
     axes = figure.subplots()
-    low = min([0.0, *(row.r_low for row in rows if row.r_low is not None)])
+    drawn_r = [value for row in rows for value in (row.r, row.r_low, *row.seed_r)]
+    low = min([0.0, *(value for value in drawn_r if value is not None)])
     for place, row in enumerate(rows):
         _r_row(axes, place, row, low, colours[row.case])
     axes.set_yticks(range(len(rows)), [row.case for row in rows])

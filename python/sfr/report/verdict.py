@@ -191,9 +191,11 @@ def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -
         )
     best = comparison.best(comparison.r) if comparison.r else ""
     if any(row.case == best and row.r2 is not None and row.r2 < 0 for row in rows):
+        order = "its predictions follow the order of the truth, but " * (comparison.r[best] > 0)
+        values = "their values are" if order else "its values are"
         cautions.append(
-            f"R\u00b2 of {best} is below 0: its predictions follow the order of the truth, "
-            "but their values are worse than the mean. The comparison here is by r alone."
+            f"R\u00b2 of {best} is below 0: {order}{values} worse than the mean. The comparison "
+            "here is by r alone."
         )
     if recipe.split.by == "image":
         cautions.append(
@@ -243,6 +245,12 @@ def _on_galaxies(comparison: Comparison) -> list[str]:
         "all its images, the same draws for all cases. Comparisons hold at 95 % for all pairs "
         "of cases together.".replace(" %", "\u00a0%")
     ]
+    if comparison.n_untracked:
+        cautions.append(
+            f"{comparison.n_untracked} of the test images show galaxies that are in no tree, in "
+            "several snapshots; each counts as a galaxy of its own. Where they are the same "
+            "galaxies, N is too large and intervals are too narrow."
+        )
     if galaxies < _FEW_GALAXIES:
         cautions.append(
             f"{galaxies} galaxies are few: an interval of so few holds the truth in about 90 % of "

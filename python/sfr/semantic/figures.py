@@ -49,7 +49,9 @@ def examples_figure(
         low = float(min(np.min(image), np.min(fitted)))
         high = float(max(np.max(image), np.max(fitted)))
         residual = image - fitted
-        reach = 4 * float(np.std(residual)) or 1.0
+        # squares of what is larger than 1e154 overflow
+        largest = float(np.max(np.abs(residual))) or 1.0
+        reach = 4 * float(np.std(residual / largest)) * largest or 1.0
         for panel, values, limits, colours in (
             (axes[0], image, (low, high), "viridis"),
             (axes[1], fitted, (low, high), "viridis"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,8 @@ _PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _SHARDS: Final = (".hdf5", ".h5")
 #: Lengths of a last axis that holds colours.
 _COLOURS: Final = (2, 3, 4)
+#: Largest difference of the sides of pixels that are square but for rounding.
+_SQUARE: Final = 0.01
 #: File names that are understood.
 SUFFIXES: Final = (*_FITS, *_PICTURES, ".npy", *_SHARDS)
 
@@ -142,8 +144,38 @@ def _read_fits(path: Path, hdu: str | None) -> list[tuple[str, NDArray[Any]]]:
             if getattr(unit, "is_image", False) and math.prod(unit.shape or (0,)) > 0
         }
         place = _chosen_hdu(there, hdu)
+        _check_header(units[place].header, units[place].shape)
         # one that had to be chosen is named
         return _planes(np.array(units[place].data), there[place] if len(there) > 1 else "")
+
+
+def _check_header(header: Mapping[str, Any], shape: Sequence[int]) -> None:
+    """Refuse numbers that are no brightness, and pixels in which a round galaxy is not round."""
+    unit = str(header.get("BUNIT", "")).strip()
+    if unit.lower().startswith(("mag", "dex", "log")):
+        raise DataFormatError(
+            f"its unit is {unit!r} (BUNIT), a logarithm; give brightness, which is linear"
+        )
+    # FITS counts axes from 1 and from the last one of NumPy
+    long = [axis for axis, size in enumerate(reversed(shape), start=1) if size != 1][:2]
+    if len(long) == 2:
+        across, down = (_pixel_side(header, axis, long) for axis in long)
+        if across > 0 and down > 0 and abs(across / down - 1) > _SQUARE:
+            raise DataFormatError(
+                f"it states pixels that are not square ({across:g} by {down:g}, CDELT or CD); "
+                "resample it to square ones"
+            )
+
+
+def _pixel_side(header: Mapping[str, Any], axis: int, plane: Sequence[int]) -> float:
+    """Return how far a step along an axis goes in the plane of the sky, 0 where it is not known."""
+    if any(f"CD{i}_{j}" in header for i in plane for j in plane):
+        parts = [header.get(f"CD{i}_{axis}", 0.0) for i in plane]
+    elif all(f"CDELT{i}" in header for i in plane):
+        parts = [header[f"CDELT{i}"] * header.get(f"PC{i}_{axis}", float(i == axis)) for i in plane]
+    else:
+        parts = []
+    return math.hypot(*map(float, parts))
 
 
 def _chosen_hdu(there: Mapping[int, str], wanted: str | None) -> int:

@@ -90,15 +90,17 @@ def gauss_newton(
 
     def improve(block: slice) -> None:
         data = _upper_half(images[block]) if fold else images[block]
-        parameters[block] = _steps(
-            data.reshape(len(data), -1),
-            parameters[block],
-            frame,
-            free,
-            steps,
-            upper_half=fold,
-            level=level,
-        )
+        # one that runs away ends beyond what float32 holds; its squares are then no better
+        with np.errstate(over="ignore", invalid="ignore"):
+            parameters[block] = _steps(
+                data.reshape(len(data), -1),
+                parameters[block],
+                frame,
+                free,
+                steps,
+                upper_half=fold,
+                level=level,
+            )
 
     # blocks share nothing, and NumPy lets go of the interpreter while it computes
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:

@@ -196,6 +196,13 @@ class ScoredHead:
         """Independent galaxies among the test images."""
         return count_galaxies(self.galaxy_id)
 
+    @property
+    def n_untracked(self) -> int:
+        """Test images of galaxies in no tree, where several snapshots may show the same ones."""
+        images = self.filename[self.galaxy_id < 0].tolist()
+        snapshots = {name.partition("ID")[0] for name in images}
+        return len(images) if len(snapshots) > 1 else 0
+
     def on(self, images: NDArray[np.str_]) -> ScoredHead:
         """Return the head on some of its images, in this order."""
         at = np.searchsorted(self.filename, images)
@@ -431,6 +438,9 @@ class Comparison:
         Seeds that are trained, and alive, in every case compared.
     n_images, n_galaxies : int
         Test images that all of them have, and their galaxies.
+    n_untracked : int
+        Of those images the ones of galaxies in no tree, where they are of several snapshots: each
+        counts as a galaxy, though some may be the same.
     r : dict of str to float
         Pearson's r of each case, mean over the seeds.
     left_out : tuple of str
@@ -444,6 +454,7 @@ class Comparison:
     seeds: tuple[int, ...] = ()
     n_images: int = 0
     n_galaxies: int = 0
+    n_untracked: int = 0
     r: dict[str, float] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     problem: str = ""
@@ -522,7 +533,9 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
             problem="the test images that all of them have are too few, or have one label"
         )
     draws = _draws(chosen)
-    return Comparison(seeds, images.size, first.n_galaxies, means, left_out, "", draws)
+    return Comparison(
+        seeds, images.size, first.n_galaxies, first.n_untracked, means, left_out, "", draws
+    )
 
 
 def _common(sets: Iterable[set[Any]]) -> set[Any]:

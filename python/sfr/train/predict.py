@@ -25,6 +25,7 @@ from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.store import LABEL_SCALE_YR, Shard, read_shard
 from sfr.target import target_of
+from sfr.train.bootstrap import CONSTANT_RANGE
 from sfr.train.keras_import import load_keras
 from sfr.workspace import image_name
 
@@ -155,6 +156,8 @@ def predict_images(
         waiting.clear()
 
     failures: list[str] = []
+    first: RGB | None = None
+    differ = False
     for done, file in enumerate(files, start=1):
         try:
             composites = [_checked(file, *one, about) for one in _composites(file, about)]
@@ -168,12 +171,15 @@ def predict_images(
         for name, image in composites:
             names.append(name)
             waiting.append(case(image))
+            first = waiting[0] if first is None else first
+            differ = differ or not np.array_equal(first, waiting[-1])
             if len(waiting) == _BATCH:
                 flush()
         on_progress("predict", done, len(files))
     if waiting:
         flush()
     values = np.array(predictions, np.float64)
+    _check_numbers(path, names, values, differ=differ)
     table = {
         "image": names,
         "prediction": predictions,
@@ -181,6 +187,24 @@ def predict_images(
         "label": [label["text"]] * len(names),
     }
     return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
+
+
+def _check_numbers(
+    path: Path, names: Sequence[str], values: NDArray[np.float64], *, differ: bool
+) -> None:
+    """Refuse what is no number, and say where images that differ get one number."""
+    lost = [name for name, value in zip(names, values, strict=True) if not np.isfinite(value)]
+    if lost:
+        raise DataFormatError(
+            f"model {path} gives no number for {len(lost)} of {len(names)} images ({lost[0]}); its "
+            "weights are not finite: train it again"
+        )
+    if differ and np.ptp(values) < CONSTANT_RANGE:
+        log.warning(
+            "%s gives the same number for all %d images: it is dead, and says nothing of them",
+            path,
+            len(values),
+        )
 
 
 def table_text(table: Mapping[str, Sequence[object]]) -> str:
