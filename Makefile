@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# processes that test; each may take 3 GB
+JOBS ?= 2
 
 .PHONY: demo test test-backends test-all lint bench wheel sdist-check clean
 
@@ -18,7 +20,7 @@ demo: $(BIN)/.ready
 test: $(BIN)/.ready
 	cargo test --quiet --workspace
 	cargo test --quiet --benches
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist worksteal
 
 # the network's tests on the other Keras backends, where they are installed
 test-backends: $(BIN)/.ready
