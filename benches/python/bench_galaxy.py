@@ -17,7 +17,7 @@ from PIL import Image
 from timing import table
 
 from sfr import units
-from sfr.cluster import reuse_memory
+from sfr.compute.machine import reuse_memory
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe

@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sfr.cluster import anonymous_memory
+from sfr.compute.machine import anonymous_memory
 
 SFR = (sys.executable, "-c", "from sfr.cli import main; main()")
 SNAP = 99

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from sfr.compute.tasks import Serial
 from sfr.errors import WorkerLostError
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
@@ -20,7 +21,6 @@ from sfr.sample.select import select
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
 from sfr.store import read_shard
-from sfr.tasks import Serial
 from sfr.workspace import Workspace
 
 N = 70

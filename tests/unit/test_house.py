@@ -22,7 +22,7 @@ LEAVES = {
     "workspace",
     "store",
     "progress",
-    "tasks",
+    "compute",
     "plot",
 }
 STEPS = {
@@ -47,7 +47,7 @@ LEAF_IMPORTS = {
     "workspace": {"errors", "paths", "recipe"},
     "store": {"cells", "errors", "hdf5", "paths", "workspace"},
     "tables": {"cells", "errors", "store", "workspace"},
-    "tasks": {"errors"},
+    "compute": {"errors"},
     "pictures": {"errors"},
     "plot": {"errors", "recipe"},
 }
@@ -85,13 +85,18 @@ def test_leaves_import_leaves_only(leaf):
     paths = [*ROOT.glob(f"{leaf}.py"), *(ROOT / leaf).rglob("*.py")]
     assert paths
     for path in paths:
-        assert rooms(path) - {leaf} <= LEAF_IMPORTS[leaf], path
+        allowed = LEAF_IMPORTS[leaf] | {leaf}
+        if path == ROOT / "compute" / "identity.py":
+            # the bits that the kernels make are part of what a process is
+            allowed |= {"units", "render"}
+        assert rooms(path) <= allowed, path
 
 
-def test_who_works_knows_nothing_of_what_is_done():
-    assert rooms(ROOT / "cluster.py") <= LEAVES | {"identity"}
-    importers = {p.parent.name for p in FILES if any("sfr.cluster" in i for i in imports(p))}
-    assert importers == {"cli"}
+def test_who_works_is_chosen_in_the_cli_and_the_steps_know_tasks_only():
+    for path in FILES:
+        used = {i.split(".")[2] for i in imports(path) if i.startswith("sfr.compute.")}
+        if path.parent.name not in {"cli", "compute"}:
+            assert used <= {"tasks"}, path
 
 
 def test_the_report_reads_evaluations_and_nothing_else_of_training():

@@ -26,7 +26,8 @@ from sfr.recipe import Recipe, load_recipe, parse_case
 from sfr.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
-    from sfr.cluster import DaskWorkers, Processes
+    from sfr.compute.dask import DaskWorkers
+    from sfr.compute.processes import Processes
     from sfr.imaging.images import ImagesSummary
     from sfr.imaging.normalise import Normalisation
     from sfr.render.shards import RenderPlan, RenderSummary
@@ -106,7 +107,7 @@ class Run:
     def workers(self) -> Processes | DaskWorkers:
         """Who renders, found once and kept for all snapshots."""
         if self._workers is None:
-            from sfr.cluster import open_workers
+            from sfr.compute.workers import open_workers
 
             self._workers = open_workers(
                 workers=self.n_workers, threads=self.threads, scheduler=self.scheduler
@@ -525,7 +526,7 @@ class Run:
         """Find those who train; a context of nobody where this process does."""
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
-        from sfr.cluster import open_workers
+        from sfr.compute.workers import open_workers
         from sfr.train.keras_import import stated_backend
 
         backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]

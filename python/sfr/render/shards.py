@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
+from sfr.compute.tasks import Serial, Workers, run_all
 from sfr.errors import (
     DataFormatError,
     DataMissingError,
@@ -45,7 +46,6 @@ from sfr.store import (
     write_shard,
     write_table,
 )
-from sfr.tasks import Serial, Workers, run_all
 from sfr.workspace import StepState, Workspace, bare, digest
 
 __all__ = [

@@ -20,13 +20,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.compute.tasks import Workers, run_all
 from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
 from sfr.target import target_of
-from sfr.tasks import Workers, run_all
 from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
