@@ -23,6 +23,7 @@ LEAVES = {
     "store",
     "progress",
     "compute",
+    "nn",
     "plot",
 }
 STEPS = {
@@ -31,7 +32,7 @@ STEPS = {
     "render": {"simulation"},
     "imaging": set(),
     "train": {"imaging"},
-    "semantic": {"train"},
+    "semantic": set(),
     "report": {"train", "imaging"},
 }
 LEAF_IMPORTS = {
@@ -49,8 +50,19 @@ LEAF_IMPORTS = {
     "tables": {"cells", "errors", "store", "workspace"},
     "compute": {"errors"},
     "pictures": {"errors"},
+    "nn": {"errors", "hdf5", "recipe"},
     "plot": {"errors", "recipe"},
 }
+#: From top to bottom: what stands in a row imports rows below it only, itself, or, among the steps
+#: and in the last row, what the two tables above allow.
+ORDER = (
+    {"cli"},
+    set(STEPS),
+    {"nn", "plot"},
+    {"workspace", "store", "tables", "target"},
+    {"compute", "recipe"},
+    {"errors", "units", "progress", "arrays", "cells", "hdf5", "paths", "pictures"},
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -92,6 +104,18 @@ def test_leaves_import_leaves_only(leaf):
         assert rooms(path) <= allowed, path
 
 
+def test_imports_point_one_way():
+    row_of = {room: row for row, rooms_there in enumerate(ORDER) for room in rooms_there}
+    assert set(row_of) == LEAVES | set(STEPS) | {"cli"}
+    for path in FILES:
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room.startswith("__") or path == ROOT / "compute" / "identity.py":
+            continue
+        for other in rooms(path) - {room, "__version__", "_core"}:
+            beside = STEPS.get(room, set()) | LEAF_IMPORTS.get(room, set())
+            assert row_of[room] < row_of[other] or other in beside, f"{path}: {other}"
+
+
 def test_who_works_is_chosen_in_the_cli_and_the_steps_know_tasks_only():
     for path in FILES:
         used = {i.split(".")[2] for i in imports(path) if i.startswith("sfr.compute.")}
@@ -105,12 +129,6 @@ def test_the_report_reads_evaluations_and_nothing_else_of_training():
     assert used <= {"evaluate"}
 
 
-def test_the_autoencoder_shares_the_door_to_keras():
-    names = {i for path in (ROOT / "semantic").rglob("*.py") for i in imports(path)}
-    used = {".".join(i.split(".")[1:3]) for i in names if i.startswith("sfr.train")}
-    assert used == {"train.keras_import", "train.head"}
-
-
 def test_only_one_module_imports_the_compiled_one():
     importers = {p.name for p in FILES if any(i.startswith("sfr._core") for i in imports(p))}
     assert importers == {"kernels.py"}
@@ -122,12 +140,12 @@ def test_matplotlib_is_imported_in_one_place():
         assert "matplotlib" not in names or path.name == "matplotlib_import.py", path
 
 
-def test_keras_is_imported_in_train_only_and_no_backend_anywhere():
+def test_keras_has_one_door_and_no_backend_is_imported_anywhere():
     for path in FILES:
         names = {name.split(".")[0] for name in imports(path)}
-        if path.parent.name != "train":
-            assert "keras" not in names, path
-        assert not names & {"tensorflow", "torch", "jax"}, path
+        assert not names & {"keras", "tensorflow", "torch", "jax"}, path
+    importers = {p for p in FILES if 'import_module("keras")' in p.read_text("utf-8")}
+    assert importers == {ROOT / "nn" / "keras_import.py"}
 
 
 def test_nobody_prints():

@@ -527,7 +527,7 @@ class Run:
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
         from sfr.compute.workers import open_workers
-        from sfr.train.keras_import import stated_backend
+        from sfr.nn.keras_import import stated_backend
 
         backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
         packages = ("keras", *list(filter(None, backends))[:1])
