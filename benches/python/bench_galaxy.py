@@ -24,9 +24,9 @@ from sfr.recipe import load_recipe
 from sfr.render.orient import Galaxy
 from sfr.render.project import render_galaxy
 from sfr.render.reference import face_on_rotation
+from sfr.run.workspace import Workspace
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
-from sfr.workspace import Workspace
 
 GALAXIES, CELLS, SNAP = 20, 700_000, 99
 GAS = ["Coordinates", "InternalEnergy", "ElectronAbundance", "Density", "Masses"]

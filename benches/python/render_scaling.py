@@ -268,9 +268,9 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
 
     from sfr.recipe import load_recipe
     from sfr.render.shards import plan_shards
+    from sfr.run.workspace import Workspace
     from sfr.sample.select import select
     from sfr.simulation import open_simulation
-    from sfr.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as work, open_simulation(sim) as simulation:
         thesis = load_recipe("thesis")

@@ -8,7 +8,7 @@ import tomli_w
 
 from sfr.errors import ConfigError
 from sfr.recipe import BUILT_IN, fields, load_recipe, weights_path
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -23,7 +23,7 @@ import typer
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe, parse_case
-from sfr.workspace import RECIPE, Workspace, digest
+from sfr.run.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
     from sfr.compute.dask import DaskWorkers
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from sfr.imaging.images import ImagesSummary
     from sfr.imaging.normalise import Normalisation
     from sfr.render.shards import RenderPlan, RenderSummary
+    from sfr.run.tables import Table
     from sfr.sample.select import SelectSummary
     from sfr.sample.split import SplitSummary
     from sfr.simulation import LocalSimulation
-    from sfr.store import Table
     from sfr.train.fit import TrainSummary
 
 __all__ = ["Run", "check_fields", "open_run"]
@@ -145,14 +145,14 @@ class Run:
 
     def read_sample(self) -> Table | None:
         """Return ``sample.csv``, or None before the first selection."""
-        from sfr.tables import read_sample
+        from sfr.run.edited_tables import read_sample
 
         return read_sample(self.workspace) if self.workspace.sample_csv.is_file() else None
 
     def say_edits(self) -> None:
         """Say once what a person did to sample.csv and split.csv; it counts in what is made."""
+        from sfr.run.edited_tables import edits_in_words
         from sfr.sample.select import write_by_snapshot
-        from sfr.tables import edits_in_words
 
         said = edits_in_words(self.workspace)
         for name in said.keys() - self._said:
@@ -373,7 +373,7 @@ class Run:
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
-        from sfr.store import iter_shards, maps_digest
+        from sfr.run.shards import iter_shards, maps_digest
 
         workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:

@@ -12,8 +12,8 @@ from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
-from sfr.store import iter_shards, maps_digest, read_shard
-from sfr.workspace import Workspace, digest
+from sfr.run.shards import iter_shards, maps_digest, read_shard
+from sfr.run.workspace import Workspace, digest
 
 __all__ = ["ImagesSummary", "write_images"]
 

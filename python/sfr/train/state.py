@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from sfr.errors import SfrError
 from sfr.nn.first_weights import initial_weights
-from sfr.store import read_arrays, write_arrays
-from sfr.workspace import Workspace
+from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.workspace import Workspace
 
 __all__ = ["State", "read_state", "write_state"]
 
