@@ -1,6 +1,7 @@
 """Workers: results, progress, messages, deaths; and how much of a machine is ours."""
 
 import ast
+import mmap
 import multiprocessing
 import os
 import subprocess
@@ -249,9 +250,10 @@ def test_cores_are_shared_out_and_never_more_than_there_are(monkeypatch, caplog)
 
 def test_anonymous_memory_grows_with_what_is_held():
     before = anonymous_memory([os.getpid()])
-    held = bytearray(os.urandom(1)) * 50_000_000
-    assert anonymous_memory([os.getpid(), 2**22 + 1]) - before > 40_000_000
-    del held
+    # pages of its own: the heap may have room from earlier tests
+    with mmap.mmap(-1, 50_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
+        held.write(b"x" * len(held))
+        assert anonymous_memory([os.getpid(), 2**22 + 1]) - before > 40_000_000
 
 
 def test_workers_and_a_scheduler_exclude_each_other():

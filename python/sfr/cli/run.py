@@ -17,7 +17,7 @@ __all__ = ["register", "run_all"]
 
 def run_all(run: Run, console: Console, snapshots: Sequence[int], *, save_models: bool) -> None:
     """Run every step, print the table of cases and the report's path."""
-    run.check_available()
+    run.check_available(snapshots)
     run.select(snapshots)
     run.split()
     run.render(snapshots)

@@ -435,7 +435,7 @@ class Run:
         if self._require_current_maps():
             self.images(only_stale=True)
 
-    def check_available(self) -> None:
+    def check_available(self, snapshots: Sequence[int]) -> None:
         """Fail before hours of work where a later step cannot do what the recipe asks for."""
         from sfr.imaging.cases import case_function
         from sfr.imaging.normalise import check_recipe
@@ -445,6 +445,13 @@ class Run:
         check_folds(self.recipe.split)
         for name in self.recipe.case_names:
             case_function(name, self.recipe.cases, self.recipe.channels)
+        reference = self.recipe.normalisation.reference_snapshot
+        if reference not in snapshots and not self.workspace.has_run(f"maps-{reference:03d}"):
+            raise ConfigError(
+                f"the images are normalised by snapshot {reference}, which is not among those of "
+                f"this run ({', '.join(map(str, snapshots))}); add it to --snap, or set "
+                "normalisation.reference_snapshot in a recipe"
+            )
 
     def check_channels(self) -> None:
         """Refuse a recipe whose channels are not those that the images were made of."""
