@@ -17,16 +17,16 @@ from PIL import Image
 from timing import table
 
 from sfr import units
-from sfr.cluster import reuse_memory
+from sfr.compute.machine import reuse_memory
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
 from sfr.render.orient import Galaxy
 from sfr.render.project import render_galaxy
 from sfr.render.reference import face_on_rotation
+from sfr.run.workspace import Workspace
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
-from sfr.workspace import Workspace
 
 GALAXIES, CELLS, SNAP = 20, 700_000, 99
 GAS = ["Coordinates", "InternalEnergy", "ElectronAbundance", "Density", "Masses"]

@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sfr.cluster import anonymous_memory
+from sfr.compute.machine import anonymous_memory
 
 SFR = (sys.executable, "-c", "from sfr.cli import main; main()")
 SNAP = 99
@@ -268,9 +268,9 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
 
     from sfr.recipe import load_recipe
     from sfr.render.shards import plan_shards
+    from sfr.run.workspace import Workspace
     from sfr.sample.select import select
     from sfr.simulation import open_simulation
-    from sfr.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as work, open_simulation(sim) as simulation:
         thesis = load_recipe("thesis")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfr.run.workspace import Workspace
 from sfr.semantic.encoders import build_cnn
 from sfr.semantic.fisher import bound
 from sfr.semantic.problem import PROBLEMS, add_noise
@@ -27,7 +28,6 @@ from sfr.semantic.profile import SHAPE
 from sfr.semantic.refine import from_moments, least_squares_fit
 from sfr.semantic.trained import difference, load_encoder
 from sfr.semantic.training import published_training, train_encoder
-from sfr.workspace import Workspace
 
 #: Steps of the published training that are timed; their median counts.
 STEPS = 60

@@ -27,15 +27,16 @@ import numpy as np
 from timing import anonymous_mb
 
 from sfr.imaging.png import write_png
+from sfr.nn.backbone import build_backbone
+from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe, load_recipe
-from sfr.train.backbone import build_backbone
+from sfr.run.names import image_name
+from sfr.run.workspace import Workspace
 from sfr.train.features import BackboneInUse, extract_features
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
-from sfr.train.keras_import import load_keras
 from sfr.train.loop import epoch_orders
 from sfr.train.state import State
-from sfr.workspace import Workspace, image_name
 
 IMAGES, CASES, EPOCHS, TRAINING_SHARE = 7881, 10, 1500, 0.9
 BATCH = 16

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from sfr.recipe import load_recipe
-from sfr.store import TEST, TRAIN, VALIDATION
+from sfr.run.tables import TEST, TRAIN, VALIDATION
+from sfr.run.workspace import Workspace
 from sfr.train.bootstrap import CONSTANT_RANGE
 from sfr.train.evaluate import metrics
 from sfr.train.features import extract_features
@@ -26,7 +27,6 @@ from sfr.train.heads import Heads
 from sfr.train.loop import Data, train
 from sfr.train.rows import read_rows
 from sfr.train.state import State
-from sfr.workspace import Workspace
 
 PUBLISHED = {"optimizer": "adadelta", "batch_size": 100, "output": "relu", "output_bias": "zero"}
 LINEAR = {"output": "linear", "output_bias": "mean_label"}

@@ -10,7 +10,7 @@ import pytest
 
 from sfr.cli.cite import citations
 from sfr.recipe import load_recipe
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 CITATION = Path(__file__).parents[2] / "CITATION.cff"
 

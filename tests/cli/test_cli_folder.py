@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from sfr.errors import ConfigError
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 SNAPS = (97, 98, 99)
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import h5py
 import pytest
 
+from sfr.compute.tasks import Serial
 from sfr.errors import WorkerLostError
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
 from sfr.render.shards import render_snapshot
+from sfr.run.shards import read_shard
+from sfr.run.workspace import Workspace
 from sfr.sample.select import select
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
-from sfr.store import read_shard
-from sfr.tasks import Serial
-from sfr.workspace import Workspace
 
 N = 70
 SFR = (sys.executable, "-c", "from sfr.cli import main; main()")

@@ -15,14 +15,15 @@ from typer.testing import CliRunner
 from sfr.cli import app
 from sfr.cli.semantic import fit as fit_command
 from sfr.errors import ConfigError
+from sfr.run.shards import Shard, write_shard
+from sfr.run.tables import read_table
+from sfr.run.workspace import Workspace
 from sfr.semantic.files import UserImage, read_images
 from sfr.semantic.fit import FATAL_FLAGS, FLAGS, FitOptions, fit_image, fit_images
 from sfr.semantic.problem import PROBLEMS
 from sfr.semantic.profile import NAMES, PITCH, Frame, render
 from sfr.semantic.trained import load_encoder, obtain_encoder
 from sfr.semantic.training import default_training
-from sfr.store import Shard, read_table, write_shard
-from sfr.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--images", "1000", "--epochs", "4", "-q"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sfr.workspace import Workspace
+    from sfr.run.workspace import Workspace
 
 
 @pytest.fixture

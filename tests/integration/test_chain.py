@@ -13,11 +13,11 @@ from sfr.imaging.normalise import find_normalisation
 from sfr.imaging.png import read_png
 from sfr.recipe import load_recipe
 from sfr.render.shards import render_snapshot
+from sfr.run.shards import iter_shards
+from sfr.run.workspace import Workspace
 from sfr.sample.select import select
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
-from sfr.store import iter_shards
-from sfr.workspace import Workspace
 
 RECIPE = load_recipe("thesis")
 K_B, M_P, KEV, X_H = 1.380649e-16, 1.67262192e-24, 1.602176634e-9, 0.76

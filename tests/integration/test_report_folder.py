@@ -18,19 +18,12 @@ from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
-from sfr.store import (
-    FAILURES,
-    PREDICTIONS,
-    SAMPLE,
-    SPLIT,
-    Shard,
-    read_table,
-    write_shard,
-    write_table,
-)
+from sfr.run.names import image_name
+from sfr.run.shards import Shard, write_shard
+from sfr.run.tables import FAILURES, PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.workspace import Workspace
 from sfr.target import target_of
 from sfr.train.evaluate import SETTINGS_STEP
-from sfr.workspace import Workspace, image_name
 
 SCATTER = {
     "composite": 0.30, "entropy": 0.33, "mass": 0.24, "temperature": 0.26, "gauss3": 0.31,

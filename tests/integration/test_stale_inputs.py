@@ -7,9 +7,9 @@ import pytest
 
 from sfr.recipe import load_recipe
 from sfr.render.shards import render_snapshot
+from sfr.run.workspace import Workspace
 from sfr.sample.select import select
 from sfr.simulation import open_simulation
-from sfr.workspace import Workspace
 
 GROUPS = "output/groups_099/fof_subhalo_tab_099.1.hdf5"
 CHUNK = "output/snapdir_099/snap_099.2.hdf5"

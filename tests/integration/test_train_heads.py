@@ -15,16 +15,18 @@ from sfr.errors import (
     TrainingError,
 )
 from sfr.imaging.png import read_png, write_png
+from sfr.nn.backbone import build_backbone
+from sfr.nn.first_weights import initial_weights
+from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.store import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
-from sfr.train.backbone import build_backbone
+from sfr.run.names import image_name
+from sfr.run.tables import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.workspace import Workspace
 from sfr.train.evaluate import case_table, head_states, metrics, read_heads
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
-from sfr.train.head import build_head, build_network, head_shapes, initial_weights
-from sfr.train.keras_import import load_keras
+from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.loop import epoch_order
-from sfr.workspace import Workspace, image_name
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
 

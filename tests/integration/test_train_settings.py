@@ -10,9 +10,9 @@ import pytest
 from tests.integration.test_train_heads import content, recipe, write_run
 
 from sfr.errors import TrainingError
-from sfr.train import keras_import
+from sfr.nn import keras_import
+from sfr.nn.keras_import import keras_home, load_keras, stated_backend
 from sfr.train.fit import train_case
-from sfr.train.keras_import import keras_home, load_keras, stated_backend
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = {
@@ -52,7 +52,7 @@ def test_keras_json_and_variables_that_change_numbers_change_no_byte(tmp_path, h
         "import pathlib\n"
         "from tests.integration.test_train_heads import recipe, write_run\n"
         "from sfr.train.fit import train_case\n"
-        "from sfr.train.keras_import import load_keras\n"
+        "from sfr.nn.keras_import import load_keras\n"
         f"train_case(write_run({str(tmp_path / 'other')!r}), recipe(seeds=2), 'composite')\n"
         f"origin = pathlib.Path({str(tmp_path / 'origin.txt')!r}).as_uri()\n"
         "print(load_keras().utils.get_file('downloaded.txt', origin=origin))\n"

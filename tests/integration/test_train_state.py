@@ -8,18 +8,18 @@ import pytest
 from tests.integration.test_train_heads import content, recipe, write_run
 
 from sfr.errors import ConfigError
+from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.store import PREDICTIONS, read_table
+from sfr.run.tables import PREDICTIONS, read_table
+from sfr.run.workspace import Workspace
 from sfr.train import features as features_module
 from sfr.train import fit as fit_module
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import head_shapes
 from sfr.train.heads import Heads
-from sfr.train.keras_import import load_keras
 from sfr.train.loop import Data, epoch_order, epoch_orders, learning_rate, settled, train
 from sfr.train.state import State, read_state, write_state
-from sfr.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
 

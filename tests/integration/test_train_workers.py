@@ -5,11 +5,11 @@ import pickle
 import pytest
 from tests.integration.test_train_heads import content, recipe, write_run
 
+from sfr.compute.tasks import Serial
 from sfr.errors import ConfigError, TrainingError, WorkerLostError
-from sfr.tasks import Serial
+from sfr.nn.keras_import import load_keras, use_backend
 from sfr.train import fit as fit_module
 from sfr.train.fit import train_cases
-from sfr.train.keras_import import load_keras, use_backend
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
 

@@ -23,9 +23,9 @@ from sfr.imaging.lupton import lupton_rgb, stretch
 from sfr.imaging.normalise import find_normalisation
 from sfr.imaging.png import read_png, write_png
 from sfr.recipe import load_recipe
-from sfr.store import Shard
+from sfr.run.shards import Shard
+from sfr.run.workspace import Workspace
 from sfr.train.features import feature_key
-from sfr.workspace import Workspace
 
 RECIPE = load_recipe("thesis").image
 # below 1e-30 the listing's own product underflows

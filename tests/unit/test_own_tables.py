@@ -14,13 +14,13 @@ from sfr.paths import chosen_files
 from sfr.recipe import load_recipe
 from sfr.render.shards import maps_fingerprint
 from sfr.report.tables import subset_rows
+from sfr.run.edited_tables import edits_in_words, read_sample, read_split, sample_edits
+from sfr.run.tables import SAMPLE, SPLIT, read_table
+from sfr.run.workspace import Workspace
 from sfr.sample.select import select
 from sfr.sample.split import is_current, split
 from sfr.semantic.files import SUFFIXES, read_images
-from sfr.store import SAMPLE, SPLIT, read_table
-from sfr.tables import edits_in_words, read_sample, read_split, sample_edits
 from sfr.train.rows import read_rows
-from sfr.workspace import Workspace
 
 RECIPE = load_recipe("thesis")
 BY_IMAGE = RECIPE.split

@@ -15,8 +15,9 @@ from sfr.errors import ConfigError, DataMissingError
 from sfr.paths import changed_files, input_files, mark_files, plain
 from sfr.recipe import load_recipe
 from sfr.report.files import save
-from sfr.store import Shard, read_shard, read_table, write_shard, write_table
-from sfr.workspace import Workspace
+from sfr.run.shards import Shard, read_shard, write_shard
+from sfr.run.tables import read_table, write_table
+from sfr.run.workspace import Workspace
 
 #: A file name in Latin-1, as Python has it.
 LATIN = os.fsdecode(b"gal\xe9xies")
@@ -82,7 +83,7 @@ def test_a_link_to_a_file_elsewhere_stays_one(tmp_path, elsewhere):
 def test_what_a_killed_process_left_on_another_file_system_is_removed(tmp_path, elsewhere):
     (tmp_path / "maps").symlink_to(elsewhere)
     code = (
-        "import os, sys; from sfr.workspace import Workspace\n"
+        "import os, sys; from sfr.run.workspace import Workspace\n"
         "w = Workspace(sys.argv[1])\n"
         "with w.replacing(w.shard(99, 0)) as t:\n"
         "    t.write_text('half'); os._exit(9)\n"

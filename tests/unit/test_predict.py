@@ -12,9 +12,9 @@ from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation, read_normalisation
 from sfr.imaging.png import has_own_scale, read_png, write_png
 from sfr.recipe import load_recipe, maps_settings
-from sfr.store import Shard, write_shard
+from sfr.run.shards import Shard, write_shard
+from sfr.run.workspace import Workspace
 from sfr.train.predict import _check_numbers, _composites, about_model
-from sfr.workspace import Workspace
 
 PIXELS = 32
 UNITS = {"entropy": "keV cm^2", "mass": "Msun", "temperature": "log10(K)"}

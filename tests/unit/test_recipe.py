@@ -8,7 +8,7 @@ import tomli_w
 
 from sfr.errors import ConfigError
 from sfr.recipe import BUILT_IN, fields, load_recipe, weights_path
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -300,7 +300,7 @@ def test_the_description_of_another_recipe_is_not_inherited(tmp_path):
 
 
 def test_every_backbone_of_keras_can_be_named():
-    from sfr.train.keras_import import load_keras
+    from sfr.nn.keras_import import load_keras
 
     known = {name for name in dir(load_keras().applications) if name[:1].isupper()}
     row = next(row for row in fields() if row.field == "train.backbone")

@@ -5,10 +5,10 @@ import pytest
 
 from sfr.errors import ConfigError, EmptySelectionError
 from sfr.recipe import load_recipe
+from sfr.run.workspace import Workspace
 from sfr.sample.select import PUBLISHED, apply_cuts, select
 from sfr.simulation import Catalogue, Header
 from sfr.target import target_of
-from sfr.workspace import Workspace
 
 H = 0.6774
 

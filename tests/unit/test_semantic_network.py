@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, TrainingError
+from sfr.nn.keras_import import load_keras
+from sfr.run.workspace import Workspace
 from sfr.semantic.code import CircleCode, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
 from sfr.semantic.encoders import (
@@ -37,8 +39,6 @@ from sfr.semantic.training import (
     published_training,
     train_encoder,
 )
-from sfr.train.keras_import import load_keras
-from sfr.workspace import Workspace
 
 #: METHOD 6.
 WEIGHTS = {

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
 from sfr.recipe import load_recipe
+from sfr.run.tables import SAMPLE, SPLIT, read_table, write_table
+from sfr.run.workspace import Workspace, digest
 from sfr.sample.split import _places, assign, split
-from sfr.store import SAMPLE, SPLIT, read_table, write_table
-from sfr.workspace import Workspace, digest
 
 BY_IMAGE = load_recipe("thesis").split
 BY_GALAXY = dataclasses.replace(BY_IMAGE, by="galaxy", test_fraction=0.25)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sfr.store import galaxy_numbers
+from sfr.run.tables import galaxy_numbers
 from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.train.evaluate import ScoredHead, case_table, compare, metrics
 

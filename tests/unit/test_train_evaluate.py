@@ -12,7 +12,8 @@ from scipy import stats
 
 from sfr.errors import DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import load_recipe
-from sfr.store import write_table
+from sfr.run.tables import write_table
+from sfr.run.workspace import Workspace
 from sfr.train.evaluate import (
     AVERAGED,
     SETTINGS_STEP,
@@ -22,7 +23,6 @@ from sfr.train.evaluate import (
     read_heads,
 )
 from sfr.train.evaluate import case_table as table_of
-from sfr.workspace import Workspace
 
 
 def some(n=200, seed=1):

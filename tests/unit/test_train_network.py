@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.recipe import load_recipe
-from sfr.train.backbone import (
+from sfr.nn.backbone import (
     build_backbone,
     chosen_precision,
     random_weights,
@@ -20,9 +19,11 @@ from sfr.train.backbone import (
     weights_id,
     weights_label,
 )
+from sfr.nn.first_weights import initial_weights
+from sfr.nn.keras_import import load_keras
+from sfr.recipe import load_recipe
 from sfr.train.diagnose import describe_backend
-from sfr.train.head import build_head, build_network, head_shapes, initial_weights
-from sfr.train.keras_import import load_keras
+from sfr.train.head import build_head, build_network, head_shapes
 
 THESIS = load_recipe("thesis").train
 
@@ -322,7 +323,7 @@ def test_missing_backend_says_what_to_install(backend):
     code = (
         f"import sys, os\nsys.modules['{backend}'] = None\n"
         f"os.environ['KERAS_BACKEND'] = '{backend}'\n"
-        "from sfr.errors import TrainingError\nfrom sfr.train.keras_import import load_keras\n"
+        "from sfr.errors import TrainingError\nfrom sfr.nn.keras_import import load_keras\n"
         "try: load_keras()\nexcept TrainingError as e: assert 'pip install' in str(e), e\n"
         "else: raise SystemExit('no error')"
     )

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.store import Shard, read_shard, read_table, write_shard, write_table
-from sfr.workspace import Workspace, digest, image_name, parse_image_name
+from sfr.run.names import image_name, parse_image_name
+from sfr.run.shards import Shard, read_shard, write_shard
+from sfr.run.tables import read_table, write_table
+from sfr.run.workspace import Workspace, digest
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):

@@ -53,7 +53,7 @@ def citations() -> dict[str, str]:
 def _used(work: Path) -> list[str]:
     """Keys of what a run's folder shows to have been used."""
     from sfr.errors import DataMissingError
-    from sfr.workspace import Workspace
+    from sfr.run.workspace import Workspace
 
     workspace = Workspace(work)
     recipe = workspace.stored_recipe()

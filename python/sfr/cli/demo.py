@@ -13,7 +13,7 @@ from sfr.cli.console import Console, exit_codes
 from sfr.cli.run import run_all
 from sfr.cli.steps import Run, open_run
 from sfr.errors import ConfigError
-from sfr.workspace import Workspace, digest
+from sfr.run.workspace import Workspace, digest
 
 __all__ = ["register"]
 
@@ -117,7 +117,7 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
 
 def _clear(workspace: Workspace, target: Path) -> None:
     """Remove another mock of an earlier demo, and the sample that was made of it."""
-    from sfr.tables import set_aside
+    from sfr.run.edited_tables import set_aside
 
     if workspace.has_run(_STEP):
         shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)

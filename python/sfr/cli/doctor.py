@@ -183,7 +183,7 @@ def _data(sim: Path | None, work: Path, snapshots: Sequence[int]) -> Rows:
 
 
 def _stored_simulation(work: Path) -> Path | None:
-    from sfr.workspace import Workspace
+    from sfr.run.workspace import Workspace
 
     recipe = Workspace(work).stored_recipe()
     return None if recipe is None or recipe.simulation is None else Path(recipe.simulation)

@@ -51,8 +51,8 @@ def register(app: typer.Typer) -> None:
 
           sfr predict sfr-work/train/mass/seed-0 other-run/maps/snap_080 --out predictions.csv
         """
+        from sfr.run.workspace import Workspace
         from sfr.train.predict import predict_images, table_text
-        from sfr.workspace import Workspace
 
         console = Console(verbose=verbose, quiet=quiet)
         found = predict_images(model, images, on_progress=console.progress)

@@ -36,10 +36,10 @@ from sfr.render.orient import (
     orient,
 )
 from sfr.render.project import GalaxyMaps, make_maps, said_of_dropped
+from sfr.run.shards import Shard, write_shard
+from sfr.run.workspace import Workspace
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
-from sfr.store import Shard, write_shard
-from sfr.workspace import Workspace
 
 __all__ = ["MapSummary", "map_file"]
 

@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
           sfr select --sim TNG100-2 --snap 99 --recipe mine.toml --allow-partial
         """
-        from sfr.store import count_galaxies
+        from sfr.run.tables import count_galaxies
 
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)

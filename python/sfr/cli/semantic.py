@@ -16,11 +16,11 @@ from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sfr.run.workspace import Workspace
     from sfr.semantic.evaluate import Evaluation
     from sfr.semantic.fit import Fit
     from sfr.semantic.trained import Encoder
     from sfr.semantic.training import Training
-    from sfr.workspace import Workspace
 
 __all__ = ["register"]
 
@@ -127,8 +127,8 @@ def train(
 
       sfr semantic train --encoder all --noise 0,0.025,0.05,0.1 --target noisy,clean
     """
+    from sfr.run.workspace import Workspace
     from sfr.semantic.trained import obtain_encoder
-    from sfr.workspace import Workspace
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     trainings = _trainings(problem, encoder, loss, noise, target, psf)
@@ -257,8 +257,8 @@ def evaluate(
 
       sfr semantic evaluate paper-fast --noise 0.05 --images 20000 --no-least-squares
     """
+    from sfr.run.workspace import Workspace
     from sfr.semantic.trained import find_encoders, load_encoder
-    from sfr.workspace import Workspace
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     workspace = Workspace(work)
@@ -333,8 +333,8 @@ def _evaluations(
 
 
 def _write_evaluation(workspace: Workspace, folder: Path, found: Sequence[Evaluation]) -> None:
+    from sfr.run.tables import write_table
     from sfr.semantic import figures
-    from sfr.store import write_table
 
     rows = [row for evaluation in found for row in evaluation.rows()]
     table = {name: [row[name] for row in rows] for name in rows[0]}
@@ -375,9 +375,9 @@ def _write_sizes(
     workspace: Workspace, published: Sequence[tuple[Training, Evaluation]]
 ) -> list[Path]:
     """Write table and figure of the study of sizes, where there is more than one size."""
+    from sfr.run.tables import write_table
     from sfr.semantic.evaluate import size_rows
     from sfr.semantic.figures import size_figure
-    from sfr.store import write_table
 
     rows = size_rows(published)
     if len({row["size"] for row in rows}) < 2:
@@ -479,12 +479,12 @@ def fit(
       sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
     """
     from sfr.paths import chosen_files
+    from sfr.run.workspace import Workspace
     from sfr.semantic.files import SUFFIXES, read_images
     from sfr.semantic.fit import FitOptions, fit_images
     from sfr.semantic.problem import get_problem
     from sfr.semantic.trained import find_encoders, load_encoder, obtain_encoder
     from sfr.semantic.training import default_training
-    from sfr.workspace import Workspace
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
     options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
@@ -516,8 +516,8 @@ def fit(
 
 def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
     from sfr.paths import plain
+    from sfr.run.tables import write_table
     from sfr.semantic.figures import examples_figure
-    from sfr.store import write_table
 
     rows = [found.row() for found in fits]
     table = workspace.root / "fits.csv"

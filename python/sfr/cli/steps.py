@@ -23,17 +23,18 @@ import typer
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe, parse_case
-from sfr.workspace import RECIPE, Workspace, digest
+from sfr.run.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
-    from sfr.cluster import DaskWorkers, Processes
+    from sfr.compute.dask import DaskWorkers
+    from sfr.compute.processes import Processes
     from sfr.imaging.images import ImagesSummary
     from sfr.imaging.normalise import Normalisation
     from sfr.render.shards import RenderPlan, RenderSummary
+    from sfr.run.tables import Table
     from sfr.sample.select import SelectSummary
     from sfr.sample.split import SplitSummary
     from sfr.simulation import LocalSimulation
-    from sfr.store import Table
     from sfr.train.fit import TrainSummary
 
 __all__ = ["Run", "check_fields", "open_run"]
@@ -106,7 +107,7 @@ class Run:
     def workers(self) -> Processes | DaskWorkers:
         """Who renders, found once and kept for all snapshots."""
         if self._workers is None:
-            from sfr.cluster import open_workers
+            from sfr.compute.workers import open_workers
 
             self._workers = open_workers(
                 workers=self.n_workers, threads=self.threads, scheduler=self.scheduler
@@ -144,14 +145,14 @@ class Run:
 
     def read_sample(self) -> Table | None:
         """Return ``sample.csv``, or None before the first selection."""
-        from sfr.tables import read_sample
+        from sfr.run.edited_tables import read_sample
 
         return read_sample(self.workspace) if self.workspace.sample_csv.is_file() else None
 
     def say_edits(self) -> None:
         """Say once what a person did to sample.csv and split.csv; it counts in what is made."""
+        from sfr.run.edited_tables import edits_in_words
         from sfr.sample.select import write_by_snapshot
-        from sfr.tables import edits_in_words
 
         said = edits_in_words(self.workspace)
         for name in said.keys() - self._said:
@@ -372,7 +373,7 @@ class Run:
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""
         from sfr.imaging.normalise import find_normalisation, read_normalisation
-        from sfr.store import iter_shards, maps_digest
+        from sfr.run.shards import iter_shards, maps_digest
 
         workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:
@@ -532,8 +533,8 @@ class Run:
         """Find those who train; a context of nobody where this process does."""
         if processes in (None, 1) and self.scheduler is None:
             return nullcontext()
-        from sfr.cluster import open_workers
-        from sfr.train.keras_import import stated_backend
+        from sfr.compute.workers import open_workers
+        from sfr.nn.keras_import import stated_backend
 
         backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
         packages = ("keras", *list(filter(None, backends))[:1])

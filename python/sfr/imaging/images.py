@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sfr.compute.tasks import Serial, Workers, run_all
 from sfr.errors import WorkerLostError
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
-from sfr.store import iter_shards, maps_digest, read_shard
-from sfr.tasks import Serial, Workers, run_all
-from sfr.workspace import Workspace, digest
+from sfr.run.shards import iter_shards, maps_digest, read_shard
+from sfr.run.workspace import Workspace, digest
 
 __all__ = ["ImagesSummary", "write_images"]
 

@@ -19,8 +19,9 @@ from sfr.errors import (
     EmptySelectionError,
 )
 from sfr.recipe import NormalisationRecipe
-from sfr.store import FOR_GOOD, Shard
-from sfr.workspace import Workspace
+from sfr.run.shards import Shard
+from sfr.run.tables import FOR_GOOD
+from sfr.run.workspace import Workspace
 
 __all__ = [
     "PUBLISHED_MAXIMA",

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.pictures import read_pictures
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 __all__ = ["has_own_scale", "read_png", "write_png"]
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import __version__
+from sfr.compute.tasks import Serial, Workers, run_all
 from sfr.errors import (
     DataFormatError,
     DataMissingError,
@@ -33,20 +34,11 @@ from sfr.recipe import MapsRecipe, Recipe, maps_settings
 from sfr.render import gas
 from sfr.render.orient import STAR_FIELDS, Galaxy
 from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy, said_of_dropped
+from sfr.run.names import bare
+from sfr.run.shards import Shard, read_shard, write_shard
+from sfr.run.tables import FAILURES, FOR_GOOD, Table, read_table, table_digest, write_table
+from sfr.run.workspace import StepState, Workspace, digest
 from sfr.simulation.protocol import Simulation
-from sfr.store import (
-    FAILURES,
-    FOR_GOOD,
-    Shard,
-    Table,
-    read_shard,
-    read_table,
-    table_digest,
-    write_shard,
-    write_table,
-)
-from sfr.tasks import Serial, Workers, run_all
-from sfr.workspace import StepState, Workspace, bare, digest
 
 __all__ = [
     "SHARD_SIZE",

@@ -18,10 +18,10 @@ from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
 from sfr.plot.style import GREY, drawn
 from sfr.recipe import Recipe
 from sfr.report.files import save
-from sfr.store import Table
-from sfr.tables import image_names, read_sample, read_split
+from sfr.run.edited_tables import image_names, read_sample, read_split
+from sfr.run.tables import Table
+from sfr.run.workspace import Workspace
 from sfr.target import target_of
-from sfr.workspace import Workspace
 
 __all__ = ["Order", "contact_sheet"]
 

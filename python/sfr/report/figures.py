@@ -19,7 +19,7 @@ from sfr.plot.matplotlib_import import (
 from sfr.plot.style import BLUE, GREY, INK, ORANGE, density, drawn, grid, say
 from sfr.report.results import CaseResult, Head
 from sfr.report.tables import CaseRow
-from sfr.store import Table
+from sfr.run.tables import Table
 from sfr.target import Target
 from sfr.train.evaluate import FEWEST_IMAGES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sfr.workspace import Workspace
+from sfr.run.workspace import Workspace
 
 __all__ = ["save"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
-from sfr.store import LABEL_SCALE_YR, Table, read_table
+from sfr.run.tables import LABEL_SCALE_YR, Table, read_table
+from sfr.run.workspace import Workspace
 from sfr.train.evaluate import ScoredHead
-from sfr.workspace import Workspace
 
 __all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_json", "read_results"]
 

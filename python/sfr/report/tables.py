@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
-from sfr.store import FAILURES, count_galaxies, read_table
-from sfr.tables import image_names, read_sample, read_split
+from sfr.run.edited_tables import image_names, read_sample, read_split
+from sfr.run.names import bare
+from sfr.run.tables import FAILURES, count_galaxies, read_table
+from sfr.run.workspace import Workspace
 from sfr.target import Target
 from sfr.train.evaluate import OUTLIER_DEX, Comparison, ScoredHead, case_table
-from sfr.workspace import Workspace, bare
 
 __all__ = [
     "CaseRow",

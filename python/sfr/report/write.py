@@ -32,8 +32,11 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
-from sfr.store import Table, count_galaxies, read_shard, write_table
-from sfr.tables import edits_in_words, read_sample
+from sfr.run.edited_tables import edits_in_words, read_sample
+from sfr.run.names import bare
+from sfr.run.shards import read_shard
+from sfr.run.tables import Table, count_galaxies, write_table
+from sfr.run.workspace import Workspace
 from sfr.target import Target, target_of
 from sfr.train.evaluate import (
     FAILED,
@@ -46,7 +49,6 @@ from sfr.train.evaluate import (
     head_states,
     read_heads,
 )
-from sfr.workspace import Workspace, bare
 
 __all__ = ["ReportSummary", "write_report"]
 

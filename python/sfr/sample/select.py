@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.cells import Cells, read_cells
 from sfr.errors import (
     ConfigError,
     DataFormatError,
@@ -22,10 +21,8 @@ from sfr.errors import (
 from sfr.paths import Marks, mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, SampleRecipe
-from sfr.sample.tracks import galaxy_ids
-from sfr.simulation.protocol import Catalogue, Simulation
-from sfr.store import SAMPLE, Table, table_text, write_table
-from sfr.tables import (
+from sfr.run.cells import Cells, read_cells
+from sfr.run.edited_tables import (
     MergedSample,
     SampleEdits,
     galaxy_rows,
@@ -33,8 +30,11 @@ from sfr.tables import (
     read_kept,
     set_aside,
 )
+from sfr.run.tables import SAMPLE, Table, table_text, write_table
+from sfr.run.workspace import Workspace, digest
+from sfr.sample.tracks import galaxy_ids
+from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.target import Target, target_of
-from sfr.workspace import Workspace, digest
 
 __all__ = [
     "PUBLISHED",

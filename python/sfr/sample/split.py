@@ -13,10 +13,20 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.cells import Cells
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, EmptySelectionError
 from sfr.recipe import SplitRecipe
-from sfr.store import (
+from sfr.run.cells import Cells
+from sfr.run.edited_tables import (
+    NO_EDITS,
+    SUBSETS,
+    SplitEdits,
+    image_names,
+    read_sample,
+    set_aside,
+    split_cells,
+    split_edits,
+)
+from sfr.run.tables import (
     SPLIT,
     TEST,
     TRAIN,
@@ -27,17 +37,7 @@ from sfr.store import (
     table_digest,
     write_table,
 )
-from sfr.tables import (
-    NO_EDITS,
-    SUBSETS,
-    SplitEdits,
-    image_names,
-    read_sample,
-    set_aside,
-    split_cells,
-    split_edits,
-)
-from sfr.workspace import Workspace, digest
+from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "LeakAudit",

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from sfr.nn.keras_import import load_keras
 from sfr.semantic.code import Code
 from sfr.semantic.profile import PIXELS, Frame
-from sfr.train.keras_import import load_keras
 
 __all__ = ["build_decoder"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError
+from sfr.nn.keras_import import load_keras
 from sfr.semantic.profile import PIXELS, blocks
-from sfr.train.keras_import import load_keras
 
 __all__ = [
     "FAST",

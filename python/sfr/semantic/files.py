@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
 from sfr.pictures import read_pictures
-from sfr.store import read_shard
+from sfr.run.shards import read_shard
 
 __all__ = ["SUFFIXES", "UserImage", "read_images"]
 

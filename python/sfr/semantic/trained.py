@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
+from sfr.nn.keras_import import load_keras
 from sfr.progress import Progress, silent
+from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.tables import write_table
+from sfr.run.workspace import Workspace, digest
 from sfr.semantic.encoders import FAST, fast_weights, run_fast
 from sfr.semantic.problem import PROBLEMS, add_noise
 from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
-from sfr.store import read_arrays, write_arrays, write_table
-from sfr.train.keras_import import load_keras
-from sfr.workspace import Workspace, digest
 
 __all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder", "trained_encoders"]
 

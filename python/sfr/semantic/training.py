@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, TrainingError
+from sfr.nn.first_weights import initial_weights
+from sfr.nn.keras_import import load_keras
 from sfr.progress import Progress, silent
 from sfr.semantic.code import CircleCode, Code, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
@@ -27,8 +29,6 @@ from sfr.semantic.encoders import (
 from sfr.semantic.fisher import bound
 from sfr.semantic.problem import PROBLEMS, Problem, add_noise
 from sfr.semantic.profile import SHAPE, blocks
-from sfr.train.head import initial_weights
-from sfr.train.keras_import import load_keras
 
 __all__ = [
     "Checkpoint",

@@ -39,7 +39,7 @@ def resampled_r(truth: ArrayLike, predictions: ArrayLike, galaxy: ArrayLike) -> 
     predictions : array_like of float, shape (H, N)
         Of each head.
     galaxy : array_like of int, shape (N,)
-        Result of `sfr.store.galaxy_numbers`.
+        Result of `sfr.run.tables.galaxy_numbers`.
 
     Returns
     -------

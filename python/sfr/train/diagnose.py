@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sfr.train.backbone import chosen_precision
-from sfr.train.keras_import import keras_home, load_keras
+from sfr.nn.backbone import chosen_precision
+from sfr.nn.keras_import import keras_home, load_keras
 
 _IMAGENET_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 

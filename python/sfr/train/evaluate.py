@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from sfr.arrays import real
 from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
-from sfr.store import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.run.workspace import Workspace
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
-from sfr.workspace import Workspace
 
 __all__ = [
     "AVERAGED",

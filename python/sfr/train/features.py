@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
 from sfr.imaging.cases import CaseFunction, case_function
 from sfr.imaging.png import read_png
+from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, parse_case
-from sfr.train.backbone import build_backbone, chosen_precision, weights_id
-from sfr.workspace import Workspace, digest, parse_image_name
+from sfr.run.names import parse_image_name
+from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "BackboneInUse",

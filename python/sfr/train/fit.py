@@ -20,14 +20,16 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.compute.tasks import Workers, run_all
 from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
+from sfr.nn.backbone import chosen_precision, weights_label
+from sfr.nn.keras_import import load_keras, stated_backend, use_backend
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
-from sfr.store import TEST, TRAIN, VALIDATION, count_galaxies, write_table
+from sfr.run.tables import TEST, TRAIN, VALIDATION, count_galaxies, write_table
+from sfr.run.workspace import StepState, Workspace, digest
 from sfr.target import target_of
-from sfr.tasks import Workers, run_all
-from sfr.train.backbone import chosen_precision, weights_label
 from sfr.train.evaluate import SETTINGS_STEP, metrics
 from sfr.train.features import (
     BackboneInUse,
@@ -38,12 +40,10 @@ from sfr.train.features import (
 )
 from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.heads import Heads
-from sfr.train.keras_import import load_keras, stated_backend, use_backend
 from sfr.train.loop import Data, settled, train
 from sfr.train.predict import ABOUT, about_model
 from sfr.train.rows import read_rows
 from sfr.train.state import State, read_state, write_state
-from sfr.workspace import StepState, Workspace, digest
 
 __all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe
-from sfr.train.keras_import import load_keras
 
-__all__ = ["build_head", "build_network", "head_shapes", "initial_weights"]
+__all__ = ["build_head", "build_network", "head_shapes"]
 
 
 def build_head(recipe: TrainRecipe, feature_shape: tuple[int, int, int]) -> Any:  # noqa: ANN401
@@ -39,41 +36,6 @@ def build_head(recipe: TrainRecipe, feature_shape: tuple[int, int, int]) -> Any:
     x = layers.Dropout(recipe.dropout, seed=0, name="dropout")(x)
     output = layers.Dense(1, activation=recipe.output, name="out_val")(x)
     return keras.Model(features, output, name="head")
-
-
-def initial_weights(
-    shapes: list[tuple[int, ...]], seed: int, output_bias: float
-) -> list[NDArray[np.float32]]:
-    """Draw the weights that training starts from.
-
-    Kernels are Glorot-uniform, biases 0, as Keras initialises these layers, but drawn with NumPy:
-    the same seed gives the same weights in every case and on every Keras backend.
-
-    Parameters
-    ----------
-    shapes : list of tuple of int
-        Shapes of kernels and biases in the order of the layers.
-    seed : int
-        Seed of the head.
-    output_bias : float
-        Bias of the output [dex].
-
-    Returns
-    -------
-    list of ndarray of float32
-        One array a shape.
-    """
-    rng = np.random.default_rng([seed, 0])
-    arrays = []
-    for shape in shapes:
-        array = np.zeros(shape, np.float32)
-        if len(shape) > 1:
-            receptive = int(np.prod(shape[:-2]))
-            limit = np.sqrt(6.0 / (receptive * (shape[-2] + shape[-1])))
-            array[...] = rng.uniform(-limit, limit, shape)
-        arrays.append(array)
-    arrays[-1][...] = output_bias
-    return arrays
 
 
 def head_shapes(recipe: TrainRecipe, features: tuple[int, int]) -> list[tuple[int, ...]]:

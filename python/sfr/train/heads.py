@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe
 from sfr.train.head import head_shapes
-from sfr.train.keras_import import load_keras
 from sfr.train.state import State
 
 __all__ = ["Heads"]

@@ -20,14 +20,15 @@ from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import has_own_scale, read_png
+from sfr.nn.keras_import import load_keras
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
-from sfr.store import LABEL_SCALE_YR, Shard, read_shard
+from sfr.run.names import image_name
+from sfr.run.shards import Shard, read_shard
+from sfr.run.tables import LABEL_SCALE_YR
 from sfr.target import target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
-from sfr.train.keras_import import load_keras
-from sfr.workspace import image_name
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
-from sfr.store import LABEL_SCALE_YR, TEST, TRAIN
-from sfr.tables import image_names, read_sample, read_split
-from sfr.workspace import Workspace, digest
+from sfr.run.edited_tables import image_names, read_sample, read_split
+from sfr.run.tables import LABEL_SCALE_YR, TEST, TRAIN
+from sfr.run.workspace import Workspace, digest
 
 __all__ = ["Rows", "read_rows"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import SfrError
-from sfr.store import read_arrays, write_arrays
-from sfr.train.head import initial_weights
-from sfr.workspace import Workspace
+from sfr.nn.first_weights import initial_weights
+from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.workspace import Workspace
 
 __all__ = ["State", "read_state", "write_state"]
 

@@ -1,9 +1,9 @@
-"""Every path of a run's folder, whole-file writes, locks, fingerprints and the run's log.
+"""Whole-file writes, locks, fingerprints and the log of a run's folder.
 
-No other module builds a path inside the folder. A file that exists is whole: it is written under
-``.tmp/<host>-<pid>-<thread>/``, flushed and renamed; where links lead to another file system, it
-is written beside its target there. What a step made, and from what, is kept in
-``.state/<step>.json``; a step whose fingerprint and files are as they were is not repeated.
+A file that exists is whole: it is written under ``.tmp/<host>-<pid>-<thread>/``, flushed and
+renamed; where links lead to another file system, it is written beside its target there. What a
+step made, and from what, is kept in ``.state/<step>.json``; a step whose fingerprint and files are
+as they were is not repeated.
 """
 
 from __future__ import annotations
@@ -12,65 +12,35 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.paths import Marks, numbered, plain, require_folder
+from sfr.errors import ConfigError, DataMissingError
+from sfr.paths import Marks, plain, require_folder
 from sfr.recipe import Recipe, load_recipe
+from sfr.run.locks import acquired, held, holder_of
+from sfr.run.names import bare
+from sfr.run.paths import RunPaths
 
-log = logging.getLogger(__name__)
+__all__ = ["RECIPE", "StepState", "Workspace", "digest"]
 
 #: Step of a folder that all commands with the same recipe share as long as they run.
 RECIPE = "recipe"
-#: What a head leaves that could not be trained, in its folder.
-_FAILED = "failed.json"
-#: What a file system without locks answers.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
-
-__all__ = ["RECIPE", "StepState", "Workspace", "bare", "digest", "image_name", "parse_image_name"]
 
 
 def digest(value: object) -> str:
     """Hash plain data (JSON) to 16 hexadecimal digits; key order does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def image_name(snapshot: int, subhalo_id: int) -> str:
-    """Return the bare file name of a galaxy's image, as the thesis writes it."""
-    return f"Snap{snapshot}ID{subhalo_id}.png"
-
-
-def parse_image_name(name: str) -> tuple[int, int]:
-    """Return snapshot and subhalo of an image's bare file name."""
-    snapshot, _, subhalo = name.removeprefix("Snap").removesuffix(".png").partition("ID")
-    if not (snapshot.isdecimal() and subhalo.isdecimal()):
-        raise DataFormatError(f"{name!r} is not an image name such as Snap99ID123.png")
-    return int(snapshot), int(subhalo)
-
-
-def bare(text: str, *roots: Path) -> str:
-    """Cut the folders from absolute paths in a text: results may be passed on.
-
-    Paths with spaces or quotes in them end where nobody can tell; ``roots`` are folders that may
-    have such names, with plain ones below.
-    """
-    for root in roots:
-        text = re.sub(rf"{re.escape(str(root))}/(?:[^\s/]+/)*", "", text)
-    return re.sub(
-        r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
-    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +52,7 @@ class StepState:
     reason: str
 
 
-class Workspace:
+class Workspace(RunPaths):
     """The folder of one run (DESIGN 3).
 
     Parameters
@@ -92,166 +62,28 @@ class Workspace:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
-        for folder in (self.root, *self.root.parents):
-            if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"{self.root}: {folder} is a file; give a folder")
-            if folder.is_symlink() and not folder.exists():
-                raise ConfigError(
-                    f"{self.root}: {folder} is a link to {folder.readlink()}, which cannot be "
-                    "reached; make that folder or mount its disk"
-                )
+        super().__init__(root)
         #: Folders -> whether files can be renamed into them from the run's own scratch folder.
         self._is_near: dict[Path, bool] = {}
 
-    # -- paths ---------------------------------------------------------------------------------
-
-    @property
-    def recipe_toml(self) -> Path:
-        """The resolved recipe."""
-        return self.root / "recipe.toml"
-
-    @property
-    def sample_csv(self) -> Path:
-        """One row per galaxy and snapshot."""
-        return self.root / "sample.csv"
-
-    @property
-    def by_snapshot_csv(self) -> Path:
-        """Statistics of the sample beside the published ones."""
-        return self.root / "tables" / "by_snapshot.csv"
-
-    @property
-    def split_csv(self) -> Path:
-        """Subset of every image."""
-        return self.root / "split.csv"
-
-    def kept(self, path: Path) -> Path:
-        """Return where a step keeps a table as it wrote it, to know what people edit in it."""
-        return self.root / ".state" / path.name
-
-    def old(self, path: Path) -> Path:
-        """Return where an edited table is left that a step was forced to write anew."""
-        return path.with_suffix(f".old{path.suffix}")
-
-    @property
-    def normalisation_json(self) -> Path:
-        """What the channels are divided by."""
-        return self.root / "normalisation.json"
-
-    @property
-    def images(self) -> Path:
-        """Folder of the RGB images."""
-        return self.root / "images"
-
-    @property
-    def report(self) -> Path:
-        """Folder of the report."""
-        return self.root / "report"
-
-    @property
-    def run_log(self) -> Path:
-        """One JSON line per step; the only file that may hold times, hosts and paths."""
-        return self.root / "run.jsonl"
-
-    def mock(self, settings: str) -> Path:
-        """Folder of the demo's mock simulation with some settings."""
-        return self.root / "mock" / settings
-
-    def maps(self, snapshot: int) -> Path:
-        """Folder of a snapshot's shards."""
-        return self.root / "maps" / f"snap_{snapshot:03d}"
-
-    def shard(self, snapshot: int, index: int) -> Path:
-        """One shard of maps."""
-        return self.maps(snapshot) / f"part-{index:05d}.hdf5"
-
-    def shards(self, snapshot: int) -> list[Path]:
-        """All shards of a snapshot that exist, in order."""
-        found = numbered(self.maps(snapshot), r"part-(\d{5,})\.hdf5")
-        return [path for _, path in found if path.is_file()]
-
-    def failures_csv(self, snapshot: int) -> Path:
-        """Galaxies of a snapshot that could not be rendered, with the reason."""
-        return self.maps(snapshot) / "failures.csv"
-
-    def image(self, snapshot: int, subhalo_id: int) -> Path:
-        """One galaxy's image."""
-        return self.images / image_name(snapshot, subhalo_id)
-
-    def images_of(self, snapshot: int) -> list[Path]:
-        """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
-        name = re.compile(rf"Snap{snapshot}ID\d+\.png")
-        folder = self.images.glob(f"Snap{snapshot}ID*.png")
-        return sorted(path for path in folder if name.fullmatch(path.name))
-
-    def features(self, case: str, key: str) -> Path:
-        """Return the file of a case's cached backbone output."""
-        return self.root / "features" / f"{case}-{key}.npy"
-
-    def features_part(self, case: str, key: str, index: int) -> Path:
-        """Return the file of a part of a case's features, before all of them are there."""
-        return self.root / "features" / f"{case}-{key}.part-{index:05d}.npy"
-
-    def case_checkpoint(self, case: str, seeds: Sequence[int] = ()) -> Path:
-        """Where the heads of a case stand that are being trained: all together, or some seeds."""
-        return self.case(case) / f"checkpoint{''.join(f'-{seed}' for seed in seeds)}.npz"
-
-    def case(self, case: str) -> Path:
-        """Folder of one case's heads."""
-        return self.root / "train" / case
-
-    def head(self, case: str, seed: int) -> Path:
-        """Folder of one trained head."""
-        return self.case(case) / f"seed-{seed}"
-
-    def semantic(self, name: str, seed: int) -> Path:
-        """Folder of one trained encoder of the semantic autoencoder."""
-        return self.root / "semantic" / name / f"seed-{seed}"
-
-    def semantic_sizes(self, suffix: str) -> Path:
-        """Table (``.csv``) or figure (``.png``) of the study of network sizes."""
-        return self.root / "semantic" / f"sizes{suffix}"
-
-    def trained(self) -> list[tuple[str, int]]:
-        """Cases and seeds that have finished training, sorted."""
-        return self._heads_with("metrics.json")
-
-    def failed(self) -> list[tuple[str, int]]:
-        """Cases and seeds that a training could not train, sorted."""
-        return self._heads_with(_FAILED)
-
-    def _heads_with(self, file: str) -> list[tuple[str, int]]:
-        # not hidden ones, nor copies that somebody made
-        cases = sorted((self.root / "train").glob("[!.]*"))
-        return [
-            (case.name, seed)
-            for case in cases
-            if re.fullmatch(r"[\w.-]+", case.name)
-            for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
-            if (folder / file).is_file()
-        ]
+    # -- heads that failed ---------------------------------------------------------------------
 
     def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
         """Record that a head could not be trained with some settings, and why."""
         record = {"settings": settings, "reason": bare(reason)}
-        self.write_json(self.head(case, seed) / _FAILED, record)
+        self.write_json(self.failed_head(case, seed), record)
 
     def unmark_failed(self, case: str, seed: int) -> None:
         """Drop that record: the head is trained now."""
-        (self.head(case, seed) / _FAILED).unlink(missing_ok=True)
+        self.failed_head(case, seed).unlink(missing_ok=True)
 
     def failed_with(self, case: str, seed: int) -> str:
         """Return the settings of a head that could not be trained; empty where they are lost."""
         try:
-            found = json.loads((self.head(case, seed) / _FAILED).read_text("utf-8"))
+            found = json.loads(self.failed_head(case, seed).read_text("utf-8"))
             return str(found["settings"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
-
-    def relative(self, path: Path) -> str:
-        """Return a path as seen from the run's folder, with forward slashes."""
-        return path.relative_to(self.root).as_posix()
 
     # -- whole-file writes ---------------------------------------------------------------------
 
@@ -345,14 +177,14 @@ class Workspace:
     def lock(self, step: str) -> Iterator[None]:
         """Hold a step of this folder; wait, and say so, while another process holds it."""
         path = self._lock_file(step)
-        with _held(path, f"another sfr process at step {step!r} of {self.root}"):
+        with held(path, f"another sfr process at step {step!r} of {self.root}"):
             yield
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Hold a part of a step; False, or wait silently, while another process holds it."""
         try:
-            lock = _acquired(self._lock_file(name), wait=wait)
+            lock = acquired(self._lock_file(name), wait=wait)
         except filelock.Timeout:
             yield False
             return
@@ -394,14 +226,14 @@ class Workspace:
             if not alone:
                 what = "it has another recipe" if step == RECIPE else "it has other settings"
                 what += ", or was given --force"
-            hosts = ", ".join(sorted({_holder(name) for name in others}))
+            hosts = ", ".join(sorted({holder_of(name) for name in others}))
             raise ConfigError(
                 f"another sfr process works {where} {self.root} ({hosts}), and {what}; wait for "
                 "it, or use another folder with --work"
             )
         is_alone = not self._others(step)
         path = self._lock_file(prefix + self._scratch.name)
-        lock = _acquired(path, wait=True)
+        lock = acquired(path, wait=True)
         try:
             yield is_alone
         finally:
@@ -413,7 +245,7 @@ class Workspace:
         living = []
         for path in sorted((self.root / ".state").glob(f"{step}.*.lock")):
             try:
-                lock = _acquired(path, wait=False)
+                lock = acquired(path, wait=False)
             except filelock.Timeout:
                 living.append(path.name)
                 continue
@@ -427,7 +259,7 @@ class Workspace:
         Nobody else may take part in the step at the moment.
         """
         for path in sorted((self.root / ".state").glob(f"{prefix}*.lock")):
-            with _held(path, f"a worker of a command that was stopped; it still holds {path}"):
+            with held(path, f"a worker of a command that was stopped; it still holds {path}"):
                 path.unlink(missing_ok=True)
 
     def remove_locks(self, prefix: str) -> None:
@@ -592,45 +424,6 @@ class Workspace:
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _held(path: Path, who: str) -> Iterator[None]:
-    """Hold a lock; wait, and say for whom, while another process holds it."""
-    try:
-        lock = _acquired(path, wait=False)
-    except filelock.Timeout:
-        log.warning("waiting for %s", who)
-        lock = _acquired(path, wait=True)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquired(path: Path, *, wait: bool) -> filelock.BaseFileLock:
-    """Take a lock, which ends with its process, however that ends; filelock.Timeout: it is held."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except filelock.Timeout:
-        raise
-    except (NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
-        raise ConfigError(
-            f"{path.parent.parent} is on a file system without locks ({error}), by which commands "
-            "keep out of each other's way; give a folder on another disk with --work, or mount "
-            "this one with them (Lustre: flock; NFS: a lock daemon, or local_lock=flock where one "
-            "machine uses it)"
-        ) from error
-    return lock
-
-
-def _holder(lock_name: str) -> str:
-    """Say whose <step>.<fingerprint>.<host>-<pid>-<thread>.lock is, a file of `sharing`."""
-    host, pid, _ = lock_name.split(".", 2)[2].rsplit("-", 2)
-    return f"process {pid} on {host}"
 
 
 def _is_alive(pid: int) -> bool:

@@ -11,16 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sfr.cluster import (
-    Processes,
-    anonymous_memory,
-    free_memory,
-    open_workers,
-    usable_cores,
-)
+from sfr.compute.identity import differences, identity
+from sfr.compute.machine import anonymous_memory, free_memory, usable_cores
+from sfr.compute.processes import Processes
+from sfr.compute.tasks import Serial, run_all
+from sfr.compute.workers import open_workers
 from sfr.errors import ConfigError, DataMissingError, WorkerLostError
-from sfr.identity import differences, identity
-from sfr.tasks import Serial, run_all
 
 #: Functions that spawned processes import by name.
 WORK = """
@@ -143,7 +139,7 @@ def test_who_stops_listening_stops_the_work(work, two):
 def test_workers_end_when_their_parent_is_killed(work, tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import work_of_test as w;"
-        "from sfr.cluster import Processes\n"
+        "from sfr.compute.processes import Processes\n"
         "if __name__ == '__main__':\n"
         "    list(Processes(2, 1).map_shards(w.sleep, sys.argv[1], range(2), print))\n"
     )
@@ -236,14 +232,14 @@ def test_memory_is_the_smallest_limit(tmp_path):
 
 def test_cores_are_shared_out_and_never_more_than_there_are(monkeypatch, caplog):
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
-    monkeypatch.setattr("sfr.cluster.usable_cores", lambda **_: 8)
-    monkeypatch.setattr("sfr.cluster.free_memory", lambda: 100 * 2**30)
+    monkeypatch.setattr("sfr.compute.processes.usable_cores", lambda **_: 8)
+    monkeypatch.setattr("sfr.compute.processes.free_memory", lambda: 100 * 2**30)
     assert Processes().count == 8
     assert [Processes().threads(n) for n in (1, 2, 3, 8, 99)] == [None, 4, 2, 1, 1]
     assert Processes(threads=4).count == 2
     assert Processes(4).threads(99) == 2
     assert Processes(4, 1).threads(99) == 1
-    monkeypatch.setattr("sfr.cluster.free_memory", lambda: 3 * 2**30)
+    monkeypatch.setattr("sfr.compute.processes.free_memory", lambda: 3 * 2**30)
     assert Processes().count == 3
     monkeypatch.setenv("RAYON_NUM_THREADS", "4")
     assert (Processes().count, Processes().threads(9)) == (2, 4)
@@ -280,7 +276,7 @@ def test_an_address_that_is_none_is_refused_before_a_client_hangs(monkeypatch, a
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr("sfr.cluster._PATIENCE_S", 0.5)
+    monkeypatch.setattr("sfr.compute.dask._PATIENCE_S", 0.5)
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.* no Dask scheduler"):
         open_workers(scheduler="tcp://127.0.0.1:9")
 
@@ -289,7 +285,7 @@ def test_what_makes_the_numbers_is_the_same_in_every_process_and_for_any_threads
     mine = identity(["keras", "no-such-package"])
     assert mine["no-such-package"] == "not installed"
     assert {"sfr", "kernels", "numpy", "h5py", "pillow", "keras"} < mine.keys()
-    code = "from sfr.identity import identity; print(identity(['keras', 'no-such-package']))"
+    code = "from sfr.compute.identity import identity;print(identity(['keras', 'no-such-package']))"
     environ = {**os.environ, "RAYON_NUM_THREADS": "3"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)

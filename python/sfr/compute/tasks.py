@@ -1,4 +1,4 @@
-"""Units of work, and who does them: steps know this protocol, cluster.py the processes."""
+"""Units of work, and who does them: steps know this protocol, and nothing of who works."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
 from sfr.hdf5 import open_hdf5, require_stored
+from sfr.nn.keras_import import keras_home, load_keras
 from sfr.recipe import TrainRecipe
-from sfr.train.keras_import import keras_home, load_keras
 
 __all__ = [
     "BackboneWeights",

@@ -55,7 +55,7 @@ def _version(name: str) -> str:
 @functools.cache
 def _code() -> str:
     """Digest of the package's Python code and recipes, wherever it is installed."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     content = hashlib.sha256()
     for path in sorted(p for kind in ("*.py", "*.toml") for p in root.rglob(kind)):
         content.update(path.relative_to(root).as_posix().encode())

@@ -17,10 +17,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.cells import Cells, parse_cell, read_cells
 from sfr.errors import DataFormatError
-from sfr.store import SAMPLE, SPLIT, TEST, TRAIN, VALIDATION, Table, read_table
-from sfr.workspace import Workspace, image_name, parse_image_name
+from sfr.run.cells import Cells, parse_cell, read_cells
+from sfr.run.names import image_name, parse_image_name
+from sfr.run.tables import SAMPLE, SPLIT, TEST, TRAIN, VALIDATION, Table, read_table
+from sfr.run.workspace import Workspace
 
 __all__ = [
     "LABEL",

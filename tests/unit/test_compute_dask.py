@@ -111,7 +111,7 @@ def ignore(task, done):
 def work_on(address, name, job, tasks):
     import work_of_dask_test as work
 
-    from sfr.cluster import open_workers
+    from sfr.compute.workers import open_workers
 
     with open_workers(scheduler=address) as workers:
         return dict(workers.map_shards(getattr(work, name), job, tasks, ignore))
@@ -140,7 +140,7 @@ def wait_until(condition):
 
 @pytest.fixture
 def quick_looks(monkeypatch):
-    monkeypatch.setattr("sfr.cluster._LOOK_S", 0.2)
+    monkeypatch.setattr("sfr.compute.dask._LOOK_S", 0.2)
 
 
 def test_workers_that_would_make_other_numbers_are_refused_before_a_job_is_sent(
@@ -161,7 +161,7 @@ def test_workers_that_would_make_other_numbers_are_refused_before_a_job_is_sent(
 
 
 def test_a_package_of_another_version_is_named(cluster):
-    from sfr.cluster import open_workers
+    from sfr.compute.workers import open_workers
 
     address, worker = cluster
     worker("import importlib.metadata as m; v = m.version;"
@@ -191,7 +191,7 @@ def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks)
 
 
 def test_a_worker_that_joins_between_two_steps_does_not_end_the_command(cluster, caplog):
-    from sfr.cluster import open_workers
+    from sfr.compute.workers import open_workers
 
     address, worker = cluster
     good, _ = worker()
@@ -235,7 +235,7 @@ def test_without_any_worker_it_is_said_at_once(cluster, caplog, quick_looks):
 def test_a_task_that_kills_every_worker_is_given_up(cluster, tmp_path, quick_looks, monkeypatch):
     from sfr.errors import WorkerLostError
 
-    monkeypatch.setattr("sfr.cluster._MOST_DEATHS", 2)
+    monkeypatch.setattr("sfr.compute.dask._MOST_DEATHS", 2)
     address, worker = cluster
     processes = [worker()[0]]
     found = in_background(lambda: work_on(address, "wait_for", str(tmp_path), [0]))

@@ -1,0 +1,1 @@
+"""The one door to Keras, backbones, first weights: what train and semantic both use."""
