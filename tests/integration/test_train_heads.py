@@ -320,8 +320,8 @@ def test_current_heads_are_skipped_without_keras(workspace, monkeypatch):
     def fail():
         raise TrainingError("Keras is not needed here")
 
-    for module in ("backbone", "head", "heads", "fit"):
-        monkeypatch.setattr(f"sfr.train.{module}.load_keras", fail)
+    for module in ("nn.backbone", "train.head", "train.heads", "train.fit"):
+        monkeypatch.setattr(f"sfr.{module}.load_keras", fail)
     again = train_case(workspace, recipe(), "composite")
     assert [(r.status, r.reason) for r in again.results] == [("current", "")]
     assert again.results[0].metrics == first.results[0].metrics
