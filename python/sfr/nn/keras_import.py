@@ -20,7 +20,13 @@ from typing import Any, Final
 
 from sfr.errors import TrainingError
 
-__all__ = ["keras_home", "load_keras", "stated_backend", "use_backend"]
+__all__ = [
+    "keras_home",
+    "load_keras",
+    "stated_backend",
+    "use_backend",
+    "without_keras_json",
+]
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +156,7 @@ def _chosen_backend() -> str:
 
 
 def _import_keras() -> None:
-    backend, home = _chosen_backend(), keras_home()
+    backend = _chosen_backend()
     left_out = [name for name in _LEFT_OUT if os.environ.pop(name, None) is not None]
     if left_out:
         log.warning("not used, because it would change numbers: %s", ", ".join(left_out))
@@ -161,7 +167,7 @@ def _import_keras() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     log.info("loading Keras")
     try:
-        with _no_keras_json(home), _quiet_stderr():
+        with without_keras_json(), _quiet_stderr():
             importlib.import_module("keras")
     except (ImportError, ValueError) as error:
         raise TrainingError(
@@ -172,9 +178,13 @@ def _import_keras() -> None:
 
 
 @contextlib.contextmanager
-def _no_keras_json(home: Path) -> Iterator[None]:
-    """Let Keras start without the user's keras.json, and keep its downloads where they were."""
-    before = os.environ.get("KERAS_HOME")
+def without_keras_json() -> Iterator[None]:
+    """Let what is imported meanwhile start without the user's keras.json; downloads stay there.
+
+    Keras reads it when it starts. The older Keras inside TensorFlow reads it, too, and fails on
+    some: other backends import TensorFlow only when a network is saved or read.
+    """
+    home, before = keras_home(), os.environ.get("KERAS_HOME")
     with tempfile.TemporaryDirectory() as empty:
         os.environ["KERAS_HOME"] = empty
         try:

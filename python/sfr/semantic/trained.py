@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
-from sfr.nn.keras_import import load_keras
+from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.progress import Progress, silent
 from sfr.run.npz import read_arrays, write_arrays
 from sfr.run.tables import write_table
@@ -209,7 +209,7 @@ class _Checkpoint:
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:
-    with workspace.replacing(folder / _WEIGHTS) as temporary:
+    with workspace.replacing(folder / _WEIGHTS) as temporary, without_keras_json():
         encoder.network.save_weights(temporary)
     write_table(
         workspace,
@@ -248,7 +248,8 @@ def load_encoder(folder: Path) -> Encoder:
         problem = problem.with_psf(given["psf_fwhm"])
         training = Training(problem=problem, **settings)
         network, _ = build_encoder(training)
-        network.load_weights(folder / _WEIGHTS)
+        with without_keras_json():
+            network.load_weights(folder / _WEIGHTS)
         calibration = {int(k): np.array(v) for k, v in about["calibration"].items()}
     except FileNotFoundError as error:
         raise DataMissingError(

@@ -24,7 +24,12 @@ from sfr.compute.tasks import Workers, run_all
 from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.nn.backbone import chosen_precision, weights_label
-from sfr.nn.keras_import import load_keras, stated_backend, use_backend
+from sfr.nn.keras_import import (
+    load_keras,
+    stated_backend,
+    use_backend,
+    without_keras_json,
+)
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.run.tables import TEST, TRAIN, VALIDATION, count_galaxies, write_table
@@ -705,7 +710,7 @@ class _Run:
         ):
             head.set_weights([array[0] for array in weights])
             files.append(folder / name)
-            with self.workspace.replacing(files[-1]) as temporary:
+            with self.workspace.replacing(files[-1]) as temporary, without_keras_json():
                 head.save_weights(temporary)
         write_state(self.workspace, folder / _CHECKPOINT, self.resume_key(case), end)
         (folder / "model.keras").unlink(missing_ok=True)
@@ -836,7 +841,8 @@ class _Run:
     def _save_model(self, path: Path) -> None:
         backbone = self.backbone.model
         head = self._published_head(_feature_shape(backbone.output))
-        head.load_weights(path.parent / "head.weights.h5")
+        with without_keras_json():
+            head.load_weights(path.parent / "head.weights.h5")
         network = build_network(backbone, head)
         normalisation = self.workspace.normalisation_json
         about = about_model(
@@ -848,7 +854,8 @@ class _Run:
             else None,
         )
         with self.workspace.replacing(path) as temporary:
-            network.save(temporary)
+            with without_keras_json():
+                network.save(temporary)
             _complete_archive(temporary, about)
 
     @contextmanager

@@ -20,7 +20,7 @@ from sfr.imaging.cases import RGB, CaseFunction, case_function
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import has_own_scale, read_png
-from sfr.nn.keras_import import load_keras
+from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
@@ -253,7 +253,9 @@ def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
 
 def _load(path: Path) -> Any:  # noqa: ANN401
     try:
-        return load_keras().saving.load_model(path, compile=False)
+        keras = load_keras()
+        with without_keras_json():
+            return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise DataFormatError(f"model {path} cannot be loaded: {error}") from error
 
