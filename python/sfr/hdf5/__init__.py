@@ -13,6 +13,7 @@ from sfr.hdf5.datasets import (
     count_rows,
     find_dataset,
     find_group,
+    missing_field,
     require_dataset,
     require_whole,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "explained",
     "find_dataset",
     "find_group",
+    "missing_field",
     "open_hdf5",
     "reading",
     "require_dataset",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ __all__ = [
     "count_rows",
     "find_dataset",
     "find_group",
+    "missing_field",
     "require_dataset",
     "require_whole",
 ]
@@ -314,6 +315,12 @@ def count_rows(group: h5py.Group, path: Path) -> int:
         if isinstance(found, h5py.Dataset) and found.shape:
             return int(found.shape[0])
     return 0
+
+
+def missing_field(what: str, field: str, available: Sequence[str], hint: str) -> DataMissingError:
+    """Error for a field that a group of a file does not hold."""
+    listed = ", ".join(sorted(available)) or "no field at all"
+    return DataMissingError(f"{what} has no field {field}{hint}. It has: {listed}")
 
 
 def require_whole(file: h5py.File, path: Path) -> None:

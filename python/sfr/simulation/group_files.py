@@ -21,11 +21,11 @@ from sfr.hdf5 import (
     count_rows,
     find_dataset,
     find_group,
+    missing_field,
     open_hdf5,
     reading,
     require_whole,
 )
-from sfr.simulation.hdf5 import missing_field
 from sfr.simulation.header import (
     CatalogueHeader,
     require_agreement,

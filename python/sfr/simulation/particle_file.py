@@ -20,12 +20,12 @@ from sfr.hdf5 import (
     count_rows,
     find_dataset,
     find_group,
+    missing_field,
     open_hdf5,
     reading,
     require_dataset,
     require_whole,
 )
-from sfr.simulation.hdf5 import missing_field
 from sfr.simulation.header import Stated, particle_header, require_tng_units
 from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES
 
