@@ -447,7 +447,7 @@ def test_report_warns_of_a_mock_simulation(quick, demo):
 def test_report_leaves_out_montages_that_cannot_be_drawn_for_the_recipe(small):
     recipe = load_recipe("corrected")
     names = [path.name for path in write_report(small, recipe).figures]
-    assert [name for name in names if name.startswith("montage")] == ["montage_composite.png"]
+    assert not [name for name in names if name.startswith("montage")]
 
 
 def test_report_escapes_what_it_did_not_write(quick, demo):

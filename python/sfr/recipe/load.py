@@ -19,6 +19,9 @@ __all__ = ["BUILT_IN", "load_recipe", "recipe_files", "weights_path"]
 #: Names of the recipes that come with the package.
 BUILT_IN = ("thesis", "corrected", "demo")
 
+#: Fields of normalisation that are gone, with the value that meant what is done now.
+_GONE = {"statistic": "maximum", "percentiles": [0.0, 100.0], "reference": "snapshot"}
+
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a built-in recipe by name, or a recipe file.
@@ -125,8 +128,22 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
     data.setdefault("name", plain(path.stem))
+    _drop_gone(name, data.get("normalisation"))
     _absolute_paths(data, path.parent)
     return data, str(path)
+
+
+def _drop_gone(name: str, section: Any) -> None:  # noqa: ANN401
+    """Leave out fields of former versions where they ask for nothing else than what is done."""
+    if not isinstance(section, dict):
+        return
+    for field, meant in _GONE.items():
+        if field in section and section.pop(field) != meant:
+            raise ConfigError(
+                f"recipe {name}: normalisation.{field} is gone: nothing is learned from the "
+                'training set any more. Remove it and say by = "maximum" or by = "range"; sfr '
+                "recipe ranges proposes a range for each channel"
+            )
 
 
 def _absolute_paths(data: dict[str, Any], folder: Path) -> None:
