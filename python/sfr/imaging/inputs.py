@@ -1,0 +1,191 @@
+"""What a network reads of a galaxy: PNG images, or float maps from the shards, unrounded."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfr.errors import DataFormatError, DataMissingError
+from sfr.hdf5 import open_hdf5, reading, require_dataset
+from sfr.imaging.cases import case_function, map_case_function, network_input
+from sfr.imaging.normalise import Normalisation, read_normalisation
+from sfr.imaging.png import read_png
+from sfr.recipe import Recipe
+from sfr.run.names import ImageId
+from sfr.run.shards import maps_digest, read_shard
+from sfr.run.workspace import Workspace, digest
+
+__all__ = ["CaseInput", "Inputs", "inputs_of"]
+
+
+class CaseInput(NamedTuple):
+    """One version of a galaxy, as a network reads it.
+
+    Attributes
+    ----------
+    image : ndarray of uint8 or float32, shape (y, x, 3)
+        In 0..255, row 0 at the top.
+    clipped : float or None
+        Share of the pixels that the gain drove out of range; None: not counted.
+    """
+
+    image: NDArray[Any]
+    clipped: float | None
+
+
+class Inputs(ABC):
+    """The galaxies of a run as the cases of its recipe are made of them.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    recipe : Recipe
+        The experiment.
+    """
+
+    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
+        self.workspace = workspace
+        self.recipe = recipe
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether an image (Snap99ID123.png) can be read."""
+
+    @abstractmethod
+    def digest(self, names: Sequence[str]) -> str:
+        """Hash what images, in any order, consist of.
+
+        Raises
+        ------
+        DataMissingError
+            One is not there.
+        """
+
+    @abstractmethod
+    def case(self, case: str) -> Callable[[str], CaseInput]:
+        """Return what reads an image by its name and makes a case of it.
+
+        Raises
+        ------
+        ConfigError
+            Unknown case.
+        """
+
+
+def inputs_of(workspace: Workspace, recipe: Recipe) -> Inputs:
+    """Return what a recipe's cases are made of (``cases.act_on``)."""
+    return (_Pictures if recipe.cases.act_on == "composite" else _Maps)(workspace, recipe)
+
+
+class _Pictures(Inputs):
+    """The 8-bit composites in ``images/``."""
+
+    def has(self, name: str) -> bool:
+        return (self.workspace.images / name).is_file()
+
+    def digest(self, names: Sequence[str]) -> str:
+        content = hashlib.sha256()
+        for name in sorted(names):
+            try:
+                data = (self.workspace.images / name).read_bytes()
+            except FileNotFoundError as error:
+                raise DataMissingError(
+                    f"image {self.workspace.images / name} is not there; run sfr render"
+                ) from error
+            content.update(f"{name} {len(data)}\n".encode())
+            content.update(data)
+        return content.hexdigest()
+
+    def case(self, case: str) -> Callable[[str], CaseInput]:
+        function = case_function(case, self.recipe.cases, self.recipe.channels)
+        pixels = self.recipe.maps.pixels
+
+        def read(name: str) -> CaseInput:
+            path = self.workspace.images / name
+            image = read_png(path)
+            if image.shape != (pixels, pixels, 3):
+                raise DataFormatError(
+                    f"image {path} has {image.shape[1]} x {image.shape[0]} pixels, the recipe has "
+                    f"maps.pixels = {pixels}; render again, or train with the recipe of the images"
+                )
+            return CaseInput(function(image), None)
+
+        return read
+
+
+class _Maps(Inputs):
+    """The float maps in ``maps/``, scaled to the ranges of their channels."""
+
+    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
+        super().__init__(workspace, recipe)
+        self._places: dict[int, dict[ImageId, tuple[Path, int]]] = {}
+
+    @cached_property
+    def _normalisation(self) -> Normalisation:
+        return read_normalisation(self.workspace, self.recipe.channels)
+
+    def has(self, name: str) -> bool:
+        return self._place(name) is not None
+
+    def digest(self, names: Sequence[str]) -> str:
+        snapshots = sorted({ImageId.parse(name).snapshot for name in names})
+        for name in names:
+            self._found(name)
+        return digest(
+            {
+                "images": sorted(names),
+                "maps": {str(snap): maps_digest(self.workspace, snap) for snap in snapshots},
+                "ranges": self._normalisation.ranges,
+            }
+        )
+
+    def case(self, case: str) -> Callable[[str], CaseInput]:
+        function = map_case_function(case, self.recipe.cases, self.recipe.channels)
+
+        def read(name: str) -> CaseInput:
+            scaled = self._normalisation.apply(self._read(name)).astype(np.float32)
+            made = function(scaled)
+            return CaseInput(network_input(made.maps), made.clipped)
+
+        return read
+
+    def _read(self, name: str) -> NDArray[Any]:
+        path, row = self._found(name)
+        with open_hdf5(path) as file, reading(path, "the shard"):
+            stored = require_dataset(file, path, "maps")
+            maps = stored.read(np.s_[row : row + 1])[0]
+        wanted = (len(self.recipe.channels), *2 * (self.recipe.maps.pixels,))
+        if maps.shape != wanted:
+            raise DataFormatError(
+                f"the maps of {path} have shape {maps.shape}, the recipe has {wanted}; render "
+                "again, or train with the recipe of the maps"
+            )
+        return np.asarray(maps)
+
+    def _found(self, name: str) -> tuple[Path, int]:
+        place = self._place(name)
+        if place is None:
+            raise DataMissingError(
+                f"{self.workspace.maps(ImageId.parse(name).snapshot)} has no maps of {name}; run "
+                "sfr render"
+            )
+        return place
+
+    def _place(self, name: str) -> tuple[Path, int] | None:
+        """Return the shard of an image, and its row there."""
+        image = ImageId.parse(name)
+        if image.snapshot not in self._places:
+            found = self._places[image.snapshot] = {}
+            for path in self.workspace.shards(image.snapshot):
+                shard = read_shard(path, with_maps=False, columns=["subhalo_id"])
+                for row, subhalo_id in enumerate(shard.columns["subhalo_id"].tolist()):
+                    found[ImageId(image.snapshot, subhalo_id)] = path, row
+        return self._places[image.snapshot].get(image)
