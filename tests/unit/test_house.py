@@ -41,7 +41,7 @@ LEAF_IMPORTS = {
     "progress": set(),
     "recipe": {"errors", "paths"},
     "target": {"recipe"},
-    "run": {"errors", "hdf5", "paths", "recipe"},
+    "run": {"compute", "errors", "hdf5", "paths", "progress", "recipe"},
     "compute": {"errors"},
     "pictures": {"errors"},
     "nn": {"errors", "hdf5", "recipe"},

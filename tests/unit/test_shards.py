@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfr.recipe import load_recipe
-from sfr.render.shards import SHARD_SIZE, plan_parts, plan_shards
+from sfr.render.plan import SHARD_SIZE, plan_parts, plan_shards
 
 MAPS = load_recipe("thesis").maps
 

@@ -25,10 +25,9 @@ from typing import Any
 import filelock
 
 from sfr.errors import ConfigError, DataMissingError
-from sfr.paths import Marks, plain, require_folder
+from sfr.paths import Marks, plain, require_folder, without_folders
 from sfr.recipe import Recipe, load_recipe
 from sfr.run.locks import acquired, held, holder_of
-from sfr.run.names import bare
 from sfr.run.paths import RunPaths
 
 __all__ = ["RECIPE", "SAMPLE_SETTINGS", "SIMULATION", "StepState", "Workspace", "digest"]
@@ -73,7 +72,7 @@ class Workspace(RunPaths):
 
     def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
         """Record that a head could not be trained with some settings, and why."""
-        record = {"settings": settings, "reason": bare(reason)}
+        record = {"settings": settings, "reason": without_folders(reason)}
         self.write_json(self.failed_head(case, seed), record)
 
     def unmark_failed(self, case: str, seed: int) -> None:
@@ -354,6 +353,8 @@ class Workspace(RunPaths):
             return StepState(current=False, reason="new")
         if force:
             return StepState(current=False, reason="forced")
+        if "outdated" in state:
+            return StepState(current=False, reason=str(state["outdated"]))
         if state["fingerprint"] != fingerprint:
             return StepState(current=False, reason="settings or inputs changed")
         for name, size in state["files"].items():
@@ -395,6 +396,14 @@ class Workspace(RunPaths):
     def forget(self, step: str) -> None:
         """Drop the record of a step, before its files are made anew."""
         self._state_file(step).unlink(missing_ok=True)
+
+    def outdate(self, step: str, why: str) -> None:
+        """Let a step, with its parts, not count as current, though its fingerprint is the same."""
+        for part in self.steps(f"{step}-part-"):
+            self.forget(part)
+        state = self._read_state(step)
+        if state is not None:
+            self.write_json(self._state_file(step), {**state, "outdated": why})
 
     def _read_state(self, step: str) -> dict[str, Any] | None:
         try:
