@@ -37,7 +37,7 @@ def workspace(tmp_path, maps):
     workspace = Workspace(tmp_path)
     for part, ids in enumerate(([7, 3], [11, 2, 5])):
         rows = slice(2 * part, 2 * part + len(ids))
-        shard = Shard(maps[rows], {"subhalo_id": np.array(ids)}, {}, {})
+        shard = Shard(maps[rows], {"subhalo_id": np.array(ids), "view": 0 * np.array(ids)}, {}, {})
         write_shard(workspace, workspace.shard(99, part), shard)
     write_table(
         workspace,

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from sfr.cli import app
 from sfr.errors import EmptySelectionError, ShapeError
-from sfr.imaging.ranges import empty_pixels, propose_ranges, shares
-from sfr.run.shards import Shard, write_shard
+from sfr.imaging.ranges import propose_ranges, shares
+from sfr.run.shards import Shard, empty_pixels, write_shard
 from sfr.run.workspace import Workspace
 
 

@@ -22,7 +22,7 @@ import typer
 
 from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
-from sfr.recipe import Recipe, load_recipe, parse_case
+from sfr.recipe import Recipe, load_recipe
 from sfr.run.workspace import RECIPE, Workspace, digest
 
 if TYPE_CHECKING:
@@ -668,7 +668,7 @@ def open_run(
         chosen = chosen.with_fields(section, **fields)
     check_fields(chosen)
     for case in cases:
-        parse_case(case, chosen.channels)
+        chosen.case(case)
     if stored is not None and stored != chosen:
         console.say(f"recipe.toml changes: {', '.join(_differences(stored, chosen))}")
     elif stored is None and must_exist:

@@ -19,7 +19,7 @@ from sfr.imaging.normalise import Normalisation, read_normalisation
 from sfr.imaging.png import read_png
 from sfr.recipe import Recipe
 from sfr.run.names import ImageId
-from sfr.run.shards import maps_digest, read_shard
+from sfr.run.shards import IMAGE_COLUMNS, maps_digest, read_shard
 from sfr.run.workspace import Workspace, digest
 
 __all__ = ["CaseInput", "Inputs", "inputs_of"]
@@ -185,7 +185,7 @@ class _Maps(Inputs):
         if image.snapshot not in self._places:
             found = self._places[image.snapshot] = {}
             for path in self.workspace.shards(image.snapshot):
-                shard = read_shard(path, with_maps=False, columns=["subhalo_id"])
-                for row, subhalo_id in enumerate(shard.columns["subhalo_id"].tolist()):
-                    found[ImageId(image.snapshot, subhalo_id)] = path, row
+                shard = read_shard(path, with_maps=False, columns=IMAGE_COLUMNS)
+                for row, there in enumerate(shard.images(image.snapshot)):
+                    found[there] = path, row
         return self._places[image.snapshot].get(image)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sfr.errors import EmptySelectionError, ShapeError
 from sfr.imaging.normalise import labels
-from sfr.run.shards import Shard
+from sfr.run.shards import Shard, empty_pixels
 
-__all__ = ["HIGH", "LOW", "SHARES", "Proposal", "empty_pixels", "propose_ranges", "shares"]
+__all__ = ["HIGH", "LOW", "SHARES", "Proposal", "propose_ranges", "shares"]
 
 #: What `shares` tells of each channel.
 SHARES: Final = ("empty", "below", "above")
@@ -27,22 +27,6 @@ _ENDS: Final = np.geomspace(1e-5, 0.01, 60)
 _GRID: Final = np.unique(
     np.concatenate([[0.0], _ENDS, np.linspace(0.01, 0.99, 197), 1 - _ENDS, [1.0]])
 )
-
-
-def empty_pixels(maps: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Tell which pixels of finished maps hold nothing.
-
-    Parameters
-    ----------
-    maps : ndarray of float, shape (..., channel, y, x)
-        Finished maps: NaN where a mean or a logarithm has no value, as no gas is there.
-
-    Returns
-    -------
-    ndarray of bool, same shape
-        True where a pixel is empty.
-    """
-    return np.asarray(np.isnan(maps))
 
 
 def shares(

@@ -75,7 +75,7 @@ class Case:
         return self.scales_px[-1] if self.scales_px else None
 
 
-def parse_case(name: str, channels: Sequence[str], act_on: ActOn = "composite") -> Case:
+def parse_case(name: str, channels: Sequence[str], act_on: ActOn) -> Case:
     """Read the name of a version of the images.
 
     Parameters
@@ -101,7 +101,7 @@ def parse_case(name: str, channels: Sequence[str], act_on: ActOn = "composite") 
 
     Examples
     --------
-    >>> parse_case("mass", ["entropy", "mass", "metals"]).channel
+    >>> parse_case("mass", ["entropy", "mass", "metals"], "composite").channel
     1
     """
     if name == _COMPOSITE:
@@ -352,6 +352,11 @@ class Channel:
             self.range,
             "[low, high] with low < high",
         )
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether its map has no value where no gas is; a sum is 0 there."""
+        return self.statistic == "mean" or self.transform == "log10"
         _require(
             self.name.isidentifier(), "channel.name", self.name, "letters, digits and underscores"
         )
@@ -678,7 +683,7 @@ class Recipe:
             "channels",
         )
         try:
-            meanings = [parse_case(name, names, self.cases.act_on) for name in self.case_names]
+            meanings = [self.case(name) for name in self.case_names]
         except ConfigError as error:
             raise ConfigError(
                 f"recipe: cases.names: {error}. Without cases.names a recipe has the ten published "
@@ -698,6 +703,10 @@ class Recipe:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels: red, green and blue."""
         return tuple(channel.name for channel in self.maps.channels)
+
+    def case(self, name: str) -> Case:
+        """Return what the name of a case means here; see `parse_case` for errors."""
+        return parse_case(name, self.channels, self.cases.act_on)
 
     @property
     def case_names(self) -> tuple[str, ...]:

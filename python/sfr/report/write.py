@@ -198,7 +198,7 @@ def _figures(
 ) -> dict[str, Any]:
     ssfr, target = np.asarray(sample["ssfr_per_yr"], np.float64), target_of(recipe.sample)
     several = any(len(result.heads) > 1 for result in results)
-    colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
+    colours = {row.case: case_colour(row.case, recipe) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
     return {
         "r_picture": pages.add(

@@ -108,6 +108,10 @@ class RunPaths:
         """Galaxies of a snapshot that could not be rendered, with the reason."""
         return self.maps(snapshot) / "failures.csv"
 
+    def ranges_csv(self, snapshot: int) -> Path:
+        """Shares of empty pixels, and of those outside the range, of each map of a snapshot."""
+        return self.maps(snapshot) / "ranges.csv"
+
     def image(self, image: ImageId) -> Path:
         """One image."""
         return self.images / image.filename

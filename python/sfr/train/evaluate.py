@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.arrays import real
 from sfr.errors import ConfigError, NonFiniteError, ShapeError
-from sfr.recipe import Recipe, parse_case
+from sfr.recipe import Recipe
 from sfr.run.documents import read_json
 from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
 from sfr.run.workspace import Workspace
@@ -318,7 +318,7 @@ def case_states(recipe: Recipe, states: Mapping[tuple[str, int], str]) -> dict[s
 
 def _is_case(name: str, recipe: Recipe) -> bool:
     try:
-        parse_case(name, recipe.channels)
+        recipe.case(name)
     except ConfigError:
         return False
     return True

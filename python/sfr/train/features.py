@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,22 +14,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
-from sfr.imaging.cases import CaseFunction, case_function
-from sfr.imaging.png import read_png
+from sfr.errors import ConfigError, DataFormatError, SfrError
+from sfr.imaging.inputs import CaseInput, inputs_of
 from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe, parse_case
+from sfr.recipe import Recipe
 from sfr.run.names import ImageId
 from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "BackboneInUse",
     "Features",
+    "clipped_share",
     "extract_features",
     "feature_key",
     "features_of",
-    "images_digest",
 ]
 
 log = logging.getLogger(__name__)
@@ -103,39 +101,6 @@ class BackboneInUse:
             raise
 
 
-def images_digest(workspace: Workspace, filenames: Sequence[str]) -> str:
-    """Hash names and content of images.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        The run's folder.
-    filenames : sequence of str
-        Bare names; their order does not matter.
-
-    Returns
-    -------
-    str
-        sha256.
-
-    Raises
-    ------
-    DataMissingError
-        An image is not there.
-    """
-    content = hashlib.sha256()
-    for name in sorted(filenames):
-        try:
-            data = (workspace.images / name).read_bytes()
-        except FileNotFoundError as error:
-            raise DataMissingError(
-                f"image {workspace.images / name} is not there; run sfr render"
-            ) from error
-        content.update(f"{name} {len(data)}\n".encode())
-        content.update(data)
-    return content.hexdigest()
-
-
 def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
     """Identify features before they are computed.
 
@@ -146,7 +111,7 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
     case : str
         Version of the image.
     images, weights : str
-        Results of `images_digest` and `weights_id`.
+        Results of `Inputs.digest` and `weights_id`.
 
     Returns
     -------
@@ -154,13 +119,17 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
         16 hexadecimal digits.
     """
     train = recipe.train
-    channel = parse_case(case, recipe.channels).channel
+    channel = recipe.case(case).channel
+    # what acts on the cases of this recipe
+    switches = ["act_on", "structure"]
+    switches += ["gain"] if recipe.cases.structure == "centred" else []
+    switches += ["edge"] if recipe.cases.act_on == "maps" else []
     return digest(
         {
             "case": case,
             # the same name is another image where the channels have another order
             **({} if channel is None else {"channel": channel}),
-            "cases": {"act_on": recipe.cases.act_on, "structure": recipe.cases.structure},
+            "cases": {name: getattr(recipe.cases, name) for name in switches},
             "images": images,
             "backbone": train.backbone,
             "weights": weights,
@@ -223,13 +192,12 @@ def extract_features(
     DataFormatError
         An image cannot be read or is not of the recipe's size, or the weights do not fit.
     """
-    function = case_function(case, recipe.cases, recipe.channels)
+    inputs = inputs_of(workspace, recipe)
+    read = inputs.case(case)
     backbone = backbone or BackboneInUse(recipe)
     names = tuple(sorted(filenames, key=ImageId.parse))
     if key is None:
-        key = feature_key(
-            recipe, case, images=images_digest(workspace, names), weights=backbone.weights_id
-        )
+        key = feature_key(recipe, case, images=inputs.digest(names), weights=backbone.weights_id)
     path, kind = workspace.features(case, key), np.dtype(recipe.train.feature_type)
     if force:
         path.unlink(missing_ok=True)
@@ -238,13 +206,14 @@ def extract_features(
     array = _open(path, len(names), kind)
     if array is None:
         log.info("features of %s: %d images", case, len(names))
-        images = _Images(workspace, function, names, recipe.maps.pixels)
+        images = _Images(read, names, recipe.maps.pixels)
         parts = []
         for index, start in enumerate(range(0, len(names), PART)):
             stop = min(start + PART, len(names))
             parts.append(workspace.features_part(case, key, index))
             if _open(parts[-1], stop - start, kind) is None:
                 found = _compute(images, start, stop, kind, backbone.model, case, on_progress)
+                _remember_clipped(workspace, case, key, index, images)
                 with workspace.replacing(parts[-1]) as temporary, temporary.open("wb") as file:
                     np.save(file, found)
         with workspace.replacing(path) as temporary:
@@ -275,33 +244,64 @@ def features_of(
     ndarray of float32, shape (N, height, width, channels)
         Features.
     """
-    images = _Images(
-        workspace,
-        case_function(case, recipe.cases, recipe.channels),
-        tuple(filenames),
-        recipe.maps.pixels,
-    )
+    read = inputs_of(workspace, recipe).case(case)
+    images = _Images(read, tuple(filenames), recipe.maps.pixels)
     model = BackboneInUse(recipe).model
     kind: np.dtype[Any] = np.dtype(np.float32)
     return _compute(images, 0, len(filenames), kind, model, case, silent).astype(np.float32)
 
 
-@dataclass(frozen=True)
 class _Images:
-    workspace: Workspace
-    case: CaseFunction
-    names: tuple[str, ...]
-    pixels: int
+    """Images of a case, read by name; of those read last, what the gain clipped."""
 
-    def read(self, name: str) -> NDArray[np.uint8]:
-        path = self.workspace.images / name
-        image = read_png(path)
-        if image.shape != (self.pixels, self.pixels, 3):
-            raise DataFormatError(
-                f"image {path} has {image.shape[1]} x {image.shape[0]} pixels, the recipe has "
-                f"maps.pixels = {self.pixels}; render again, or train with the recipe of the images"
-            )
-        return self.case(image)
+    def __init__(
+        self, read: Callable[[str], CaseInput], names: tuple[str, ...], pixels: int
+    ) -> None:
+        self._read = read
+        self.names = names
+        self.pixels = pixels
+        self.clipped: dict[str, float] = {}
+
+    def read(self, name: str) -> NDArray[Any]:
+        image, clipped = self._read(name)
+        if clipped is not None:
+            self.clipped[name] = clipped
+        return image
+
+
+def clipped_share(workspace: Workspace, case: str) -> float | None:
+    """Return the mean share of pixels that the gain clipped in a case; None: not counted.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    case : str
+        Version of the maps, whose features were extracted.
+    """
+    parts = (workspace.recalled(_clipped_note(case)) or {}).get("parts", {})
+    counts = [(part["sum"], part["images"]) for part in parts.values()]
+    images = sum(n for _, n in counts)
+    return sum(clipped for clipped, _ in counts) / images if images else None
+
+
+def _clipped_note(case: str) -> str:
+    return f"clipped-{case}"
+
+
+def _remember_clipped(
+    workspace: Workspace, case: str, key: str, part: int, images: _Images
+) -> None:
+    """Keep what the gain clipped in the images of a part, before the part itself is kept."""
+    if not images.clipped:
+        return
+    note = workspace.recalled(_clipped_note(case))
+    if note is None or note["key"] != key:
+        note = {"key": key, "parts": {}}
+    shares = [images.clipped[name] for name in sorted(images.clipped)]
+    note["parts"][str(part)] = {"sum": float(np.sum(shares)), "images": len(shares)}
+    workspace.remember(_clipped_note(case), note)
+    images.clipped.clear()
 
 
 def _open(path: Path, count: int, kind: np.dtype[Any]) -> NDArray[np.floating[Any]] | None:

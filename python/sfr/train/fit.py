@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sfr.compute.tasks import Workers, run_all
 from sfr.errors import ConfigError, SfrError, WorkerLostError
-from sfr.imaging.cases import case_function
+from sfr.imaging.inputs import inputs_of
 from sfr.nn.backbone import chosen_precision, weights_label
 from sfr.nn.keras_import import (
     load_keras,
@@ -42,7 +42,6 @@ from sfr.train.features import (
     extract_features,
     feature_key,
     features_of,
-    images_digest,
 )
 from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.heads import Heads
@@ -204,7 +203,7 @@ def train_cases(
     if not names:
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
-        case_function(name, recipe.cases, recipe.channels)
+        recipe.case(name)
     if together < 1:
         raise ConfigError(f"{together} cases together; at least 1 is needed")
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
@@ -407,7 +406,7 @@ class _Run:
     @cached_property
     def images(self) -> str:
         """Digest of the images."""
-        return images_digest(self.workspace, self.rows.filenames)
+        return inputs_of(self.workspace, self.recipe).digest(self.rows.filenames)
 
     @cached_property
     def weights(self) -> str:
