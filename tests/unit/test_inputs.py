@@ -8,6 +8,7 @@ from sfr.imaging.cases import case_function
 from sfr.imaging.inputs import inputs_of
 from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import write_png
+from sfr.imaging.rgb import rgb_image
 from sfr.recipe import load_recipe
 from sfr.run.names import ImageId
 from sfr.run.shards import Shard, write_shard
@@ -63,6 +64,9 @@ def test_the_network_reads_float_maps_unrounded_without_any_picture(workspace, m
         assert np.mean(found.image != np.rint(found.image)) > 0.3
         one = inputs.case("mass")(name).image
         np.testing.assert_array_equal(one, np.repeat(found.image[..., 1:2], 3, axis=2))
+    np.testing.assert_array_equal(inputs.shown("mass")(name), np.rint(one))
+    picture = rgb_image(scaled(maps[row]), CORRECTED.image, CORRECTED.channels)
+    np.testing.assert_array_equal(inputs.shown("composite")(name), picture)
     signed = inputs.case("mass.structure3")(name)
     assert signed.clipped > 0.1
     assert signed.image.max() == 255

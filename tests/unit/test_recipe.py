@@ -77,6 +77,11 @@ def test_a_file_extends_another_file_beside_it(tmp_path, monkeypatch):
             'extends = "thesis"\n[cases]\nact_on = "maps"\nstructure = "centred"\ngain = 1\n',
             r"cases\.edge",
         ),
+        (
+            'extends = "thesis"\n[cases]\nact_on = "maps"\nstructure = "centred"\ngain = 1\n'
+            'edge = "wrap"\n',
+            "cut to their ranges",
+        ),
         ('extends = "thesis"\n[maps]\nchannels = [{name="a", field="mass"}]\n', "three"),
         ('extends = "nothing"\n', "nothing"),
         ("[sample]\n", "missing"),

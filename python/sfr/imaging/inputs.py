@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.hdf5 import open_hdf5, reading, require_dataset
-from sfr.imaging.cases import case_function, map_case_function, network_input
+from sfr.imaging.cases import RGB, case_function, map_case_function, network_input
 from sfr.imaging.normalise import Normalisation, read_normalisation
 from sfr.imaging.png import read_png
+from sfr.imaging.rgb import rgb_image
 from sfr.recipe import Recipe
 from sfr.run.names import ImageId
 from sfr.run.shards import IMAGE_COLUMNS, maps_digest, read_shard
@@ -55,6 +56,11 @@ class Inputs(ABC):
         self.workspace = workspace
         self.recipe = recipe
 
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where they lie."""
+
     @abstractmethod
     def has(self, name: str) -> bool:
         """Whether an image (Snap99ID123.png) can be read."""
@@ -79,6 +85,16 @@ class Inputs(ABC):
             Unknown case.
         """
 
+    @abstractmethod
+    def shown(self, case: str) -> Callable[[str], RGB]:
+        """Return what makes a picture for people of a case: what the network reads, in 8 bits.
+
+        Raises
+        ------
+        ConfigError
+            Unknown case.
+        """
+
 
 def inputs_of(workspace: Workspace, recipe: Recipe) -> Inputs:
     """Return what a recipe's cases are made of (``cases.act_on``)."""
@@ -87,6 +103,10 @@ def inputs_of(workspace: Workspace, recipe: Recipe) -> Inputs:
 
 class _Pictures(Inputs):
     """The 8-bit composites in ``images/``."""
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.images
 
     def has(self, name: str) -> bool:
         return (self.workspace.images / name).is_file()
@@ -120,6 +140,10 @@ class _Pictures(Inputs):
 
         return read
 
+    def shown(self, case: str) -> Callable[[str], RGB]:
+        function = case_function(case, self.recipe.cases, self.recipe.channels)
+        return lambda name: function(read_png(self.workspace.images / name))
+
 
 class _Maps(Inputs):
     """The float maps in ``maps/``, scaled to the ranges of their channels."""
@@ -127,6 +151,10 @@ class _Maps(Inputs):
     def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
         super().__init__(workspace, recipe)
         self._places: dict[int, dict[ImageId, tuple[Path, int]]] = {}
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.root / "maps"
 
     @cached_property
     def _normalisation(self) -> Normalisation:
@@ -157,6 +185,13 @@ class _Maps(Inputs):
 
         return read
 
+    def shown(self, case: str) -> Callable[[str], RGB]:
+        if self.recipe.case(case).family != "composite":
+            read = self.case(case)
+            return lambda name: np.rint(read(name).image).astype(np.uint8)
+        image, channels = self.recipe.image, self.recipe.channels
+        return lambda name: rgb_image(self._normalisation.apply(self._read(name)), image, channels)
+
     def _read(self, name: str) -> NDArray[Any]:
         path, row = self._found(name)
         with open_hdf5(path) as file, reading(path, "the shard"):
@@ -183,9 +218,11 @@ class _Maps(Inputs):
         """Return the shard of an image, and its row there."""
         image = ImageId.parse(name)
         if image.snapshot not in self._places:
-            found = self._places[image.snapshot] = {}
+            found = {}
             for path in self.workspace.shards(image.snapshot):
                 shard = read_shard(path, with_maps=False, columns=IMAGE_COLUMNS)
                 for row, there in enumerate(shard.images(image.snapshot)):
                     found[there] = path, row
+            # whole at once: several threads read
+            self._places[image.snapshot] = found
         return self._places[image.snapshot].get(image)

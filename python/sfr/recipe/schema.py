@@ -669,6 +669,12 @@ class Recipe:
             "them), with 'maximum' none",
         )
         _require(
+            self.cases.act_on == "composite" or self.normalisation.by == "range",
+            "cases.act_on",
+            self.cases.act_on,
+            "'composite' with normalisation.by = 'maximum': float maps are cut to their ranges",
+        )
+        _require(
             self.image.brightness in (NO_BRIGHTNESS, *names),
             "image.brightness",
             self.image.brightness,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
-from sfr.imaging.cases import RGB, case_function
-from sfr.imaging.png import read_png
+from sfr.imaging.cases import RGB
+from sfr.imaging.inputs import Inputs, inputs_of
 from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
 from sfr.plot.style import GREY, drawn
 from sfr.recipe import Recipe
@@ -92,21 +92,21 @@ def contact_sheet(
     EmptySelectionError
         No image is of that subset or those snapshots.
     ConfigError
-        Unknown case, or a variant of it that cannot be made from images yet; no path is given and
-        the run's folder cannot be written to.
+        Unknown case; no path is given and the run's folder cannot be written to.
     RangeError
         Rows, columns or count below 1, or an unknown order.
     """
-    function = case_function(case, recipe.cases, recipe.channels)
+    inputs = inputs_of(workspace, recipe)
+    shown = inputs.shown(case)
     if order not in ("ssfr", "random", "id"):
         raise RangeError(f"order = {order!r} is not possible; allowed: ssfr, random, id")
     columns, count = _layout(rows, columns, count)
-    sample = _with_images(workspace, subset, snapshots)
+    sample = _with_images(workspace, inputs, subset, snapshots)
     chosen = _choose(sample, count, order, seed)
     tiles = []
     for row in chosen:
         snapshot, subhalo_id = int(sample["snapshot"][row]), int(sample["subhalo_id"][row])
-        image = function(read_png(workspace.image(ImageId(snapshot, subhalo_id))))
+        image = shown(ImageId(snapshot, subhalo_id).filename)
         name = f"Snap{snapshot} ID{subhalo_id}"
         tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
@@ -140,15 +140,17 @@ def _layout(rows: int, columns: int, count: int | None) -> tuple[int, int]:
 
 
 def _with_images(
-    workspace: Workspace, subset: str | None, snapshots: Sequence[int] | None
+    workspace: Workspace,
+    inputs: Inputs,
+    subset: str | None,
+    snapshots: Sequence[int] | None,
 ) -> Table:
     """Return the rows of the sample that have an image and are asked for."""
     sample = read_sample(workspace)
     names = image_names(sample)
-    there = {path.name for path in workspace.images.glob("Snap*.png")}
-    keep = np.array([name in there for name in names], bool)
+    keep = np.array([inputs.has(name) for name in names], bool)
     if not keep.any():
-        raise DataMissingError(f"no images of the sample in {workspace.images}; run sfr render")
+        raise DataMissingError(f"nothing of the sample is in {inputs.folder}; run sfr render")
     if snapshots is not None:
         keep &= np.isin(sample["snapshot"], list(snapshots))
     if subset is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import sfr
-from sfr.errors import ConfigError, DataMissingError
+from sfr.errors import DataMissingError
 from sfr.imaging.normalise import read_normalisation
 from sfr.paths import without_folders
 from sfr.plot.style import case_colour
@@ -274,10 +274,8 @@ def _case_picture(pages: _Pictures, result: CaseResult, colour: str, target: Tar
 
 
 def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
-    """Draw the contact sheets; a folder without images (copied results) does without."""
+    """Draw the contact sheets; a folder without images or maps (copied results) does without."""
     workspace = pages.workspace
-    if not any(workspace.images.glob("Snap*.png")):
-        return []
     pictures, label = [], target_of(recipe.sample).name
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
@@ -285,9 +283,8 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
         path = workspace.report / f"montage_{case}.png"
         try:
             contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)
-        except ConfigError:
-            # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
-            continue
+        except DataMissingError:
+            return []
         words = f"Images of galaxies, case {case}, from the lowest to the highest {label}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures

@@ -387,7 +387,7 @@ class _Run:
         #: What is done at the moment.
         self.task = _Task((), (), "all")
         self.backbone = BackboneInUse(recipe)
-        self.rows = read_rows(workspace)
+        self.rows = read_rows(workspace, recipe)
         #: Features of the cases at work, and of those which the model has.
         self._arrays: dict[str, Features] = {}
         self._loaded: dict[int, Features] = {}

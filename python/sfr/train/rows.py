@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
+from sfr.imaging.inputs import inputs_of
+from sfr.recipe import Recipe
 from sfr.run.edited_tables import image_names, read_sample, read_split
 from sfr.run.tables import LABEL_SCALE_YR, TEST, TRAIN
 from sfr.run.workspace import Workspace, digest
@@ -56,13 +58,15 @@ class Rows:
         return digest([list(self.filenames), self.subset.tolist(), self.label.tolist()])
 
 
-def read_rows(workspace: Workspace) -> Rows:
+def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
     """Join split, sample and images; rows with SFR = 0 are dropped in every subset.
 
     Parameters
     ----------
     workspace : Workspace
-        A run's folder with ``split.csv``, ``sample.csv`` and images.
+        A run's folder with ``split.csv``, ``sample.csv``, and images or maps.
+    recipe : Recipe
+        Says which of the two its cases are made of.
 
     Returns
     -------
@@ -84,9 +88,12 @@ def read_rows(workspace: Workspace) -> Rows:
     split, sample = read_split(workspace), read_sample(workspace)
     place = {name: index for index, name in enumerate(image_names(sample))}
     names = _checked_names(workspace, split["filename"].tolist(), place)
-    present = [name for name in names if (workspace.images / name).is_file()]
+    inputs = inputs_of(workspace, recipe)
+    present = [name for name in names if inputs.has(name)]
     if not present:
-        raise DataMissingError(f"no image of the split is in {workspace.images}; run sfr render")
+        raise DataMissingError(
+            f"nothing of the split is in {inputs.folder}, of which cases are made; run sfr render"
+        )
     subset_of = dict(zip(split["filename"].tolist(), split["subset"].tolist(), strict=True))
     at = np.array([place[name] for name in present], np.int64)
     ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)[at]
