@@ -18,7 +18,6 @@ __all__ = [
     "FAILURES",
     "FOR_GOOD",
     "LABEL_SCALE_YR",
-    "PREDICTIONS",
     "SAMPLE",
     "SPLIT",
     "TEST",
@@ -63,17 +62,7 @@ SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "see
 FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"
-PREDICTIONS: Schema = {
-    "filename": str,
-    "snapshot": int,
-    "subhalo_id": int,
-    "galaxy_id": int,
-    "subset": str,
-    "truth": float,
-    "prediction": float,
-}
-
-#: Subsets of `SPLIT` and `PREDICTIONS`.
+#: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15

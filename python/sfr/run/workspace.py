@@ -28,7 +28,6 @@ from sfr.errors import ConfigError, DataMissingError
 from sfr.paths import Marks, plain, require_folder
 from sfr.recipe import Recipe, load_recipe
 from sfr.run.locks import acquired, held, holder_of
-from sfr.run.names import bare
 from sfr.run.paths import RunPaths
 
 __all__ = ["RECIPE", "SAMPLE_SETTINGS", "SIMULATION", "StepState", "Workspace", "digest"]
@@ -68,25 +67,6 @@ class Workspace(RunPaths):
         super().__init__(root)
         #: Folders -> whether files can be renamed into them from the run's own scratch folder.
         self._is_near: dict[Path, bool] = {}
-
-    # -- heads that failed ---------------------------------------------------------------------
-
-    def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
-        """Record that a head could not be trained with some settings, and why."""
-        record = {"settings": settings, "reason": bare(reason)}
-        self.write_json(self.failed_head(case, seed), record)
-
-    def unmark_failed(self, case: str, seed: int) -> None:
-        """Drop that record: the head is trained now."""
-        self.failed_head(case, seed).unlink(missing_ok=True)
-
-    def failed_with(self, case: str, seed: int) -> str:
-        """Return the settings of a head that could not be trained; empty where they are lost."""
-        try:
-            found = json.loads(self.failed_head(case, seed).read_text("utf-8"))
-            return str(found["settings"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
 
     # -- whole-file writes ---------------------------------------------------------------------
 
