@@ -22,7 +22,7 @@ from sfr.train import features as features_module
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import head_shapes
-from sfr.train.heads import Heads, HeadsInUse
+from sfr.train.heads import Heads, HeadsInUse, _cut
 from sfr.train.loop import Data, Fold, epoch_order, epoch_orders, learning_rate, settled, train
 from sfr.train.output import CaseFiles
 from sfr.train.state import State, read_states, write_states
@@ -168,6 +168,89 @@ def test_orders_depend_on_epoch_and_seed_alone():
         np.testing.assert_array_equal(order, epoch_order(TRAINING, 2, head.seed))
     shared = epoch_orders(DATA, 2, heads, "shared")
     np.testing.assert_array_equal(shared, [own[1], own[1]])
+
+
+# -- folds ---------------------------------------------------------------------------------------
+
+
+def three_folds(sizes=(25, 24, 26)):
+    """Folds of different sizes: 8 rows a batch, so that the second one needs fewer batches."""
+    rng = np.random.default_rng(11)
+    return tuple(
+        Fold(np.sort(rng.permutation(30)[:size]), np.arange(30, 33) + i, np.arange(33, N))
+        for i, size in enumerate(sizes)
+    )
+
+
+@pytest.mark.parametrize("order", ["own", "shared"])
+def test_heads_of_all_folds_and_seeds_train_as_those_of_each_fold_alone(order):
+    """3 folds of 2 seeds on the same features, each head on the rows of its fold."""
+    chosen = settings(
+        optimizer="adam", learning_rate=1e-2, batch_order=order, predict_from="best_validation"
+    )
+    data = Data(LABEL, three_folds())
+    assert data.batches(8) == 4
+    together = trained(chosen, [], start=fresh(chosen, [0, 3], folds=(0, 1, 2)), data=data)
+    assert together.models == tuple(ModelId("mass", f, seed) for f in range(3) for seed in (0, 3))
+    assert len({*together.loss[:, -1].tolist()}) == 6
+    for fold in range(3):
+        start = fresh(chosen, [0, 3], folds=(fold,))
+        alone = trained(chosen, [], start=start, data=data)
+        mine = together.only([2 * fold, 2 * fold + 1])
+        for name in ("loss", "validation_loss", "dropout", "validation_epoch", "dead_at_first"):
+            exact = load_keras().backend.backend() == "tensorflow" and order == "own"
+            assert_alike(getattr(mine, name), getattr(alone, name), exact=exact)
+        for a, b in zip(mine.weights, alone.weights, strict=True):
+            assert_alike(a, b, exact=exact)
+
+
+def assert_alike(a, b, *, exact):
+    if exact:
+        np.testing.assert_array_equal(a, b)
+    else:
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_fold_by_itself_trains_as_the_one_fold_of_a_run_does():
+    """With one fold nothing is new: the same rows, batches and weights."""
+    chosen = settings(optimizer="adam", learning_rate=1e-2)
+    first, _, last = three_folds()
+    one = trained(chosen, [0], data=Data(LABEL, (first,)))
+    of_many = trained(chosen, [0], data=Data(LABEL, (first, last)))
+    np.testing.assert_array_equal(one.loss, of_many.loss)
+    for a, b in zip(one.weights, of_many.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_of_other_folds_do_not_touch_a_head():
+    chosen = settings(optimizer="adam", learning_rate=1e-2)
+    first, second, _ = three_folds()
+    other = LABEL.copy()
+    other[np.setdiff1d(np.arange(30), first.training)] += 5.0
+    start = fresh(chosen, [0], folds=(0, 1))
+    data = [Data(label, (first, second)) for label in (LABEL, other)]
+    a, b = (trained(chosen, [], start=start, data=one) for one in data)
+    np.testing.assert_array_equal(a.loss[0], b.loss[0])
+    assert not np.array_equal(a.loss[1], b.loss[1])
+
+
+def test_smaller_folds_take_as_many_steps_with_smaller_batches():
+    assert [part.size for part in _cut(np.arange(25), 4, 8)] == [8, 8, 8, 1]
+    parts = _cut(np.arange(24), 4, 8)
+    assert [part.size for part in parts] == [6, 6, 6, 6]
+    assert np.concatenate(parts).tolist() == list(range(24))
+    with pytest.raises(ConfigError, match="fold 1 has 2 training images"):
+        Data(LABEL, three_folds((25, 2, 26))).batches(8)
+
+
+def test_a_loss_of_validation_does_not_depend_on_how_many_heads_there_are():
+    """NumPy adds rows of one column otherwise than those of several."""
+    rows = Fold(np.arange(10), np.arange(10, N), NOBODY)
+    chosen = settings(epochs=2, optimizer="adam", learning_rate=1e-2)
+    data = Data(LABEL, (rows,))
+    many, one = trained(chosen, [0, 1, 5], data=data), trained(chosen, [5], data=data)
+    exact = load_keras().backend.backend() == "tensorflow"
+    assert_alike(many.validation_loss[2], one.validation_loss[0], exact=exact)
 
 
 # -- stopping and going on ---------------------------------------------------------------------

@@ -246,26 +246,29 @@ def _head_tasks(
     workers: Workers | None,
     force: bool,  # noqa: FBT001
 ) -> list[_Task]:
-    """Decide which heads train side by side, so that nobody is idle and no byte depends on it."""
+    """Decide which heads train side by side: those of a case, unless another way is faster.
+
+    No byte depends on it, so that it may depend on who works: other backends, and a shared order,
+    round heads by what else is in their program.
+    """
     backend = stated_backend() or chosen_backend()
-    # elsewhere heads are rounded by what else is in their program
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
-    count = 1 if workers is None else workers.count
     tasks: list[tuple[ModelId, ...]] = [tuple(models) for models in pending.values()]
-    if free and tasks and max(map(len, tasks)) == 1:
-        tasks = _joined(training, tasks, -(-len(tasks) // count))
-    elif free and len(tasks) < count:
-        tasks = [part for models in tasks for part in _parts(models, -(-count // len(tasks)))]
+    if free and tasks and workers is None:
+        tasks = _joined(training, tasks)
+    elif free and workers is not None and 0 < len(tasks) < workers.count:
+        count = -(-workers.count // len(tasks))
+        tasks = [part for models in tasks for part in _parts(models, count)]
     return [_Task("heads", models, force) for models in tasks]
 
 
-def _joined(
-    training: Training, tasks: Sequence[tuple[ModelId, ...]], most: int
-) -> list[tuple[ModelId, ...]]:
+def _joined(training: Training, tasks: Sequence[tuple[ModelId, ...]]) -> list[tuple[ModelId, ...]]:
     """Put cases of one head each together, which share the cost of a step: docs/training.md."""
+    if max(map(len, tasks)) > 1:
+        return list(tasks)
     case = tasks[0][0].case
     size = training.workspace.features(case, training.feature_key(case)).stat().st_size
-    most = min(most, max(1, _TOGETHER_BYTES // size))
+    most = max(1, _TOGETHER_BYTES // size)
     starts = range(0, len(tasks), most)
     return [tuple(m for task in tasks[at : at + most] for m in task) for at in starts]
 
