@@ -62,6 +62,22 @@ def test_check_says_why_a_step_is_not_current(tmp_path):
     assert "made.txt" in workspace.check("step", "f1").reason
 
 
+def test_an_outdated_step_says_why_until_it_is_done_again(tmp_path):
+    """Maps that were made anew had the same fingerprint, and images of the old ones counted."""
+    workspace = Workspace(tmp_path)
+    workspace.outdate("images", "never made")
+    assert workspace.check("images", "f").reason == "new"
+    for name in ("images", "images-part-00000", "images-part-00001", "images-2-part-00000"):
+        workspace.mark_done(name, "f", ())
+    workspace.outdate("images", "maps were made anew")
+    state = workspace.check("images", "f")
+    assert (state.current, state.reason) == (False, "maps were made anew")
+    assert workspace.has_run("images")
+    assert workspace.steps("images") == ["images", "images-2-part-00000"]
+    workspace.mark_done("images", "f", ())
+    assert workspace.check("images", "f").current
+
+
 def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path, caplog):
     workspace = Workspace(tmp_path)
     order = []
