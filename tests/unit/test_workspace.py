@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, InternalError
 from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, read_shard, write_shard
 from sfr.run.tables import read_table, write_table
@@ -98,6 +98,17 @@ def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path, caplog):
     assert "waiting for another sfr process at step 'render'" in caplog.text
 
 
+def test_a_step_that_is_held_already_is_a_bug_and_no_endless_wait(tmp_path):
+    workspace = Workspace(tmp_path)
+    with workspace.lock("images-099"):
+        with pytest.raises(InternalError, match="images-099"), workspace.lock("images-099"):
+            pass
+        with workspace.lock("images-098"):
+            pass
+    with workspace.lock("images-099"):
+        pass
+
+
 def test_the_log_gains_one_json_line_each(tmp_path):
     workspace = Workspace(tmp_path / "new")
     workspace.log({"step": "a"})
@@ -120,7 +131,9 @@ def test_image_names_go_both_ways():
     ):
         assert image.filename == name
         assert ImageId.parse(name) == image
+        assert ImageId.is_name(name)
     for name in ("Snap9.png", "Snap99ID123V0.png", "Snap99ID123V.png", "Snap99ID12 3.png", "a.png"):
+        assert not ImageId.is_name(name)
         with pytest.raises(DataFormatError, match=re.escape(name)):
             ImageId.parse(name)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import filelock
 
-from sfr.errors import ConfigError
+from sfr.errors import ConfigError, InternalError
 from sfr.paths import require_folder
 from sfr.run.paths import RunPaths
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RECIPE = "recipe"
 #: Numbers the parts that this process takes in shared steps: a notebook may open a run twice.
 _SHARES = itertools.count()
+#: Threads of this process, and the locks that each holds.
+_HELD: set[tuple[int, Path]] = set()
 #: What a file system without locks answers.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -135,15 +137,23 @@ class Locks(RunPaths):
 
 @contextlib.contextmanager
 def held(path: Path, who: str) -> Iterator[None]:
-    """Hold a lock; wait, and say for whom, while another process holds it."""
+    """Hold a lock; wait, and say for whom, while another process holds it.
+
+    This thread must not hold it already: it would wait for itself.
+    """
+    us = (threading.get_ident(), path)
+    if us in _HELD:
+        raise InternalError(f"{path} is held by this thread already")
     try:
         lock = acquired(path, wait=False)
     except filelock.Timeout:
         log.warning("waiting for %s", who)
         lock = acquired(path, wait=True)
+    _HELD.add(us)
     try:
         yield
     finally:
+        _HELD.remove(us)
         lock.release()
 
 

@@ -39,6 +39,11 @@ class ImageId(NamedTuple):
         view = f"V{self.view}" if self.view else ""
         return f"Snap{self.snapshot}ID{self.subhalo_id}{view}.png"
 
+    @staticmethod
+    def is_name(filename: str) -> bool:
+        """Whether a bare file name is one of an image."""
+        return _IMAGE.fullmatch(filename) is not None
+
     @classmethod
     def parse(cls, filename: str) -> ImageId:
         """Read a bare file name.

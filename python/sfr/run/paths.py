@@ -124,9 +124,8 @@ class RunPaths:
 
     def images_of(self, snapshot: int) -> list[Path]:
         """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
-        name = re.compile(rf"Snap{snapshot}ID\d+(V\d+)?\.png")
         folder = self.images.glob(f"Snap{snapshot}ID*.png")
-        return sorted(path for path in folder if name.fullmatch(path.name))
+        return sorted(path for path in folder if ImageId.is_name(path.name))
 
     def features(self, case: str, key: str) -> Path:
         """Return the file of a case's cached backbone output."""

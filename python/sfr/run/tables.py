@@ -175,6 +175,4 @@ def read_table(path: Path, schema: Schema) -> Table:
     DataFormatError
         A column is missing or a value is not of its type.
     """
-    cells = read_cells(path, schema)
-    cells.require(schema)
-    return {name: cells.column(name, kind) for name, kind in schema.items()}
+    return read_cells(path, schema).table(schema)
