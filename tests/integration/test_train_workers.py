@@ -25,16 +25,14 @@ class Loses:
     def threads(self, n_tasks):
         return None
 
-    def map_shards(self, work, job, tasks, on_done):
+    def do_tasks(self, work, job, tasks, on_done):
         for task in tasks:
             if task.step == "heads" and self.case in task.cases and self.times:
                 self.times -= 1
                 yield task, WorkerLostError("its worker process was killed by SIGKILL")
             else:
                 # as a process of its own would get it
-                yield from Serial().map_shards(
-                    work, pickle.loads(pickle.dumps(job)), [task], on_done
-                )
+                yield from Serial().do_tasks(work, pickle.loads(pickle.dumps(job)), [task], on_done)
 
 
 class Stops(Serial):
@@ -47,14 +45,14 @@ class Stops(Serial):
     def count(self):
         return self.many
 
-    def map_shards(self, work, job, tasks, on_done):
+    def do_tasks(self, work, job, tasks, on_done):
         for task in tasks:
 
             def hear(task, done):
                 if task.step == "heads" and task.models[0].seed == self.seed and done == self.epoch:
                     raise KeyboardInterrupt
 
-            yield from super().map_shards(work, job, [task], hear)
+            yield from super().do_tasks(work, job, [task], hear)
 
 
 def statuses(summary):

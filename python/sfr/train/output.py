@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
+from sfr.paths import without_folders
 from sfr.run.documents import read_json
-from sfr.run.names import ModelId, bare
+from sfr.run.names import ModelId
 from sfr.run.tables import Table, read_table, write_table
 from sfr.run.workspace import StepState, Workspace
 from sfr.train.state import State, read_states, write_states
@@ -311,7 +312,7 @@ class CaseFiles:
             self.failed.unlink(missing_ok=True)
             return
         heads = [
-            {"fold": model.fold, "seed": model.seed, "reason": bare(reasons[model])}
+            {"fold": model.fold, "seed": model.seed, "reason": without_folders(reasons[model])}
             for model in sorted(reasons)
         ]
         self.workspace.write_json(self.failed, {"settings": settings, "heads": heads})
