@@ -27,7 +27,8 @@ class Loses:
 
     def do_tasks(self, work, job, tasks, on_done):
         for task in tasks:
-            if task.step == "heads" and self.case in task.cases and self.times:
+            batch = job.batches[task.part] if job.step == "heads" else ()
+            if self.times and self.case in {model.case for model in batch}:
                 self.times -= 1
                 yield task, WorkerLostError("its worker process was killed by SIGKILL")
             else:
@@ -49,7 +50,8 @@ class Stops(Serial):
         for task in tasks:
 
             def hear(task, done):
-                if task.step == "heads" and task.models[0].seed == self.seed and done == self.epoch:
+                seed = job.batches[task.part][0].seed if job.step == "heads" else None
+                if (seed, done) == (self.seed, self.epoch):
                     raise KeyboardInterrupt
 
             yield from super().do_tasks(work, job, [task], hear)

@@ -62,6 +62,14 @@ class BatchResult:
     seconds_features: float = 0.0
     seconds_heads: float = 0.0
 
+    def add(self, other: BatchResult) -> None:
+        """Take what became of others, too."""
+        self.trained |= other.trained
+        self.stopped |= other.stopped
+        self.errors |= other.errors
+        self.seconds_features += other.seconds_features
+        self.seconds_heads += other.seconds_heads
+
 
 def train_batch(
     training: Training,

@@ -1,4 +1,7 @@
-"""Training of the heads of a run: what is current is skipped, the rest is planned and done."""
+"""Training of the heads of a run: what is current is skipped, the rest is planned and done.
+
+Two steps in parts: the features of the cases, then their heads.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,22 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 
-from sfr.compute.tasks import Workers, run_all
-from sfr.errors import ConfigError, SfrError, WorkerLostError
+from sfr.compute.tasks import Workers
+from sfr.errors import ConfigError, SfrError
 from sfr.imaging.cases import case_function
 from sfr.nn.backbone import chosen_precision
 from sfr.nn.keras_import import chosen_backend, stated_backend
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.run.names import ModelId
+from sfr.run.parts import Parts, do_parts
 from sfr.run.workspace import Workspace, digest
 from sfr.train.batch import BatchResult, train_batch
 from sfr.train.evaluate import SETTINGS
@@ -162,18 +167,19 @@ def train_cases(
     training.data.batches(decided.train.batch_size)
     plans = {name: _plan(training, name, force=force) for name in names}
     pending = {name: list(plan.pending) for name, plan in plans.items() if plan.pending}
-    done = _do(training, _feature_tasks(pending, force=force), workers, on_progress)
-    for name in done.errors:
-        del pending[name]
+    done = _extract(training, list(pending), workers, on_progress, force=force)
+    pending = {name: models for name, models in pending.items() if name not in done.errors}
     if len(done.errors) < len(names):
         # from here on heads of other settings are out of date
         workspace.remember(SETTINGS, training.settings)
-    done.add(_do(training, _head_tasks(training, pending, workers, force), workers, on_progress))
+    batches = _batches(training, pending, workers)
+    done.add(_train(training, batches, workers, on_progress, force=force))
     if len(done.errors) == len(names) and not done.trained:
         raise done.errors[names[0]]
     results = [result for name in names for result in _results(training, plans[name], done)]
     for name in names:
-        _settle(training, name, [result for result in results if result.model.case == name], done)
+        mine = [result for result in results if result.model.case == name]
+        _settle(training, name, mine, done.errors.get(name))
     return TrainSummary(
         results=tuple(results),
         fingerprint=digest([training.fingerprint(name) for name in names]),
@@ -214,7 +220,7 @@ class _Plan:
 def _plan(training: Training, case: str, *, force: bool) -> _Plan:
     files, models = training.files(case), training.models(case)
     state = files.check(training.fingerprint(case), force=force)
-    finished = files.read().metrics if state.current else {}
+    finished = files.finished(training.fingerprint(case)) if state.current else {}
     reason = state.reason or "new"
     return _Plan(
         case,
@@ -223,29 +229,9 @@ def _plan(training: Training, case: str, *, force: bool) -> _Plan:
     )
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Features of a case, or heads of one case or several that are trained in one go."""
-
-    step: Literal["features", "heads"]
-    models: tuple[ModelId, ...]
-    force: bool
-
-    @property
-    def cases(self) -> list[str]:
-        return list(dict.fromkeys(model.case for model in self.models))
-
-
-def _feature_tasks(pending: Mapping[str, Sequence[ModelId]], *, force: bool) -> list[_Task]:
-    return [_Task("features", tuple(models), force) for models in pending.values()]
-
-
-def _head_tasks(
-    training: Training,
-    pending: Mapping[str, Sequence[ModelId]],
-    workers: Workers | None,
-    force: bool,  # noqa: FBT001
-) -> list[_Task]:
+def _batches(
+    training: Training, pending: Mapping[str, Sequence[ModelId]], workers: Workers | None
+) -> list[tuple[ModelId, ...]]:
     """Decide which heads train side by side: those of a case, unless another way is faster.
 
     No byte depends on it, so that it may depend on who works: other backends, and a shared order,
@@ -253,24 +239,23 @@ def _head_tasks(
     """
     backend = stated_backend() or chosen_backend()
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
-    tasks: list[tuple[ModelId, ...]] = [tuple(models) for models in pending.values()]
-    if free and tasks and workers is None:
-        tasks = _joined(training, tasks)
-    elif free and workers is not None and 0 < len(tasks) < workers.count:
-        count = -(-workers.count // len(tasks))
-        tasks = [part for models in tasks for part in _parts(models, count)]
-    return [_Task("heads", models, force) for models in tasks]
+    batches = [tuple(models) for models in pending.values()]
+    if free and workers is None and all(len(models) == 1 for models in batches):
+        return _joined(training, batches)
+    if free and workers is not None and len(batches) < workers.count:
+        count = -(-workers.count // max(1, len(batches)))
+        return [part for models in batches for part in _parts(models, count)]
+    return batches
 
 
-def _joined(training: Training, tasks: Sequence[tuple[ModelId, ...]]) -> list[tuple[ModelId, ...]]:
+def _joined(
+    training: Training, batches: Sequence[tuple[ModelId, ...]]
+) -> list[tuple[ModelId, ...]]:
     """Put cases of one head each together, which share the cost of a step: docs/training.md."""
-    if max(map(len, tasks)) > 1:
-        return list(tasks)
-    case = tasks[0][0].case
-    size = training.workspace.features(case, training.feature_key(case)).stat().st_size
-    most = max(1, _TOGETHER_BYTES // size)
-    starts = range(0, len(tasks), most)
-    return [tuple(m for task in tasks[at : at + most] for m in task) for at in starts]
+    sizes = [training.features_file(models[0].case).stat().st_size for models in batches]
+    most = max(1, _TOGETHER_BYTES // max(sizes, default=1))
+    starts = range(0, len(batches), most)
+    return [tuple(m for models in batches[at : at + most] for m in models) for at in starts]
 
 
 def _parts(models: Sequence[ModelId], count: int) -> list[tuple[ModelId, ...]]:
@@ -279,99 +264,167 @@ def _parts(models: Sequence[ModelId], count: int) -> list[tuple[ModelId, ...]]:
     return [tuple(models[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-# -- who does it -----------------------------------------------------------------------------------
+# -- the two steps ---------------------------------------------------------------------------------
 
 
-class _Done(BatchResult):
-    """What came of several tasks."""
+@dataclass(frozen=True, kw_only=True)
+class _Features(Parts[float]):
+    """Features of some cases, a case a part, which returns the time that it took [s]."""
 
-    def add(self, other: BatchResult) -> None:
-        self.trained |= other.trained
-        self.stopped |= other.stopped
-        self.errors |= other.errors
-        self.seconds_features += other.seconds_features
-        self.seconds_heads += other.seconds_heads
+    training: Training
+    cases: tuple[str, ...]
+    force: bool
+    hear: Progress | None
+
+    def make(self, part: int, on_done: Callable[[int], None]) -> float:
+        """Run the backbone over a case."""
+        start = time.monotonic()
+        with _ONE_AT_A_TIME:
+            self.training.load_backend()
+            on_progress = self.hear or _counting(on_done)
+            self.training.features(self.cases[part], force=self.force, on_progress=on_progress)
+        return time.monotonic() - start
+
+    def is_there(self, part: int) -> bool:
+        """Whether the file of a case is whole."""
+        return not self.force and self.training.has_features(self.cases[part])
+
+    def size(self, part: int) -> int:
+        """Images of a case."""
+        return self.training.rows.label.size
+
+    def give_up(self, part: int, error: SfrError) -> None:
+        """Leave out the case."""
+
+    def finish(self) -> Iterable[Path]:
+        """Answer for the cases' files."""
+        return map(self.training.features_file, self.cases)
 
 
-def _do(
-    training: Training, tasks: list[_Task], workers: Workers | None, on_progress: Progress
-) -> _Done:
-    """Do the tasks, here or elsewhere."""
-    done = _Done()
-    if workers is None:
-        for task in tasks:
-            done.add(_do_one(training, task, on_progress))
-        return done
-    tally = _Tally(training, tasks, on_progress)
-    for task, result in run_all(workers, _do_elsewhere, training, tasks, tally):
-        tally.finish(task)
-        if isinstance(result, WorkerLostError):
-            done.errors |= dict.fromkeys(task.cases, result)
-        else:
-            done.add(result)
-    # of workers that were killed
-    training.workspace.clean_scratch()
-    return done
+@dataclass(frozen=True, kw_only=True)
+class _Heads(Parts[BatchResult]):
+    """Heads that are to be trained, a batch a part."""
+
+    training: Training
+    batches: tuple[tuple[ModelId, ...], ...]
+    force: bool
+    hear: Progress | None
+
+    def make(self, part: int, on_done: Callable[[int], None]) -> BatchResult:
+        """Train a batch."""
+        with _ONE_AT_A_TIME:
+            on_progress = self.hear or _counting(on_done)
+            batch = self.batches[part]
+            return train_batch(self.training, batch, force=self.force, on_progress=on_progress)
+
+    def is_there(self, part: int) -> bool:
+        """Whether all heads of a batch are finished."""
+        return not self.force and all(map(self.training.finished, self.batches[part]))
+
+    def why_again(self) -> str:
+        """There are heads to train, whatever is known of those before."""
+        return "new"
+
+    def size(self, part: int) -> int:
+        """Epochs of a batch."""
+        return self.training.recipe.train.epochs
+
+    def give_up(self, part: int, error: SfrError) -> None:
+        """Leave out the batch."""
+
+    def finish(self) -> Iterable[Path]:
+        """Answer for nothing: `CaseFiles` knows what of a case is current."""
+        return ()
 
 
-def _do_elsewhere(training: Training, task: _Task, on_done: Callable[[int], None]) -> BatchResult:
-    """Do a task in a worker."""
+def _counting(on_done: Callable[[int], None]) -> Progress:
+    """Return what adds up the images or epochs that are done, for another process."""
     done: dict[str, int] = {}
 
     def hear(label: str, now: int, /, *_: object, **__: object) -> None:
         done[label] = now
         on_done(sum(done.values()))
 
-    with _ONE_AT_A_TIME:
-        return _do_one(training, task, hear)
+    return hear
 
 
-def _do_one(training: Training, task: _Task, on_progress: Progress) -> BatchResult:
-    if task.step == "heads":
-        return train_batch(training, task.models, force=task.force, on_progress=on_progress)
-    result, start = BatchResult(), time.monotonic()
-    for case in task.cases:
-        try:
-            training.load_backend()
-            training.features(case, force=task.force, on_progress=on_progress)
-        except SfrError as error:
-            result.errors[case] = error
-    result.seconds_features = time.monotonic() - start
-    return result
+def _extract(
+    training: Training,
+    cases: Sequence[str],
+    workers: Workers | None,
+    on_progress: Progress,
+    *,
+    force: bool,
+) -> BatchResult:
+    """Make the features of cases, here or elsewhere."""
+    done = BatchResult()
+    if not cases:
+        return done
+    step = _Features(
+        workspace=training.workspace,
+        step="features",
+        fingerprint=digest([training.feature_key(case) for case in cases]),
+        count=len(cases),
+        label=f"images of {len(cases)} cases",
+        words="features",
+        training=training,
+        cases=tuple(cases),
+        force=force,
+        hear=on_progress if workers is None else None,
+    )
+    found = do_parts(
+        step, workers=workers, force=force, on_progress=silent if workers is None else on_progress
+    )
+    done.errors = {cases[part]: error for part, error in found.failed.items()}
+    done.seconds_features = sum(found.made.values())
+    return done
 
 
-class _Tally:
-    """Adds up the images or epochs that are done of tasks that are done at the same time."""
-
-    def __init__(self, training: Training, tasks: Sequence[_Task], on_progress: Progress) -> None:
-        images, epochs = training.rows.label.size, training.recipe.train.epochs
-        self._total = {
-            task: images * len(task.cases) if task.step == "features" else epochs for task in tasks
-        }
-        self._done = dict.fromkeys(tasks, 0)
-        self._on_progress = on_progress
-        cases = {case for task in tasks for case in task.cases}
-        what = "images" if tasks and tasks[0].step == "features" else "epochs"
-        self._label = f"{what} of {len(cases)} cases"
-
-    def __call__(self, task: _Task, done: int) -> None:
-        self._done[task] = min(done, self._total[task])
-        self._on_progress(self._label, sum(self._done.values()), sum(self._total.values()))
-
-    def finish(self, task: _Task) -> None:
-        self(task, self._total[task])
+def _train(
+    training: Training,
+    batches: Sequence[tuple[ModelId, ...]],
+    workers: Workers | None,
+    on_progress: Progress,
+    *,
+    force: bool,
+) -> BatchResult:
+    """Train batches of heads, here or elsewhere."""
+    done = BatchResult()
+    if not batches:
+        return done
+    cases = {model.case for models in batches for model in models}
+    step = _Heads(
+        workspace=training.workspace,
+        step="heads",
+        fingerprint=digest([batches, [training.fingerprint(case) for case in sorted(cases)]]),
+        count=len(batches),
+        label=f"epochs of {len(cases)} cases",
+        words="heads",
+        training=training,
+        batches=tuple(batches),
+        force=force,
+        hear=on_progress if workers is None else None,
+    )
+    found = do_parts(
+        step, workers=workers, force=force, on_progress=silent if workers is None else on_progress
+    )
+    for result in found.made.values():
+        done.add(result)
+    for part, error in found.failed.items():
+        done.errors |= dict.fromkeys((model.case for model in batches[part]), error)
+    return done
 
 
 # -- what came of it -------------------------------------------------------------------------------
 
 
-def _results(training: Training, plan: _Plan, done: _Done) -> list[HeadResult]:
+def _results(training: Training, plan: _Plan, done: BatchResult) -> list[HeadResult]:
     """Return what became of every head of a case."""
-    rate, files = training.recipe.train.learning_rate, training.files(plan.case)
+    rate = training.recipe.train.learning_rate
     trained = dict(done.trained)
-    if plan.case in done.errors and files.check(training.fingerprint(plan.case)).current:
-        # a worker that died later has finished these
-        trained = {**files.read().metrics, **trained}
+    if not plan.pending.keys() <= trained.keys() | done.stopped.keys():
+        # what a worker finished before it died
+        trained |= training.files(plan.case).finished(training.fingerprint(plan.case))
     found = []
     for model in training.models(plan.case):
         if model in plan.current:
@@ -392,13 +445,15 @@ def _results(training: Training, plan: _Plan, done: _Done) -> list[HeadResult]:
     return found
 
 
-def _settle(training: Training, case: str, results: Sequence[HeadResult], done: _Done) -> None:
+def _settle(
+    training: Training, case: str, results: Sequence[HeadResult], done: BatchResult
+) -> None:
     """Keep which heads of a case failed; remove what only an interrupted training needs."""
     files = training.files(case)
     failed = {result.model: result.reason for result in results if result.status == "failed"}
     files.say_failed(training.settings, failed)
-    if case in done.errors:
-        log.error("%s failed: %s", case, done.errors[case])
+    if error is not None:
+        log.error("%s failed: %s", case, error)
         return
     for path in files.checkpoints():
         path.unlink()

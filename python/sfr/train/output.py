@@ -188,6 +188,10 @@ class CaseFiles:
         """Say whether what is finished was made with a fingerprint, and is whole."""
         return self.workspace.check(self._step, fingerprint, force=force)
 
+    def finished(self, fingerprint: str) -> dict[ModelId, Metrics]:
+        """Return the entries of heads that were made with a fingerprint; none that is damaged."""
+        return self._finished() if self.check(fingerprint).current else {}
+
     def states(self, key: str, epochs: int) -> tuple[dict[ModelId, State], dict[ModelId, int]]:
         """Return where heads stand that can be trained on, and those that were stopped.
 
@@ -236,15 +240,14 @@ class CaseFiles:
         So no table ever averages heads of different settings. Returns the others that went.
         """
         with self._claim():
-            found = self._finished()
-            is_current = self.check(fingerprint).current
-            kept = {m: e for m, e in found.items() if is_current and m not in models}
-            if kept.keys() != found.keys() or not is_current:
+            found, current = self._finished(), self.finished(fingerprint)
+            kept = {model: entry for model, entry in current.items() if model not in models}
+            if kept.keys() != found.keys() or not current:
                 self.metrics.unlink(missing_ok=True)
                 self.workspace.forget(self._step)
-            if kept and kept.keys() != found.keys():
-                self._write_metrics(kept)
-                self.workspace.mark_done(self._step, fingerprint, self._files(kept))
+                if kept:
+                    self._write_metrics(kept)
+                    self.workspace.mark_done(self._step, fingerprint, self._files(kept))
         return [model for model in found if model not in kept and model not in models]
 
     def gather(
@@ -265,7 +268,7 @@ class CaseFiles:
         """
         new = {output.model: output for output in outputs}
         with self._claim():
-            old = CaseOutput(self, self._finished() if self.check(fingerprint).current else {})
+            old = CaseOutput(self, self.finished(fingerprint))
             self.workspace.forget(self._step)
             entries = dict(old.metrics) | {model: new[model].metrics for model in new}
             states = {m: one for s in read_states(self.heads, key) for m, one in s.each().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from sfr.run.tables import TEST, TRAIN, VALIDATION, Table, count_galaxies
 from sfr.run.workspace import Workspace, digest
 from sfr.target import target_of
 from sfr.train.evaluate import CASE, metrics
-from sfr.train.features import BackboneInUse, Features, extract_features, feature_key, images_digest
+from sfr.train.features import (
+    BackboneInUse,
+    Features,
+    extract_features,
+    feature_key,
+    images_digest,
+    open_features,
+)
 from sfr.train.heads import HeadsInUse
 from sfr.train.loop import Data, Fold
 from sfr.train.output import CaseFiles, Metrics, Values
@@ -156,12 +164,25 @@ class Training:
         settings = self.settings if ends_count else self._settings("epochs")
         return digest([settings, self.feature_key(case)])
 
+    def finished(self, model: ModelId) -> bool:
+        """Whether a head is finished and current."""
+        return model in self.files(model.case).finished(self.fingerprint(model.case))
+
     # -- what computes -------------------------------------------------------------------------
 
     def load_backend(self) -> None:
         """Load Keras with the backend that is stated; raises TrainingError where that fails."""
         use_backend(self.backend)
         load_keras()
+
+    def features_file(self, case: str) -> Path:
+        """Return the file of a case's features."""
+        return self.workspace.features(case, self.feature_key(case))
+
+    def has_features(self, case: str) -> bool:
+        """Whether that file is there and whole."""
+        kind = self.recipe.train.feature_type
+        return open_features(self.features_file(case), self.rows.label.size, kind) is not None
 
     def features(
         self, case: str, *, force: bool = False, on_progress: Progress = silent
