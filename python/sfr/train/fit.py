@@ -446,7 +446,7 @@ def _results(training: Training, plan: _Plan, done: BatchResult) -> list[HeadRes
 
 
 def _settle(
-    training: Training, case: str, results: Sequence[HeadResult], done: BatchResult
+    training: Training, case: str, results: Sequence[HeadResult], error: SfrError | None
 ) -> None:
     """Keep which heads of a case failed; remove what only an interrupted training needs."""
     files = training.files(case)
