@@ -288,8 +288,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(sim, recipe, whole
 class Unlucky(Serial):
     """Workers that die on one shard whenever they get it."""
 
-    def map_shards(self, work, job, tasks, on_done):
-        for task, result in super().map_shards(work, job, tasks, on_done):
+    def do_tasks(self, work, job, tasks, on_done):
+        for task, result in super().do_tasks(work, job, tasks, on_done):
             unlucky = task.part == 1
             if unlucky:
                 job.path(1).unlink()

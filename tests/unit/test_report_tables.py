@@ -235,3 +235,12 @@ def test_verdict_of_the_corrected_recipe_does_not_speak_of_mixed_channels():
     assert not any(
         "stretched composite" in caution or "near-copy" in caution for caution in cautions
     )
+
+
+def test_a_control_that_is_better_than_all_cases_is_in_no_sentence(recipe):
+    cases = [score("mass", 0.9), score("gauss3", 0.5)]
+    control = score("stellar mass", 1.0)
+    control = dataclasses.replace(control, metrics={**control.metrics, "kind": "control"})
+    assert judged(recipe, control, *cases) == judged(recipe, *cases)
+    dead = score("mass", 0.9, dead=True)
+    assert "Every trained network is dead" in judged(recipe, control, dead).headline

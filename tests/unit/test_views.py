@@ -1,5 +1,7 @@
 """Several views of a galaxy: maps to images and back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from sfr.run.names import ImageId
 from sfr.run.shards import Shard, read_shard, write_shard
 from sfr.run.tables import FAILURES, typed_columns, write_table
 from sfr.run.workspace import Workspace
+from sfr.semantic.files import read_images
 
 RECIPE = load_recipe("thesis")
 SCALE = Normalisation(((0.0, 1.0), (0.0, 2.0), (0.0, 4.0)), clips=False, document={})
@@ -86,3 +89,13 @@ def test_maps_of_before_views_are_refused_and_not_taken_for_face_on(workspace):
     write_shard(workspace, workspace.shard(99, 0), shard)
     with pytest.raises(DataFormatError, match="has no dataset view"):
         write_images(workspace, RECIPE, 99, SCALE)
+
+
+def test_each_view_of_a_galaxy_has_a_name_of_its_own_where_maps_are_fitted(workspace):
+    """Two rows of sfr semantic fit were both called "mass 3"."""
+    path = workspace.shard(99, 0)
+    shard = read_shard(path)
+    write_shard(workspace, path, replace(shard, attributes={"channel_names": ["a", "mass", "b"]}))
+    found = list(read_images(path, channel="mass"))
+    assert [image.label for image in found] == ["mass 3", "mass 3 view 2", "mass 7"]
+    np.testing.assert_array_equal(found[1].array, _maps(3, 2)[1])

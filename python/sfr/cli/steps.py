@@ -486,8 +486,6 @@ class Run:
         cases: Sequence[str],
         *,
         save_models: bool = False,
-        together: int = 1,
-        seeds_apart: bool = False,
         processes: int | None = None,
     ) -> TrainSummary:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
@@ -508,8 +506,6 @@ class Run:
                 cases,
                 force=self.force,
                 save_models=save_models,
-                together=together,
-                seeds_apart=seeds_apart,
                 workers=workers,
                 on_progress=self.console.progress,
             )
@@ -525,9 +521,10 @@ class Run:
             record["seconds_backbone"] = round(summary.seconds_features, 3)
             record["seconds_heads"] = round(summary.seconds_heads, 3)
             record["failures"] = [
-                {"case": r.case, "seed": r.seed, "reason": r.reason} for r in summary.failures
+                {"case": r.model.case, "seed": r.model.seed, "reason": r.reason}
+                for r in summary.failures
             ]
-        self.failures += [f"{r.case}, seed {r.seed}: {r.reason}" for r in summary.failures]
+        self.failures += [f"{r.model}: {r.reason}" for r in summary.failures]
         return summary
 
     def _trainers(self, processes: int | None) -> Processes | DaskWorkers | nullcontext[None]:

@@ -154,7 +154,7 @@ class _Maps(Inputs):
 
     @property
     def folder(self) -> Path:
-        return self.workspace.root / "maps"
+        return self.workspace.all_maps
 
     @cached_property
     def _normalisation(self) -> Normalisation:

@@ -27,9 +27,9 @@ __all__ = [
     "SHARD_SIZE",
     "STARS",
     "bytes_to_read",
+    "deal_out",
     "maps_fingerprint",
     "particle_fields",
-    "plan_parts",
     "plan_shards",
     "rows_of",
     "share_of",
@@ -116,10 +116,10 @@ def share_of(
     """Return the shards of part i of N."""
     i, n = part
     costs = np.array([_costs(rows)[shard].sum() for shard in shards])
-    return tuple(np.flatnonzero(plan_parts(costs, n, snapshot) == i - 1).tolist())
+    return tuple(np.flatnonzero(deal_out(costs, n, snapshot) == i - 1).tolist())
 
 
-def plan_parts(costs: NDArray[Any], n: int, snapshot: int) -> NDArray[np.intp]:
+def deal_out(costs: NDArray[Any], n: int, snapshot: int) -> NDArray[np.intp]:
     """Deal the shards of a snapshot out to N parts of about the same cost.
 
     A part has shards that lie one after the other. No part is empty where there are shards enough;

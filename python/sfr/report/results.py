@@ -1,4 +1,4 @@
-"""What a run's folder holds on the trained cases, read once for the whole report."""
+"""The trained cases as the figures of the report take them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.run.tables import LABEL_SCALE_YR, Table, read_table
-from sfr.run.workspace import Workspace
+from sfr.run.tables import LABEL_SCALE_YR, Table
 from sfr.train.evaluate import ScoredHead
 
-__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_results"]
+__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "as_results"]
 
 #: What truth and prediction have above the logarithm of the label (METHOD 3).
 LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
-_HISTORY = {"epoch": int, "loss": float, "validation_loss": float}
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,14 @@ class Head:
     seed : int
         Its seed.
     metrics : dict
-        Content of ``metrics.json``.
+        Its entry of ``metrics.json``.
     truth, prediction : ndarray of float64
         log10 of the label of the test images; `sfr.target` has its name and unit.
     n_galaxies : int
         Galaxies that the test images show.
-    history : dict of str to ndarray or None
-        Columns epoch, loss, validation_loss (NaN where there is no validation subset).
+    histories : tuple of dict of str to ndarray
+        Columns epoch, loss, validation_loss (NaN where there is no validation subset), one of each
+        fold.
     """
 
     seed: int
@@ -44,7 +43,7 @@ class Head:
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
     n_galaxies: int
-    history: Table | None
+    histories: tuple[Table, ...]
 
     @property
     def dead(self) -> bool:
@@ -70,15 +69,11 @@ class CaseResult:
         return all(head.dead for head in self.heads)
 
 
-def read_results(
-    workspace: Workspace, heads: Mapping[str, Sequence[ScoredHead]]
-) -> list[CaseResult]:
-    """Return the trained cases as the figures take them, with their losses.
+def as_results(heads: Mapping[str, Sequence[ScoredHead]]) -> list[CaseResult]:
+    """Return the trained cases as the figures take them.
 
     Parameters
     ----------
-    workspace : Workspace
-        The run's folder.
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
 
@@ -86,25 +81,16 @@ def read_results(
     -------
     list of CaseResult
         In the same order.
-
-    Raises
-    ------
-    DataFormatError
-        A file of a trained case cannot be read.
     """
-    return [
-        CaseResult(case, tuple(_with_history(workspace, head) for head in found))
-        for case, found in heads.items()
-    ]
+    return [CaseResult(case, tuple(map(_head, found))) for case, found in heads.items()]
 
 
-def _with_history(workspace: Workspace, head: ScoredHead) -> Head:
-    history = workspace.head(head.case, head.seed) / "history.csv"
+def _head(head: ScoredHead) -> Head:
     return Head(
         seed=head.seed,
         metrics=head.metrics,
         truth=head.truth - LABEL_OFFSET_DEX,
         prediction=head.prediction - LABEL_OFFSET_DEX,
         n_galaxies=head.n_galaxies,
-        history=read_table(history, _HISTORY) if history.is_file() else None,
+        histories=head.histories,
     )

@@ -21,7 +21,7 @@ from sfr.report import figures
 from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
-from sfr.report.results import CaseResult, read_results
+from sfr.report.results import CaseResult, as_results
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
@@ -136,7 +136,7 @@ def write_report(
             f"no trained case in {workspace.root} that is current; run sfr train --all-cases, then "
             "the report again"
         )
-    results = read_results(workspace, heads)
+    results = as_results(heads)
     sample = read_sample(workspace)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)

@@ -6,9 +6,10 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,11 @@ class Cells:
         """
         values = [self.value(row, name, kind) for row in range(len(self.lines))]
         return np.array(values, KINDS[kind])
+
+    def table(self, schema: Mapping[str, type]) -> dict[str, NDArray[Any]]:
+        """Return columns that must be there, by name; errors are those of `column`."""
+        self.require(schema)
+        return {name: self.column(name, kind) for name, kind in schema.items()}
 
     def value(self, row: int, name: str, kind: type) -> object:
         """Return one cell as int, float (empty: NaN) or str; errors are those of `column`."""

@@ -39,6 +39,11 @@ class ImageId(NamedTuple):
         view = f"V{self.view}" if self.view else ""
         return f"Snap{self.snapshot}ID{self.subhalo_id}{view}.png"
 
+    @staticmethod
+    def is_name(filename: str) -> bool:
+        """Whether a bare file name is one of an image."""
+        return _IMAGE.fullmatch(filename) is not None
+
     @classmethod
     def parse(cls, filename: str) -> ImageId:
         """Read a bare file name.
@@ -72,6 +77,11 @@ class ModelId(NamedTuple):
     case: str
     fold: int = 0
     seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder, in that of its case, of what recipes with one fold publish of it."""
+        return f"seed-{self.seed}"
 
     def __str__(self) -> str:
         """Name it in words; a fold of its own is named where there are several.

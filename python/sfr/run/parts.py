@@ -227,12 +227,12 @@ def _state(step: Parts[Any], *, force: bool) -> StepState:
     return state
 
 
-def _there(step: Parts[Any], again: Sequence[int], *, force: bool) -> set[int]:
-    """Return the parts that are there, without those of ``again`` that are tried again."""
+def _there(step: Parts[Any], wanted: Sequence[int], *, force: bool) -> set[int]:
+    """Return the parts that are there, without those of ``wanted`` that are tried again."""
     if force:
         return set()
-    there = filter(step.is_there, range(step.count))
-    return {part for part in there if part not in again or not step.is_tried_again(part)}
+    there = set(filter(step.is_there, range(step.count)))
+    return there - {part for part in there.intersection(wanted) if step.is_tried_again(part)}
 
 
 def _forget_others(step: Parts[Any], kept: Collection[int]) -> None:

@@ -18,7 +18,6 @@ __all__ = [
     "FAILURES",
     "FOR_GOOD",
     "LABEL_SCALE_YR",
-    "PREDICTIONS",
     "RANGES",
     "SAMPLE",
     "SPLIT",
@@ -77,17 +76,7 @@ RANGES: Schema = {
     "below": float,
     "above": float,
 }
-PREDICTIONS: Schema = {
-    "filename": str,
-    "snapshot": int,
-    "subhalo_id": int,
-    "galaxy_id": int,
-    "subset": str,
-    "truth": float,
-    "prediction": float,
-}
-
-#: Subsets of `SPLIT` and `PREDICTIONS`.
+#: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 #: Truth and prediction are log10 of this times the label (METHOD 3).
 LABEL_SCALE_YR = 1e15
@@ -188,6 +177,4 @@ def read_table(path: Path, schema: Schema) -> Table:
     DataFormatError
         A column is missing or a value is not of its type.
     """
-    cells = read_cells(path, schema)
-    cells.require(schema)
-    return {name: cells.column(name, kind) for name, kind in schema.items()}
+    return read_cells(path, schema).table(schema)

@@ -15,13 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from sfr.arrays import real
 from sfr.errors import ConfigError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe
-from sfr.run.documents import read_json
-from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.run.names import ModelId
+from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
+from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
 __all__ = [
     "AVERAGED",
+    "CASE",
+    "CONTROL",
     "DEAD",
     "FAILED",
     "FEWEST_IMAGES",
@@ -48,6 +51,9 @@ log = logging.getLogger(__name__)
 #: Out of date: trained with other settings or images than the last training.
 TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
 FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
+#: What a row of the table is: a case, or a control, which is there to be measured against and is
+#: never the best.
+CASE, CONTROL = "case", "control"
 #: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
 OUTLIER_DEX: Final = 0.5
 #: Note under which the settings of the last training are kept.
@@ -60,8 +66,6 @@ _ROUNDING: Final = 1e-9
 _DECIMALS: Final = 9
 #: Fewest rows for a correlation or a spread.
 FEWEST_IMAGES: Final = 3
-
-Metrics = dict[str, Any]
 
 
 def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
@@ -152,23 +156,27 @@ def _correlations(
 
 @dataclass(frozen=True)
 class ScoredHead:
-    """What a trained head left of the test subset.
+    """What the heads of a case and seed left of the images that they are tested on.
+
+    With several folds each image is predicted by the head that has not seen it, and what is said of
+    the seed holds for them together: it is dead where one of them is.
 
     Attributes
     ----------
     case : str
         Version of the image.
     seed : int
-        Its seed.
+        The seed.
     metrics : dict
-        Content of ``metrics.json``, with what `metrics` says now: older versions computed some of
-        it otherwise.
+        Entry of ``metrics.json``, of the first fold, with what `metrics` says of all test images.
     filename : ndarray of str, shape (N,)
         Test images, sorted.
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
         log10(1e15 label) [dex].
+    histories : tuple of dict of str to ndarray
+        Columns epoch, loss, validation_loss (NaN where there is no validation subset) of each head.
     """
 
     case: str
@@ -178,11 +186,17 @@ class ScoredHead:
     galaxy_id: NDArray[np.int64]
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
+    histories: tuple[Table, ...] = ()
 
     @property
     def dead(self) -> bool:
-        """Whether the head gives the same number for every image."""
+        """Whether a head gives the same number for every image."""
         return bool(self.metrics.get("dead"))
+
+    @property
+    def kind(self) -> str:
+        """`CASE` or `CONTROL`."""
+        return str(self.metrics.get("kind", CASE))
 
     @property
     def state(self) -> str:
@@ -206,7 +220,7 @@ class ScoredHead:
     def on(self, images: NDArray[np.str_]) -> ScoredHead:
         """Return the head on some of its images, in this order."""
         at = np.searchsorted(self.filename, images)
-        columns = {name: getattr(self, name)[at] for name in _COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self, name)[at] for name in _COLUMNS}
         return dataclasses.replace(self, **columns)
 
 
@@ -233,22 +247,26 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     Raises
     ------
     DataMissingError, DataFormatError
-        ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
+        ``metrics.json``, ``predictions.csv`` or ``history.csv`` of a case cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
-    outdated = []
+    outdated: list[str] = []
     latest = workspace.recalled(SETTINGS)
-    for case, seed in workspace.trained():
-        head = _read_metrics(workspace, case, seed)
-        if not _is_case(case, recipe):
-            channels = ", ".join(recipe.channels)
-            log.warning(
-                "%s, seed %d is left out: the channels of the recipe are %s", case, seed, channels
-            )
-        elif latest is None or head.get("settings") == latest:
-            found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
-        else:
-            outdated.append(f"{case} seed {seed}")
+    for case in workspace.trained():
+        output = CaseFiles(workspace, case).read()
+        for seed in sorted({model.seed for model in output.metrics}):
+            heads = [entry for model, entry in output.metrics.items() if model.seed == seed]
+            if not _is_shown(case, heads, recipe):
+                log.warning(
+                    "%s, seed %d is left out: the channels of the recipe are %s",
+                    case,
+                    seed,
+                    ", ".join(recipe.channels),
+                )
+            elif latest is None or all(head.get("settings") == latest for head in heads):
+                found.setdefault(case, []).append(_scored(output, seed))
+            else:
+                outdated.append(f"{case} seed {seed}")
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "
@@ -281,11 +299,15 @@ def head_states(
     """
     states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
     latest = workspace.recalled(SETTINGS)
-    failed = [head for head in workspace.failed() if workspace.failed_with(*head) == latest]
-    for state, found in ((FAILED, failed), (OUT_OF_DATE, workspace.trained())):
-        for case, seed in found:
-            if _is_case(case, recipe):
-                states.setdefault((case, seed), state)
+    for case in workspace.failed():
+        settings, reasons = CaseFiles(workspace, case).failures()
+        if settings == latest and _is_case(case, recipe):
+            for model in reasons:
+                states.setdefault((case, model.seed), FAILED)
+    for case in workspace.trained():
+        for model, entry in CaseFiles(workspace, case).read().metrics.items():
+            if _is_shown(case, [entry], recipe):
+                states.setdefault((case, model.seed), OUT_OF_DATE)
     order = {name: place for place, name in enumerate(recipe.case_names)}
     return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
 
@@ -316,6 +338,11 @@ def case_states(recipe: Recipe, states: Mapping[tuple[str, int], str]) -> dict[s
     }
 
 
+def _is_shown(case: str, heads: Iterable[Metrics], recipe: Recipe) -> bool:
+    """Whether heads are of a control, or of a case of the recipe's channels."""
+    return any(head.get("kind") == CONTROL for head in heads) or _is_case(case, recipe)
+
+
 def _is_case(name: str, recipe: Recipe) -> bool:
     try:
         recipe.case(name)
@@ -324,18 +351,42 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     return True
 
 
-def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> ScoredHead:
-    table = read_table(workspace.head(case, seed) / "predictions.csv", PREDICTIONS)
+def _scored(output: CaseOutput, seed: int) -> ScoredHead:
+    """Put the heads of a seed together, each on the images that it is tested on."""
+    models = [model for model in output.metrics if model.seed == seed]
+    table = output.predictions
+    prediction = table[seed_column(seed)]
     rows = np.flatnonzero(
-        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
+        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(prediction)
     )
-    found = found | metrics(table["truth"][rows], table["prediction"][rows])
+    first = output.metrics[models[0]]
+    found = {**first, **metrics(table["truth"][rows], prediction[rows])}
+    if len(models) > 1:
+        found["dead"] = any(output.metrics[model].get("dead") for model in models)
+        found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
-    return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
+    return ScoredHead(
+        output.files.case,
+        seed,
+        found,
+        table["filename"][rows],
+        table["galaxy_id"][rows],
+        table["truth"][rows],
+        prediction[rows],
+        _histories(output, models),
+    )
 
 
-def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
-    return read_json(workspace.head(case, seed) / "metrics.json", "train this case again")
+def _histories(output: CaseOutput, models: Iterable[ModelId]) -> tuple[Table, ...]:
+    """Return the losses of some heads, of those that have any."""
+    history = output.history
+    if history is None:
+        return ()
+    found = []
+    for model in models:
+        mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
+        found.append({n: history[n][mine] for n in ("epoch", "loss", "validation_loss")})
+    return tuple(part for part in found if part["epoch"].size)
 
 
 def case_table(
@@ -353,13 +404,13 @@ def case_table(
     Returns
     -------
     list of dict
-        ``case``, ``state`` in one word, ``seeds`` (heads), ``dead`` (heads with a constant output),
-        then for each of `AVERAGED` its mean over the heads that are not dead and, as
-        ``<name>_std``, the standard deviation (n - 1) of two or more of them; ``r_low`` and
-        ``r_high``, the 95 % interval of that mean of r from a bootstrap over galaxies;
-        ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of ``n_galaxies``
-        galaxies and ``n_train`` images; ``weights`` of the backbone. None where a value is
-        undefined, or where there are too few galaxies for an interval.
+        ``case``, ``kind`` (`CASE` or `CONTROL`), ``state`` in one word, ``seeds`` (heads), ``dead``
+        (heads with a constant output), then for each of `AVERAGED` its mean over the heads that are
+        not dead and, as ``<name>_std``, the standard deviation (n - 1) of two or more of them;
+        ``r_low`` and ``r_high``, the 95 % interval of that mean of r from a bootstrap over
+        galaxies; ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of
+        ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the backbone. None where a
+        value is undefined, or where there are too few galaxies for an interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
     rows = []
@@ -381,7 +432,8 @@ def _case_row(
     case: str, state: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
 ) -> dict[str, Any]:
     live = [head for head in heads if not head.dead]
-    row: dict[str, Any] = {"case": case, "state": state}
+    kind = heads[0].kind if heads else CASE
+    row: dict[str, Any] = {"case": case, "kind": kind, "state": state}
     row |= {"seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
         values = [float(head.metrics[name]) for head in live if head.metrics.get(name) is not None]
@@ -496,14 +548,16 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
     Parameters
     ----------
     heads : mapping of str to sequence of ScoredHead
-        Result of `read_heads`. Cases without a head that has a correlation are not compared.
+        Result of `read_heads`. Cases without a head that has a correlation are not compared, and
+        controls never: none of them is the best, nor decides which seeds and images count.
 
     Returns
     -------
     Comparison
         With ``problem`` where seeds, images or labels have nothing in common.
     """
-    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in heads}
+    cases = [case for case, found in heads.items() if all(head.kind == CASE for head in found)]
+    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in cases}
     alive = {case: found for case, found in alive.items() if found}
     if not alive:
         return Comparison(problem="no case has a correlation")

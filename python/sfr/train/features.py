@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sfr.errors import ConfigError, DataFormatError, SfrError
 from sfr.imaging.inputs import CaseInput, inputs_of
@@ -29,6 +29,7 @@ __all__ = [
     "extract_features",
     "feature_key",
     "features_of",
+    "open_features",
 ]
 
 log = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ def extract_features(
         path.unlink(missing_ok=True)
         for part in path.parent.glob(f"{path.stem}.part-*"):
             part.unlink()
-    array = _open(path, len(names), kind)
+    array = open_features(path, len(names), kind)
     if array is None:
         log.info("features of %s: %d images", case, len(names))
         images = _Images(read, names, recipe.maps.pixels)
@@ -211,14 +212,14 @@ def extract_features(
         for index, start in enumerate(range(0, len(names), PART)):
             stop = min(start + PART, len(names))
             parts.append(workspace.features_part(case, key, index))
-            if _open(parts[-1], stop - start, kind) is None:
+            if open_features(parts[-1], stop - start, kind) is None:
                 found = _compute(images, start, stop, kind, backbone.model, case, on_progress)
                 _remember_clipped(workspace, case, key, index, images)
                 with workspace.replacing(parts[-1]) as temporary, temporary.open("wb") as file:
                     np.save(file, found)
         with workspace.replacing(path) as temporary:
             _join(parts, temporary, len(names))
-        array = _open(path, len(names), kind)
+        array = open_features(path, len(names), kind)
         if array is None:
             raise DataFormatError(f"{path} cannot be read back; is the disk full?")
         _remove_others(path, case)
@@ -304,7 +305,7 @@ def _remember_clipped(
     images.clipped.clear()
 
 
-def _open(path: Path, count: int, kind: np.dtype[Any]) -> NDArray[np.floating[Any]] | None:
+def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floating[Any]] | None:
     """Map a file of features; None if it is not there or is not whole."""
     try:
         array = np.load(path, mmap_mode="r")
