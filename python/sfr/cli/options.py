@@ -17,6 +17,7 @@ __all__ = [
     "Epochs",
     "Force",
     "Json",
+    "NoImages",
     "NoMmap",
     "Precision",
     "Quiet",
@@ -134,6 +135,14 @@ ReferenceShare = Annotated[
         help="Least share of the reference snapshot's galaxies that may set the scale of the "
         "images, where files are missing. Default: the recipe's, 0.9.",
         show_default=False,
+    ),
+]
+NoImages = Annotated[
+    bool,
+    typer.Option(
+        "--no-images",
+        help="Make maps without PNG images, for networks that read float maps "
+        '(cases.act_on = "maps"). They can be made later.',
     ),
 ]
 NoMmap = Annotated[

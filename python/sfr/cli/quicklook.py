@@ -20,11 +20,12 @@ from sfr.errors import (
     NonFiniteError,
     RangeError,
 )
-from sfr.imaging.lupton import lupton_rgb
+from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import write_png
+from sfr.imaging.rgb import rgb_image
 from sfr.paths import plain
 from sfr.plot.maps import map_figure
-from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
+from sfr.recipe import Channel, ImageRecipe, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import gas, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
@@ -330,7 +331,15 @@ def _write(
     hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
     write_shard(workspace, hdf5, shard)
     has_composite = len(names) in (1, 3)
-    picture = lupton_rgb(_by_own_maxima(made.maps), recipe.image) if has_composite else None
+    has_ranges = all(channel.range is not None for channel in maps.channels)
+    picture = None
+    if has_composite:
+        scaled = (
+            range_normalisation(maps.channels, units).apply(made.maps)
+            if has_ranges
+            else _by_own_extremes(made.maps, recipe.image)
+        )
+        picture = rgb_image(np.repeat(scaled, 3 // len(names), axis=0), recipe.image, names)
     with workspace.replacing(figure) as temporary:
         map_figure(
             temporary,
@@ -347,13 +356,16 @@ def _write(
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, picture, own_scale=True)
+    write_png(workspace, rgb, picture, own_scale=not has_ranges)
     return hdf5, figure, rgb
 
 
-def _by_own_maxima(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
-    peaks = np.max(np.abs(np.nan_to_num(three)).reshape(3, -1), axis=1)
-    return np.asarray(
-        three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis], np.float64
-    )
+def _by_own_extremes(maps: NDArray[np.float32], recipe: ImageRecipe) -> NDArray[np.float64]:
+    """Scale each map by its largest pixel, or without a stretch from its smallest on."""
+    filled = np.isfinite(maps)
+    low = np.zeros((len(maps), 1, 1), np.float32)
+    if recipe.stretch == "none":
+        least = maps.min(axis=(1, 2), keepdims=True, where=filled, initial=np.inf)
+        low = np.where(np.isfinite(least), least, low)
+    size = np.abs(maps - low).max(axis=(1, 2), keepdims=True, where=filled, initial=0.0)
+    return np.asarray((maps - low) / np.where(size > 0, size, 1.0), np.float64)

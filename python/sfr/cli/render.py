@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         strict: opt.Strict = False,
         allow_partial: opt.AllowPartial = False,
         reference_share: opt.ReferenceShare = None,
+        no_images: opt.NoImages = False,
         no_mmap: opt.NoMmap = False,
         force: opt.Force = False,
         as_json: opt.Json = False,
@@ -83,6 +84,7 @@ def register(app: typer.Typer) -> None:
             allow_partial=allow_partial,
             force=force,
             mapped=not no_mmap,
+            with_images=not no_images,
         ) as run:
             if dry_run:
                 _print_plan(console, run.plan(run.snapshots(snapshots)))

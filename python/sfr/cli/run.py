@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
         strict: opt.Strict = False,
         allow_partial: opt.AllowPartial = False,
         reference_share: opt.ReferenceShare = None,
+        no_images: opt.NoImages = False,
         no_mmap: opt.NoMmap = False,
         force: opt.Force = False,
         as_json: opt.Json = False,
@@ -93,6 +94,7 @@ def register(app: typer.Typer) -> None:
             allow_partial=allow_partial,
             force=force,
             mapped=not no_mmap,
+            with_images=not no_images,
         ) as context:
             wanted = snapshots or sorted(context.recipe.sample.snapshots)
             run_all(context, console, wanted, save_models=save_models)

@@ -64,6 +64,8 @@ class Run:
     strict: bool = False
     allow_partial: bool = False
     mapped: bool = True
+    #: Whether rendering writes PNG images.
+    with_images: bool = True
     _workers: Processes | DaskWorkers | None = None
     _simulation: LocalSimulation | None = None
     _selected: SelectSummary | None = None
@@ -316,15 +318,21 @@ class Run:
             ]
 
     def images(self, *, only_stale: bool = False) -> list[ImagesSummary]:
-        """Normalise by the reference snapshot and write the images of all current maps.
+        """Scale the maps and write the images of all that are current.
 
-        ``only_stale`` neither repeats nor mentions those that are current.
+        ``only_stale`` neither repeats nor mentions those that are current, and makes no images
+        where networks read float maps and nobody has asked for images.
         """
         from sfr.imaging.images import write_images
+        from sfr.imaging.shares import write_shares
 
+        by_range = self.recipe.normalisation.by == "range"
         rendered = self._rendered()
+        current = [snap for snap, is_current in rendered.items() if is_current]
         reference = self.recipe.normalisation.reference_snapshot
-        if not rendered.get(reference):
+        if by_range and current:
+            reference = current[0]
+        if reference not in current:
             wanted = ",".join(map(str, sorted({*rendered, reference})))
             raise DataMissingError(
                 f"the images are normalised by snapshot {reference}, which is not rendered with "
@@ -337,12 +345,28 @@ class Run:
             warning = "warning: " if normalisation.is_partial else ""
             self.console.say(f"{warning}the scale of the images is set by {normalisation.galaxies}")
         meter = Meter(self.console, self.workers.memory)
-        summaries = []
-        for snap, is_current in rendered.items():
-            if not is_current:
+        reads_maps = self.recipe.cases.act_on == "maps"
+        summaries, changed = [], False
+        for snap in rendered:
+            if snap not in current:
                 self.console.say(
                     f"images {snap}: left alone, its maps were made with other settings or rows"
                 )
+                continue
+            if by_range:
+                with self._step(f"ranges-{snap:03d}", "normalisation"):
+                    changed |= write_shares(
+                        self.workspace,
+                        self.recipe,
+                        snap,
+                        normalisation,
+                        force=force,
+                        on_progress=meter,
+                    )
+            is_asked_for = self.with_images
+            if only_stale:
+                is_asked_for = not reads_maps or self.workspace.has_run(f"images-{snap:03d}")
+            if not is_asked_for:
                 continue
             with self._step(f"images-{snap:03d}", "image", locked=False) as record:
                 images = write_images(
@@ -360,7 +384,7 @@ class Run:
             if images.reason or not only_stale:
                 self.console.say(f"images {snap}: {images.n_images}{_state(images.reason)}")
             summaries.append(images)
-        if any(images.reason for images in summaries):
+        if changed if reads_maps else any(images.reason for images in summaries):
             self._outdate_heads()
         return summaries
 
@@ -372,31 +396,15 @@ class Run:
             self.workspace.remember(SETTINGS, "split or images changed")
 
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
-        """Find the divisors of the channels, or read them where they are current."""
-        from sfr.imaging.normalise import find_normalisation, read_normalisation
-        from sfr.run.shards import iter_shards, maps_digest
+        """Find the scales of the channels, or read them where they are current."""
+        from sfr.imaging.normalise import normalise
 
-        workspace = self.workspace
         with self._step("normalisation", "normalisation") as record:
-            fingerprint = record["fingerprint"] = digest(
-                {
-                    "normalisation": self.recipe.section("normalisation"),
-                    "maps": maps_digest(workspace, reference),
-                    "catalogue": workspace.catalogue_read(reference),
-                }
-            )
-            if workspace.check("normalisation", fingerprint, force=force).current:
-                return read_normalisation(workspace, self.recipe.channels)
-            normalisation = find_normalisation(
-                iter_shards(workspace, reference, with_maps=False),
-                self.recipe.normalisation,
-                snapshot=reference,
-                catalogue=workspace.catalogue_read(reference),
-            )
-            record["galaxies"] = normalisation.document["galaxies"]
-            workspace.write_json(workspace.normalisation_json, normalisation.document)
-            workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
-            return normalisation
+            found = normalise(self.workspace, self.recipe, reference, force=force)
+            record["fingerprint"] = self.workspace.fingerprint("normalisation")
+            if "galaxies" in found.document:
+                record["galaxies"] = found.document["galaxies"]
+            return found
 
     def _rendered(self) -> dict[int, bool]:
         """Return the snapshots that have maps, and whether recipe and sample ask for these."""
@@ -438,14 +446,11 @@ class Run:
 
     def check_available(self, snapshots: Sequence[int]) -> None:
         """Fail before hours of work where a later step cannot do what the recipe asks for."""
-        from sfr.imaging.cases import case_function
-        from sfr.imaging.normalise import check_recipe
         from sfr.sample.split import check_folds
 
-        check_recipe(self.recipe.normalisation)
         check_folds(self.recipe.split)
-        for name in self.recipe.case_names:
-            case_function(name, self.recipe.cases, self.recipe.channels)
+        if self.recipe.normalisation.by == "range":
+            return
         reference = self.recipe.normalisation.reference_snapshot
         if reference not in snapshots and not self.workspace.has_run(f"maps-{reference:03d}"):
             raise ConfigError(

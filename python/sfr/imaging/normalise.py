@@ -17,18 +17,18 @@ from sfr.errors import (
     DataMissingError,
     EmptySelectionError,
 )
-from sfr.recipe import Channel, NormalisationRecipe
+from sfr.recipe import Channel, NormalisationRecipe, Recipe
 from sfr.run.documents import read_json
-from sfr.run.shards import Shard
+from sfr.run.shards import Shard, iter_shards, maps_digest
 from sfr.run.tables import FOR_GOOD
-from sfr.run.workspace import Workspace
+from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "PUBLISHED_MAXIMA",
     "Normalisation",
-    "check_recipe",
     "find_normalisation",
     "labels",
+    "normalise",
     "range_normalisation",
     "read_normalisation",
 ]
@@ -142,14 +142,6 @@ def range_normalisation(channels: Sequence[Channel], units: Sequence[str]) -> No
     return Normalisation.of({"statistic": _RANGE, "channels": entries}, list(entries))
 
 
-def check_recipe(recipe: NormalisationRecipe) -> None:
-    """Raise ConfigError for a switch that is not available yet."""
-    if recipe.by != "maximum":
-        raise ConfigError(
-            f'normalisation.by = "{recipe.by}" is not available yet; use by = "maximum"'
-        )
-
-
 def find_normalisation(
     shards: Iterable[Shard],
     recipe: NormalisationRecipe,
@@ -177,14 +169,11 @@ def find_normalisation(
 
     Raises
     ------
-    ConfigError
-        A switch that is not available yet.
     EmptySelectionError
         No galaxy was rendered, or a channel is nowhere positive.
     DataMissingError
         Fewer galaxies than ``reference_share`` would set the scale.
     """
-    check_recipe(recipe)
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
     stages: list[str] = []
@@ -312,6 +301,59 @@ def labels(shard: Shard, kind: str) -> list[tuple[str, str]]:
     names = shard.attributes[f"{kind}_names"]
     units = shard.attributes[f"{kind}_units"]
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
+
+
+def normalise(
+    workspace: Workspace, recipe: Recipe, snapshot: int, *, force: bool = False
+) -> Normalisation:
+    """Find the scales of the channels and write them, or read them where they are current.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder.
+    recipe : Recipe
+        The experiment.
+    snapshot : int
+        One whose maps are there; with ``by = "maximum"`` that of the reference.
+    force : bool
+        Find them even if they are current.
+
+    Returns
+    -------
+    Normalisation
+        What becomes 0 and 1.
+
+    Raises
+    ------
+    EmptySelectionError, DataMissingError
+        As `find_normalisation`; with ``by = "range"`` where the snapshot has no map at all.
+    """
+    by_range = recipe.normalisation.by == "range"
+    catalogue = workspace.catalogue_read(snapshot)
+    depends = {"maps": maps_digest(workspace, snapshot), "catalogue": catalogue}
+    fingerprint = digest(
+        {"normalisation": recipe.section("normalisation"), **({} if by_range else depends)}
+    )
+    if workspace.check("normalisation", fingerprint, force=force).current:
+        return read_normalisation(workspace, recipe.channels)
+    shards = iter_shards(workspace, snapshot, with_maps=False)
+    if by_range:
+        units = [unit for _, unit in labels(_first(shards, snapshot), "channel")]
+        found = range_normalisation(recipe.maps.channels, units)
+    else:
+        found = find_normalisation(
+            shards, recipe.normalisation, snapshot=snapshot, catalogue=catalogue
+        )
+    workspace.write_json(workspace.normalisation_json, found.document)
+    workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
+    return found
+
+
+def _first(shards: Iterable[Shard], snapshot: int) -> Shard:
+    for shard in shards:
+        return shard
+    raise EmptySelectionError(f"snapshot {snapshot} has no shard of maps")
 
 
 def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normalisation:

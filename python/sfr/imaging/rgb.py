@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sfr.arrays import real
 from sfr.errors import ShapeError
 from sfr.imaging.lupton import lupton_rgb, quantise
-from sfr.recipe import NO_BRIGHTNESS, ImageRecipe
+from sfr.recipe import ImageRecipe
 
 __all__ = ["rgb_image"]
 
@@ -32,7 +32,7 @@ def rgb_image(
     recipe : ImageRecipe
         The switches.
     channels : sequence of str
-        Names of the channels.
+        Names of the channels; where ``brightness`` is none of them, each is shown by itself.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def rgb_image(
     if planes.ndim != 3 or len(planes) != 3:
         raise ShapeError(f"maps has shape {planes.shape}; an image is made of (3, y, x)")
     planes = np.clip(np.where(np.isnan(planes), 0.0, planes), 0.0, 1.0)
-    if recipe.brightness != NO_BRIGHTNESS:
+    if recipe.brightness in channels:
         brightness = planes[list(channels).index(recipe.brightness)]
         brightest = planes.max(axis=0)
         # where brightness is 0 the pixel is black, whatever its colour
