@@ -279,3 +279,12 @@ def test_no_module_of_training_imports_keras_by_itself():
         "assert not {'keras', 'tensorflow', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_control_of_no_channel_is_a_row_of_its_own_kind(tmp_path):
+    """It was left out, because no case is called so."""
+    workspace = Workspace(tmp_path)
+    head(workspace, "mass", 0, TRUTH + 0.1)
+    head(workspace, "stellar_mass", 0, kind="control")
+    rows = {row["case"]: row["kind"] for row in case_table(workspace)}
+    assert rows == {"mass": "case", "stellar_mass": "control"}

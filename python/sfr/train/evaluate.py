@@ -86,9 +86,9 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     dict
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
         mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias_dex`` =
-        mean d; ``nmad_dex`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of rows
-        with |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the predictions of 2
-        rows or more are constant.
+        mean d; ``nmad_dex`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of
+        rows with |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the
+        predictions of 2 rows or more are constant.
 
     Raises
     ------
