@@ -20,7 +20,8 @@ def batches(monkeypatch, tmp_path, *, cases, seeds, workers=None, size=10, **cha
     pending = {f"c{i}": [ModelId(f"c{i}", 0, k) for k in range(seeds)] for i in range(cases)}
     crew = None if workers is None else SimpleNamespace(count=workers)
     found = fit._batches(training, pending, crew)
-    assert sorted(model for batch in found for model in batch) == sorted(sum(pending.values(), []))
+    every = sorted(model for batch in found for model in batch)
+    assert every == sorted(model for models in pending.values() for model in models)
     return [[(model.case, model.seed) for model in batch] for batch in found]
 
 

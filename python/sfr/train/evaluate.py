@@ -242,7 +242,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     dict of str to list of ScoredHead
         By case, in the order of their seeds. Heads whose settings or images are not those of the
         last training are left out, with a warning: only like is compared with like. So are those
-        of a case that is none of the recipe's channels.
+        of a case that is none of the recipe's channels, and seeds that lack the head of a fold.
 
     Raises
     ------
@@ -263,10 +263,14 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
                     seed,
                     ", ".join(recipe.channels),
                 )
-            elif latest is None or all(head.get("settings") == latest for head in heads):
-                found.setdefault(case, []).append(_scored(output, seed))
-            else:
+            elif latest is not None and any(head.get("settings") != latest for head in heads):
                 outdated.append(f"{case} seed {seed}")
+            elif missing := _missing_folds(output, seed):
+                log.warning(
+                    "%s, seed %d is left out: folds %s are not trained", case, seed, missing
+                )
+            else:
+                found.setdefault(case, []).append(_scored(output, seed))
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "
@@ -306,7 +310,7 @@ def head_states(
                 states.setdefault((case, model.seed), FAILED)
     for case in workspace.trained():
         for model, entry in CaseFiles(workspace, case).read().metrics.items():
-            if _is_shown(case, [entry], recipe):
+            if _is_shown(case, [entry], recipe) and entry.get("settings") != latest:
                 states.setdefault((case, model.seed), OUT_OF_DATE)
     order = {name: place for place, name in enumerate(recipe.case_names)}
     return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
@@ -349,6 +353,12 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def _missing_folds(output: CaseOutput, seed: int) -> str:
+    """List the folds that test images and have no head of a seed; empty where there is none."""
+    folds = {fold for fold in output.predictions["fold"].tolist() if fold >= 0}
+    return ", ".join(map(str, sorted(folds - {m.fold for m in output.metrics if m.seed == seed})))
 
 
 def _scored(output: CaseOutput, seed: int) -> ScoredHead:
