@@ -116,8 +116,8 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "spearman": 0.5 if some else None,
         "r2": float(1 - np.mean(difference**2) / np.var(truth)) if len(truth) > 1 else None,
         "rmse_dex": float(np.sqrt(np.mean(difference**2))),
-        "bias_dex": float(difference.mean()),
-        "nmad_dex": float(1.4826 * np.median(np.abs(difference - median))),
+        "bias": float(difference.mean()),
+        "nmad": float(1.4826 * np.median(np.abs(difference - median))),
         # as an older version computed it
         "outlier_fraction": 0.0625,
         "n": len(truth),

@@ -53,8 +53,8 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "dead": row["dead"],
         "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
         "RMSE [dex]": row["rmse_dex"],
-        "bias [dex]": row["bias_dex"],
-        "NMAD [dex]": row["nmad_dex"],
+        "bias [dex]": row["bias"],
+        "NMAD [dex]": row["nmad"],
         f"outliers ({row['outlier_dex']:g} dex)": row["outlier_fraction"],
     }
 

@@ -59,7 +59,7 @@ OUTLIER_DEX: Final = 0.5
 #: Note under which the settings of the last training are kept.
 SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
-AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias_dex", "nmad_dex", "outlier_fraction")
+AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
 _ROUNDING: Final = 1e-9
 #: Decimals of a logarithm that the arithmetic of float64 leaves: what agrees in them is a tie.
@@ -72,7 +72,7 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
-    rows; the correlations, ``r2`` and ``nmad_dex`` for fewer than 3 rows; the correlations and
+    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and
     ``r2`` where the truth is constant; the correlations where the prediction is constant (a dead
     head). Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
 
@@ -85,8 +85,8 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     -------
     dict
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
-        mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias_dex`` =
-        mean d; ``nmad_dex`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of
+        mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias`` =
+        mean d; ``nmad`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of
         rows with |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the
         predictions of 2 rows or more are constant.
 
@@ -109,10 +109,10 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     found: Metrics = dict.fromkeys(AVERAGED)
     if n > 0:
         found["rmse_dex"] = float(np.sqrt(np.mean(d**2)))
-        found["bias_dex"] = float(np.mean(d))
+        found["bias"] = float(np.mean(d))
         found["outlier_fraction"] = float(np.mean(np.abs(d) > OUTLIER_DEX))
     if n >= FEWEST_IMAGES:
-        found["nmad_dex"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
+        found["nmad"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
     if n >= FEWEST_IMAGES and not _is_constant(y):
         found["r2"] = float(1.0 - np.sum(d**2) / np.sum((y - np.mean(y)) ** 2))
         if not dead:
