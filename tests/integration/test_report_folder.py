@@ -115,7 +115,7 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "r": float(np.corrcoef(truth, prediction)[0, 1]) if some else None,
         "spearman": 0.5 if some else None,
         "r2": float(1 - np.mean(difference**2) / np.var(truth)) if len(truth) > 1 else None,
-        "rmse_dex": float(np.sqrt(np.mean(difference**2))),
+        "rmse": float(np.sqrt(np.mean(difference**2))),
         "bias": float(difference.mean()),
         "nmad": float(1.4826 * np.median(np.abs(difference - median))),
         # as an older version computed it
@@ -127,7 +127,7 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "case": case,
         "n_train": int((table["subset"] == "train").sum()),
         "n_validation": 0,
-        "n_dropped_zero_sfr": 4,
+        "n_dropped_zero": 4,
         "epochs": 60,
         "backbone": "VGG16",
         "recipe": "demo",
@@ -353,7 +353,7 @@ def test_report_says_what_is_not_trained_and_removes_pictures_of_other_cases(qui
     assert not (quick.report / "case_gauss3.png").exists()
     assert (quick.report / "mine.png").exists()
     row = cases_of(summary)["gauss3"]
-    assert (row["status"], row["r"], row["rmse_dex"]) == ("not trained", "", "")
+    assert (row["status"], row["r"], row["rmse"]) == ("not trained", "", "")
 
 
 def test_report_without_a_trained_case_names_the_command(tmp_path, demo):
@@ -507,7 +507,7 @@ def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_p
     assert inside.read_bytes().startswith(b"\x89PNG")
 
 
-def test_contact_sheet_spreads_over_ssfr_and_takes_each_galaxy_once(small, demo, monkeypatch):
+def test_contact_sheet_spreads_over_the_labels_and_takes_each_galaxy_once(small, demo, monkeypatch):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=8)
     ids = [label.split()[1] for label in labels]
@@ -523,7 +523,7 @@ def test_contact_sheet_shows_all_when_there_are_few(small, demo, monkeypatch):
     assert len(labels) == len(set(labels)) == 36
 
 
-@pytest.mark.parametrize("order", ["ssfr", "random", "id"])
+@pytest.mark.parametrize("order", ["label", "random", "id"])
 def test_contact_sheet_of_a_subset_shows_only_its_images(small, demo, monkeypatch, order):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=1000, subset="test", order=order)
@@ -569,7 +569,7 @@ def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
 def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(quick, demo, mass):
     """Everything said sSFR [1/yr], which of two it was stood nowhere."""
     recipe = demo.with_fields("sample", ssfr_mass=mass)
-    target = target_of(recipe.sample)
+    target = target_of(recipe)
     page = page_of(write_report(quick, recipe))
     assert page.count(target.name) > 8
     assert target.sentence.replace("'", "&#39;") in page

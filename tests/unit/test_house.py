@@ -40,7 +40,7 @@ LEAF_IMPORTS = {
     "units": {"arrays"},
     "progress": set(),
     "recipe": {"errors", "paths"},
-    "target": {"recipe"},
+    "target": {"errors", "recipe", "run"},
     "run": {"errors", "hdf5", "paths", "recipe"},
     "compute": {"errors"},
     "pictures": {"errors"},
@@ -52,8 +52,8 @@ LEAF_IMPORTS = {
 ORDER = (
     {"cli"},
     set(STEPS),
-    {"nn", "plot"},
-    {"run", "target"},
+    {"nn", "plot", "target"},
+    {"run"},
     {"compute", "recipe"},
     {"errors", "units", "progress", "arrays", "hdf5", "paths", "pictures"},
 )

@@ -33,9 +33,9 @@ def register(app: typer.Typer) -> None:
         The file is the union of all snapshots selected in the folder. Rows that you remove from it
         and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
         without galaxies does not stop the others; the exit code is then 4.
-        The file is the union of all snapshots selected in the folder. Its column ssfr_per_yr is the
-        label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
-        corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
+        Its column ssfr_per_yr is with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h, with
+        corrected SFR / stellar mass in Msun; by_snapshot.csv says which. What is predicted is
+        target.column of the recipe.
 
         Examples:
 
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
             work, recipe, console, sim_path=sim, allow_partial=allow_partial, force=force
         ) as run:
             summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
-        label = target_of(run.recipe.sample).text
+        label = target_of(run.recipe).text
         rows = [
             {
                 "snapshot": cut.snapshot,

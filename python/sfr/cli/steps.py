@@ -24,6 +24,7 @@ from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe, parse_case
 from sfr.run.workspace import RECIPE, Workspace, digest
+from sfr.target import target_of
 
 if TYPE_CHECKING:
     from sfr.compute.dask import DaskWorkers
@@ -204,8 +205,8 @@ class Run:
         from sfr.sample.split import split
 
         check_settings(self.workspace, self.recipe)
-        with self._step("split", "split") as record:
-            summary = split(self.workspace, self.recipe.split, force=force)
+        with self._step("split", "split", "target") as record:
+            summary = split(self.workspace, self.recipe.split, target_of(self.recipe), force=force)
             record["fingerprint"] = summary.fingerprint
             record["counts"] = summary.counts
             record["seeds"] = [self.recipe.split.seed]
@@ -499,7 +500,7 @@ class Run:
         self._current_images()
         with (
             self._trainers(processes) as workers,
-            self._step("train", "train", "cases") as record,
+            self._step("train", "train", "cases", "target") as record,
         ):
             summary = train_cases(
                 self.workspace,
@@ -518,7 +519,7 @@ class Run:
             record["counts"] = {
                 "heads": len(summary.results),
                 "dead": len(summary.dead),
-                "left out, SFR = 0": summary.n_dropped_zero_sfr,
+                f"left out, {target_of(self.recipe).zero_words}": summary.n_dropped_zero,
                 "without image": summary.n_missing_images,
             }
             record["seconds_backbone"] = round(summary.seconds_features, 3)
@@ -551,7 +552,7 @@ class Run:
         self._current_images()
         self.say_edits()
         stored = self.workspace.stored_recipe() or self.recipe
-        if not is_current(self.workspace, stored.split):
+        if not is_current(self.workspace, stored.split, target_of(stored)):
             self.console.say("report: sample.csv or split.csv was edited since the last training")
             self._outdate_heads()
         with self._step("report") as record:
