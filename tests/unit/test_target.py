@@ -207,6 +207,15 @@ def test_labels_that_a_relu_cannot_reach_are_told(tmp_path, caplog):
     assert not caplog.text
 
 
+def test_labels_that_are_too_wide_for_a_network_are_told(tmp_path, caplog):
+    workspace = write_run(tmp_path, own={"age_yr": AGES * 1e9})
+    read_rows(workspace, predicting("age_yr", transform="none"))
+    assert "the labels of age_yr span 1.2e+10" in caplog.text
+    caplog.clear()
+    read_rows(workspace, predicting("age_yr"))
+    assert not caplog.text
+
+
 # -- what depends on it ----------------------------------------------------------------------------
 
 

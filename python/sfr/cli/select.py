@@ -7,7 +7,6 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
-from sfr.target import target_of
 
 __all__ = ["register"]
 
@@ -46,6 +45,7 @@ def register(app: typer.Typer) -> None:
           sfr select --sim TNG100-2 --snap 99 --recipe mine.toml --allow-partial
         """
         from sfr.run.tables import count_galaxies
+        from sfr.target import target_of
 
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)

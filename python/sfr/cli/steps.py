@@ -24,7 +24,6 @@ from sfr.cli.console import FINISHED_WITH_FAILURES, Console, Meter
 from sfr.errors import ConfigError, DataMissingError
 from sfr.recipe import Recipe, load_recipe, parse_case
 from sfr.run.workspace import RECIPE, Workspace, digest
-from sfr.target import target_of
 
 if TYPE_CHECKING:
     from sfr.compute.dask import DaskWorkers
@@ -203,6 +202,7 @@ class Run:
         """Make or extend the split."""
         from sfr.sample.select import check_settings
         from sfr.sample.split import split
+        from sfr.target import target_of
 
         check_settings(self.workspace, self.recipe)
         with self._step("split", "split", "target") as record:
@@ -491,6 +491,7 @@ class Run:
         processes: int | None = None,
     ) -> TrainSummary:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
+        from sfr.target import target_of
         from sfr.train.fit import train_cases
 
         # before split.csv is touched
@@ -545,6 +546,7 @@ class Run:
         """Write the report, after training where nothing is trained yet."""
         from sfr.report import write_report
         from sfr.sample.split import is_current
+        from sfr.target import target_of
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")

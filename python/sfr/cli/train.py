@@ -11,13 +11,13 @@ from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import Run, open_run
 from sfr.errors import ConfigError
-from sfr.target import target_of
 
 __all__ = ["print_cases", "register"]
 
 
 def print_cases(run: Run, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
+    from sfr.target import target_of
     from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 
     heads = read_heads(run.workspace, run.recipe)

@@ -371,7 +371,7 @@ def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary
         is_new = listed is not None and set(names) - listed.subset_of.keys()
         reason = f"extended: {len(known)} units keep their subset"
         if not is_new:
-            reason = "the sample has changed; its images keep their subset"
+            reason = "the sample or the target has changed; its images keep their subset"
     return job.summary(subset_of, reason)
 
 

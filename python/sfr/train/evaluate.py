@@ -247,7 +247,8 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
-    outdated = []
+    outdated: list[str] = []
+    others: dict[str, list[str]] = {}
     latest, target = workspace.recalled(SETTINGS), target_of(recipe)
     older = ssfr_of(recipe.sample).text
     for case, seed in workspace.trained():
@@ -260,17 +261,20 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         elif (predicts := head.get("label", older)) != target.text or (
             head.get("unit", "dex") != target.error_unit
         ):
-            log.warning(
-                "%s, seed %d is left out: it predicts another target, %s; train it again",
-                case,
-                seed,
-                predicts,
-            )
+            others.setdefault(predicts, []).append(f"{case} seed {seed}")
         elif latest is None or head.get("settings") == latest:
             scored = _read_head(workspace, case, seed, head, target.error_unit)
             found.setdefault(case, []).append(scored)
         else:
             outdated.append(f"{case} seed {seed}")
+    for predicts, names in others.items():
+        log.warning(
+            "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
+            predicts,
+            target.text,
+            target.error_unit or "no unit",
+            ", ".join(names),
+        )
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from sfr.train.bootstrap import CONSTANT_RANGE
 __all__ = ["Rows", "read_rows"]
 
 log = logging.getLogger(__name__)
+
+#: Range of labels beyond which the steps of a training are too small for them.
+_WIDEST: Final = 1000.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,13 @@ def _check_labels(workspace: Workspace, rows: Rows, recipe: Recipe) -> None:
             f"{rows.label.size} images, less than a network resolves ({CONSTANT_RANGE:g}): there "
             "is nothing to predict. Name another column as target.column"
             + ("" if target.is_log else ', or use target.transform = "log10"')
+        )
+    if span > _WIDEST:
+        log.warning(
+            "the labels of %s span %.3g; a network learns numbers of order 1, so use "
+            'target.transform = "log10", or another unit',
+            target.column,
+            span,
         )
     below = int(np.count_nonzero(rows.label < 0.0))
     if below and recipe.train.output == "relu":
