@@ -56,7 +56,7 @@ class Bench:
     def __init__(self, work: Path, case: str) -> None:
         workspace, self.case = Workspace(work), case
         self.recipe = workspace.stored_recipe() or load_recipe("thesis")
-        self.rows = read_rows(workspace)
+        self.rows = read_rows(workspace, self.recipe)
         self.features = extract_features(workspace, self.recipe, case, self.rows.filenames).array
         subsets = (self.rows.indices(subset) for subset in (TRAIN, VALIDATION, TEST))
         self.fold = Fold(*subsets)

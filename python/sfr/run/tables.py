@@ -17,7 +17,6 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
-    "LABEL_SCALE_YR",
     "SAMPLE",
     "SPLIT",
     "TEST",
@@ -38,7 +37,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
-#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
+#: `sfr.target` has what ``ssfr_per_yr`` is, and its unit: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -65,8 +64,6 @@ FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 FOR_GOOD = "render"
 #: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the label (METHOD 3).
-LABEL_SCALE_YR = 1e15
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:

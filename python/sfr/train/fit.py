@@ -78,7 +78,7 @@ class TrainSummary:
         One entry per head, in the order of the cases.
     fingerprint : str
         Digest of the heads' fingerprints.
-    n_missing_images, n_dropped_zero_sfr : int
+    n_missing_images, n_dropped_zero : int
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
         Time in the backbone and in the heads, of all processes together [s].
@@ -87,7 +87,7 @@ class TrainSummary:
     results: tuple[HeadResult, ...]
     fingerprint: str
     n_missing_images: int
-    n_dropped_zero_sfr: int
+    n_dropped_zero: int
     seconds_features: float
     seconds_heads: float
 
@@ -184,7 +184,7 @@ def train_cases(
         results=tuple(results),
         fingerprint=digest([training.fingerprint(name) for name in names]),
         n_missing_images=training.rows.n_missing_images,
-        n_dropped_zero_sfr=training.rows.n_dropped_zero_sfr,
+        n_dropped_zero=training.rows.n_dropped_zero,
         seconds_features=done.seconds_features,
         seconds_heads=done.seconds_heads,
     )
