@@ -237,13 +237,15 @@ def _batches(
     No byte depends on it, so that it may depend on who works: other backends, and a shared order,
     round heads by what else is in their program.
     """
+    batches = [tuple(models) for models in pending.values()]
+    if not batches:
+        return []
     backend = stated_backend() or chosen_backend()
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
-    batches = [tuple(models) for models in pending.values()]
     if free and workers is None and all(len(models) == 1 for models in batches):
         return _joined(training, batches)
     if free and workers is not None and len(batches) < workers.count:
-        count = -(-workers.count // max(1, len(batches)))
+        count = -(-workers.count // len(batches))
         return [part for models in batches for part in _parts(models, count)]
     return batches
 
@@ -253,7 +255,7 @@ def _joined(
 ) -> list[tuple[ModelId, ...]]:
     """Put cases of one head each together, which share the cost of a step: docs/training.md."""
     sizes = [training.features_file(models[0].case).stat().st_size for models in batches]
-    most = max(1, _TOGETHER_BYTES // max(sizes, default=1))
+    most = max(1, _TOGETHER_BYTES // max(sizes))
     starts = range(0, len(batches), most)
     return [tuple(m for models in batches[at : at + most] for m in models) for at in starts]
 
