@@ -9,7 +9,7 @@ from tests.integration.test_train_heads import N, content, recipe, write_run
 from sfr.compute.tasks import Serial
 from sfr.nn.keras_import import load_keras
 from sfr.run.names import ModelId
-from sfr.train.evaluate import compare, metrics, read_heads
+from sfr.train.evaluate import compare, head_states, metrics, read_heads
 from sfr.train.fit import train_case, train_cases
 from sfr.train.loop import Data, Fold
 from sfr.train.output import CaseFiles
@@ -73,7 +73,7 @@ def test_each_image_is_predicted_by_the_head_that_has_not_seen_it(workspace, fol
     assert {r.status for r in train_case(workspace, chosen, "mass").results} == {"current"}
 
 
-def test_a_seed_is_dead_where_a_head_of_one_fold_is(workspace, folds):
+def test_a_seed_is_dead_where_a_head_of_one_fold_is(workspace, folds, caplog):
     chosen = recipe(seeds=2)
     train_case(workspace, chosen, "mass")
     files = CaseFiles(workspace, "mass")
@@ -81,6 +81,14 @@ def test_a_seed_is_dead_where_a_head_of_one_fold_is(workspace, folds):
     entries[3]["dead"] = True
     workspace.write_json(files.metrics, {"heads": entries})
     assert [head.dead for head in read_heads(workspace, chosen)["mass"]] == [False, True]
+    # and one that lacks a fold has no numbers at all, and is not called trained
+    workspace.write_json(files.metrics, {"heads": entries[:3] + entries[4:]})
+    files.say_failed(entries[0]["settings"], {ModelId("mass", 1, 1): "the loss is not finite"})
+    heads = read_heads(workspace, chosen)
+    assert [head.seed for head in heads["mass"]] == [0]
+    assert "mass, seed 1 is left out: folds 1 are not trained" in caplog.text
+    states = head_states(workspace, chosen, heads)
+    assert states == {("mass", 0): heads["mass"][0].state, ("mass", 1): "failed"}
 
 
 def test_heads_of_folds_that_workers_train_apart_leave_the_files_of_one(tmp_path, folds):

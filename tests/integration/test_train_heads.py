@@ -300,7 +300,7 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
     assert stored["dead"] is True
     assert stored["r"] is None
     assert stored["spearman"] is None
-    assert stored["rmse_dex"] > 3
+    assert stored["rmse"] > 3
     assert [result.model.seed for result in summary.dead] == [0]
     assert "dead" in caplog.text
     row = table(workspace)[0]
@@ -356,7 +356,7 @@ def test_more_seeds_leave_the_earlier_ones(workspace):
     train_case(workspace, recipe(), "composite")
     again = train_case(workspace, recipe(seeds=2), "composite")
     assert [r.status for r in again.results] == ["current", "trained"]
-    assert len({r.metrics["rmse_dex"] for r in again.results}) == 2
+    assert len({r.metrics["rmse"] for r in again.results}) == 2
 
 
 def test_forced_training_repeats_everything(workspace):
@@ -418,10 +418,10 @@ def test_zeros_and_missing_images_are_left_out_and_counted(tmp_path, caplog):
     workspace = write_run(tmp_path, ssfr=ssfr)
     next(iter(workspace.images.glob("Snap99ID0.png"))).unlink()
     summary = train_case(workspace, recipe(), "composite")
-    assert (summary.n_dropped_zero_sfr, summary.n_missing_images) == (3, 1)
+    assert (summary.n_dropped_zero, summary.n_missing_images) == (3, 1)
     stored = summary.results[0].metrics
     assert (stored["n"], stored["n_train"]) == (1, 7)
-    assert stored["n_dropped_zero_sfr"] == 3
+    assert stored["n_dropped_zero"] == 3
     assert (stored["r"], stored["dead"]) == (None, False)
     table = predictions_of(workspace, "composite")
     assert len(table["truth"]) == N - 4
@@ -495,7 +495,7 @@ def test_networks_train_on_float_maps_without_any_image(workspace):
     assert 0 < clipped["structure3"] < 0.2
     # unrounded: not what the same image in 8 bits gives
     filename = read_table(workspace.split_csv, SPLIT)["filename"][0]
-    read = inputs_of(workspace, settings).case("composite")(filename).image
+    read = inputs_of(workspace, settings).case("composite")(ImageId.parse(filename)).image
     assert np.all((read % 1 == 0.5) | (read == 0))
     # another gain is another feature
     other = settings.with_fields("cases", gain=3.0)

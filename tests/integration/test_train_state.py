@@ -397,7 +397,7 @@ def test_predictions_are_kept_at_the_epochs_asked_for(workspace):
     files = CaseFiles(workspace, "composite")
     stored = json.loads((workspace.head(ModelId("composite")) / "metrics.json").read_text())
     assert [found["epoch"] for found in stored["at_epochs"]] == [1, 3]
-    assert stored["at_epochs"][-1]["rmse_dex"] == pytest.approx(stored["rmse_dex"])
+    assert stored["at_epochs"][-1]["rmse"] == pytest.approx(stored["rmse"])
     end = predictions_of(workspace, "composite")
     same = files.read().predictions_in(files.folder / "predictions-epoch-00003.csv")
     np.testing.assert_allclose(same["seed_0"], end["prediction"], rtol=1e-6)

@@ -70,7 +70,7 @@ def test_workers_train_the_same_heads_and_tell_how_far_they_are(tmp_path):
         chosen,
         ["composite", "gauss3"],
         workers=Loses("composite", 1),
-        on_progress=lambda *args: heard.append(args),
+        on_progress=lambda *args, **_: heard.append(args),
     )
     assert statuses(spread) == statuses(alone)
     assert spread.fingerprint == alone.fingerprint

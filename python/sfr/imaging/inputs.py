@@ -62,12 +62,12 @@ class Inputs(ABC):
         """Where they lie."""
 
     @abstractmethod
-    def has(self, name: str) -> bool:
-        """Whether an image (Snap99ID123.png) can be read."""
+    def has(self, image: ImageId) -> bool:
+        """Whether an image can be read."""
 
     @abstractmethod
     def digest(self, names: Sequence[str]) -> str:
-        """Hash what images, in any order, consist of.
+        """Hash what images (bare file names, in any order) consist of.
 
         Raises
         ------
@@ -76,8 +76,8 @@ class Inputs(ABC):
         """
 
     @abstractmethod
-    def case(self, case: str) -> Callable[[str], CaseInput]:
-        """Return what reads an image by its name and makes a case of it.
+    def case(self, case: str) -> Callable[[ImageId], CaseInput]:
+        """Return what reads an image and makes a case of it.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Inputs(ABC):
         """
 
     @abstractmethod
-    def shown(self, case: str) -> Callable[[str], RGB]:
+    def shown(self, case: str) -> Callable[[ImageId], RGB]:
         """Return what makes a picture for people of a case: what the network reads, in 8 bits.
 
         Raises
@@ -108,8 +108,8 @@ class _Pictures(Inputs):
     def folder(self) -> Path:
         return self.workspace.images
 
-    def has(self, name: str) -> bool:
-        return (self.workspace.images / name).is_file()
+    def has(self, image: ImageId) -> bool:
+        return self.workspace.image(image).is_file()
 
     def digest(self, names: Sequence[str]) -> str:
         content = hashlib.sha256()
@@ -124,25 +124,26 @@ class _Pictures(Inputs):
             content.update(data)
         return content.hexdigest()
 
-    def case(self, case: str) -> Callable[[str], CaseInput]:
+    def case(self, case: str) -> Callable[[ImageId], CaseInput]:
         function = case_function(case, self.recipe.cases, self.recipe.channels)
         pixels = self.recipe.maps.pixels
 
-        def read(name: str) -> CaseInput:
-            path = self.workspace.images / name
-            image = read_png(path)
-            if image.shape != (pixels, pixels, 3):
+        def read(image: ImageId) -> CaseInput:
+            path = self.workspace.image(image)
+            picture = read_png(path)
+            if picture.shape != (pixels, pixels, 3):
                 raise DataFormatError(
-                    f"image {path} has {image.shape[1]} x {image.shape[0]} pixels, the recipe has "
-                    f"maps.pixels = {pixels}; render again, or train with the recipe of the images"
+                    f"image {path} has {picture.shape[1]} x {picture.shape[0]} pixels, the recipe "
+                    f"has maps.pixels = {pixels}; render again, or train with the recipe of the "
+                    "images"
                 )
-            return CaseInput(function(image), None)
+            return CaseInput(function(picture), None)
 
         return read
 
-    def shown(self, case: str) -> Callable[[str], RGB]:
+    def shown(self, case: str) -> Callable[[ImageId], RGB]:
         function = case_function(case, self.recipe.cases, self.recipe.channels)
-        return lambda name: function(read_png(self.workspace.images / name))
+        return lambda image: function(read_png(self.workspace.image(image)))
 
 
 class _Maps(Inputs):
@@ -160,13 +161,13 @@ class _Maps(Inputs):
     def _normalisation(self) -> Normalisation:
         return read_normalisation(self.workspace, self.recipe.channels)
 
-    def has(self, name: str) -> bool:
-        return self._place(name) is not None
+    def has(self, image: ImageId) -> bool:
+        return self._place(image) is not None
 
     def digest(self, names: Sequence[str]) -> str:
         snapshots = sorted({ImageId.parse(name).snapshot for name in names})
         for name in names:
-            self._found(name)
+            self._found(ImageId.parse(name))
         return digest(
             {
                 "images": sorted(names),
@@ -175,25 +176,25 @@ class _Maps(Inputs):
             }
         )
 
-    def case(self, case: str) -> Callable[[str], CaseInput]:
+    def case(self, case: str) -> Callable[[ImageId], CaseInput]:
         function = map_case_function(case, self.recipe.cases, self.recipe.channels)
 
-        def read(name: str) -> CaseInput:
-            scaled = self._normalisation.apply(self._read(name)).astype(np.float32)
+        def read(image: ImageId) -> CaseInput:
+            scaled = self._normalisation.apply(self._read(image)).astype(np.float32)
             made = function(scaled)
             return CaseInput(network_input(made.maps), made.clipped)
 
         return read
 
-    def shown(self, case: str) -> Callable[[str], RGB]:
+    def shown(self, case: str) -> Callable[[ImageId], RGB]:
         if self.recipe.case(case).family != "composite":
             read = self.case(case)
-            return lambda name: np.rint(read(name).image).astype(np.uint8)
-        image, channels = self.recipe.image, self.recipe.channels
-        return lambda name: rgb_image(self._normalisation.apply(self._read(name)), image, channels)
+            return lambda image: np.rint(read(image).image).astype(np.uint8)
+        how, channels = self.recipe.image, self.recipe.channels
+        return lambda image: rgb_image(self._normalisation.apply(self._read(image)), how, channels)
 
-    def _read(self, name: str) -> NDArray[Any]:
-        path, row = self._found(name)
+    def _read(self, image: ImageId) -> NDArray[Any]:
+        path, row = self._found(image)
         with open_hdf5(path) as file, reading(path, "the shard"):
             stored = require_dataset(file, path, "maps")
             maps = stored.read(np.s_[row : row + 1])[0]
@@ -205,18 +206,17 @@ class _Maps(Inputs):
             )
         return np.asarray(maps)
 
-    def _found(self, name: str) -> tuple[Path, int]:
-        place = self._place(name)
+    def _found(self, image: ImageId) -> tuple[Path, int]:
+        place = self._place(image)
         if place is None:
             raise DataMissingError(
-                f"{self.workspace.maps(ImageId.parse(name).snapshot)} has no maps of {name}; run "
-                "sfr render"
+                f"{self.workspace.maps(image.snapshot)} has no maps of {image.filename}; run sfr "
+                "render"
             )
         return place
 
-    def _place(self, name: str) -> tuple[Path, int] | None:
+    def _place(self, image: ImageId) -> tuple[Path, int] | None:
         """Return the shard of an image, and its row there."""
-        image = ImageId.parse(name)
         if image.snapshot not in self._places:
             found = {}
             for path in self.workspace.shards(image.snapshot):

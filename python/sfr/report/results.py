@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.run.tables import LABEL_SCALE_YR, Table
+from sfr.run.tables import Table
+from sfr.target import Target
 from sfr.train.evaluate import ScoredHead
 
-__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "as_results"]
-
-#: What truth and prediction have above the logarithm of the label (METHOD 3).
-LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
+__all__ = ["CaseResult", "Head", "as_results"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Head:
     metrics : dict
         Its entry of ``metrics.json``.
     truth, prediction : ndarray of float64
-        log10 of the label of the test images; `sfr.target` has its name and unit.
+        Labels of the test images as axes show them (`sfr.target`).
     n_galaxies : int
         Galaxies that the test images show.
     histories : tuple of dict of str to ndarray
@@ -69,28 +66,32 @@ class CaseResult:
         return all(head.dead for head in self.heads)
 
 
-def as_results(heads: Mapping[str, Sequence[ScoredHead]]) -> list[CaseResult]:
+def as_results(heads: Mapping[str, Sequence[ScoredHead]], target: Target) -> list[CaseResult]:
     """Return the trained cases as the figures take them.
 
     Parameters
     ----------
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
+    target : Target
+        What they predict.
 
     Returns
     -------
     list of CaseResult
         In the same order.
     """
-    return [CaseResult(case, tuple(map(_head, found))) for case, found in heads.items()]
+    return [
+        CaseResult(case, tuple(_head(h, target) for h in found)) for case, found in heads.items()
+    ]
 
 
-def _head(head: ScoredHead) -> Head:
+def _head(head: ScoredHead, target: Target) -> Head:
     return Head(
         seed=head.seed,
         metrics=head.metrics,
-        truth=head.truth - LABEL_OFFSET_DEX,
-        prediction=head.prediction - LABEL_OFFSET_DEX,
+        truth=target.shown(head.truth),
+        prediction=target.shown(head.prediction),
         n_galaxies=head.n_galaxies,
         histories=head.histories,
     )

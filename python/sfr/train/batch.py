@@ -34,8 +34,8 @@ Features = NDArray[np.floating[Any]]
 
 #: Time between two checkpoints: what a killed training loses at most [s].
 _CHECKPOINT_SECONDS: Final = 30.0
-#: Time between two looks at the test subset, for the progress only [s].
-_LOOK_SECONDS: Final = 5.0
+#: Time between two predictions of the test subset, for the progress only [s].
+_TEST_SECONDS: Final = 5.0
 #: Test images on which bfloat16 is compared with float32.
 _COMPARED: Final = 16
 
@@ -208,7 +208,7 @@ class _SideBySide:
     def _run(self, start: State, waiting: Mapping[ModelId, State]) -> State:
         """Train to the last epoch, with a checkpoint from time to time."""
         state, saved = start, time.monotonic()
-        test_r = _LastLook(self._test_r)
+        test_r = _NowAndThen(self._test_r)
         recipe = self.training.recipe.train
         for state in train(self.get_heads, recipe, self.data, start):
             if time.monotonic() - saved >= _CHECKPOINT_SECONDS:
@@ -302,23 +302,23 @@ class _SideBySide:
         )
 
 
-class _LastLook:
-    """What a look at the heads last said: it costs time, so most epochs repeat it, with its epoch.
+class _NowAndThen:
+    """What is said of a state: it costs time, so most epochs repeat it, with the epoch it is of.
 
     Parameters
     ----------
-    look : callable
+    say : callable
         Says something of a state.
     """
 
-    def __init__(self, look: Callable[[State], str]) -> None:
-        self._look = look
+    def __init__(self, say: Callable[[State], str]) -> None:
+        self._say = say
         self._said, self._epoch, self._when = "", 0, -math.inf
 
     def of(self, state: State, *, is_last: bool) -> str:
-        """Look again where it is time, and always at the last epoch."""
-        if is_last or time.monotonic() - self._when >= _LOOK_SECONDS:
-            self._said, self._epoch = self._look(state), state.epoch
+        """Say it anew where it is time, and always at the last epoch."""
+        if is_last or time.monotonic() - self._when >= _TEST_SECONDS:
+            self._said, self._epoch = self._say(state), state.epoch
             self._when = time.monotonic()
         return self._said if self._epoch == state.epoch else f"{self._said} (epoch {self._epoch})"
 

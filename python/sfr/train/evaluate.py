@@ -18,6 +18,7 @@ from sfr.recipe import Recipe
 from sfr.run.names import ModelId
 from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
+from sfr.target import ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
@@ -54,12 +55,13 @@ FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
 #: What a row of the table is: a case, or a control, which is there to be measured against and is
 #: never the best.
 CASE, CONTROL = "case", "control"
-#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
+#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex]. Labels that
+#: are no logarithms have no outliers: what is far depends on the quantity.
 OUTLIER_DEX: Final = 0.5
 #: Note under which the settings of the last training are kept.
 SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
-AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
+AVERAGED: Final = ("r", "spearman", "r2", "rmse", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
 _ROUNDING: Final = 1e-9
 #: Decimals of a logarithm that the arithmetic of float64 leaves: what agrees in them is a tie.
@@ -68,27 +70,29 @@ _DECIMALS: Final = 9
 FEWEST_IMAGES: Final = 3
 
 
-def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
+def metrics(truth: ArrayLike, prediction: ArrayLike, unit: str = "dex") -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
-    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and ``r2``
-    where the truth is constant; the correlations where the prediction is constant (a dead head).
-    Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
+    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and
+    ``r2`` where the truth is constant; the correlations where the prediction is constant (a dead
+    head). Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
 
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 of the label, with any common offset [dex].
+        Labels, with any common offset.
+    unit : str
+        Unit of their differences: ``dex`` where they are logarithms.
 
     Returns
     -------
     dict
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
-        mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias`` = mean d;
-        ``nmad`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of rows with
-        |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the predictions of 2
-        rows or more are constant.
+        mean)^2, below 0 when worse than the mean; ``rmse`` = sqrt(mean d^2); ``bias`` = mean d;
+        ``nmad`` = 1.4826 median |d - median d|; ``unit`` of these three; ``outlier_fraction``,
+        the share of rows with |d| > ``outlier_limit`` = `OUTLIER_DEX`, both None where the unit is
+        not dex; ``n`` = N; ``dead``, whether the predictions of 2 rows or more are constant.
 
     Raises
     ------
@@ -106,18 +110,24 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     n = y.size
     d = p - y
     dead = n > 1 and _is_constant(p)
+    limit = _outlier_limit(unit)
     found: Metrics = dict.fromkeys(AVERAGED)
     if n > 0:
-        found["rmse_dex"] = float(np.sqrt(np.mean(d**2)))
+        found["rmse"] = float(np.sqrt(np.mean(d**2)))
         found["bias"] = float(np.mean(d))
-        found["outlier_fraction"] = float(np.mean(np.abs(d) > OUTLIER_DEX))
+        if limit is not None:
+            found["outlier_fraction"] = float(np.mean(np.abs(d) > limit))
     if n >= FEWEST_IMAGES:
         found["nmad"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
     if n >= FEWEST_IMAGES and not _is_constant(y):
         found["r2"] = float(1.0 - np.sum(d**2) / np.sum((y - np.mean(y)) ** 2))
         if not dead:
             found["r"], found["spearman"] = _correlations(y, p)
-    return {**found, "outlier_dex": OUTLIER_DEX, "n": n, "dead": dead}
+    return {**found, "unit": unit, "outlier_limit": limit, "n": n, "dead": dead}
+
+
+def _outlier_limit(unit: str) -> float | None:
+    return OUTLIER_DEX if unit == "dex" else None
 
 
 def _vectors(
@@ -174,7 +184,7 @@ class ScoredHead:
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
-        log10(1e15 label) [dex].
+        Labels of the target (`sfr.target`).
     histories : tuple of dict of str to ndarray
         Columns epoch, loss, validation_loss (NaN where there is no validation subset) of each head.
     """
@@ -242,7 +252,8 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     dict of str to list of ScoredHead
         By case, in the order of their seeds. Heads whose settings or images are not those of the
         last training are left out, with a warning: only like is compared with like. So are those
-        of a case that is none of the recipe's channels.
+        that predict another target than the recipe's, those of a case that is none of its
+        channels, and seeds that lack the head of a fold.
 
     Raises
     ------
@@ -251,7 +262,8 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     """
     found: dict[str, list[ScoredHead]] = {}
     outdated: list[str] = []
-    latest = workspace.recalled(SETTINGS)
+    others: dict[str, list[str]] = {}
+    latest, target = workspace.recalled(SETTINGS), target_of(recipe)
     for case in workspace.trained():
         output = CaseFiles(workspace, case).read()
         for seed in sorted({model.seed for model in output.metrics}):
@@ -263,10 +275,24 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
                     seed,
                     ", ".join(recipe.channels),
                 )
-            elif latest is None or all(head.get("settings") == latest for head in heads):
-                found.setdefault(case, []).append(_scored(output, seed))
-            else:
+            elif predicts := _other_target(heads, recipe):
+                others.setdefault(predicts, []).append(f"{case} seed {seed}")
+            elif latest is not None and any(head.get("settings") != latest for head in heads):
                 outdated.append(f"{case} seed {seed}")
+            elif missing := _missing_folds(output, seed):
+                log.warning(
+                    "%s, seed %d is left out: folds %s are not trained", case, seed, missing
+                )
+            else:
+                found.setdefault(case, []).append(_scored(output, seed, target.error_unit))
+    for predicts, names in others.items():
+        log.warning(
+            "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
+            predicts,
+            target.text,
+            target.error_unit or "no unit",
+            ", ".join(names),
+        )
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "
@@ -306,7 +332,8 @@ def head_states(
                 states.setdefault((case, model.seed), FAILED)
     for case in workspace.trained():
         for model, entry in CaseFiles(workspace, case).read().metrics.items():
-            if _is_shown(case, [entry], recipe):
+            is_other = entry.get("settings") != latest or _other_target([entry], recipe)
+            if is_other and _is_shown(case, [entry], recipe):
                 states.setdefault((case, model.seed), OUT_OF_DATE)
     order = {name: place for place, name in enumerate(recipe.case_names)}
     return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
@@ -351,7 +378,23 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     return True
 
 
-def _scored(output: CaseOutput, seed: int) -> ScoredHead:
+def _other_target(heads: Iterable[Metrics], recipe: Recipe) -> str:
+    """Name what heads predict where that is not the recipe's target; else empty."""
+    target, older = target_of(recipe), ssfr_of(recipe.sample).text
+    for head in heads:
+        predicts = str(head.get("label", older))
+        if predicts != target.text or head.get("unit", "dex") != target.error_unit:
+            return predicts
+    return ""
+
+
+def _missing_folds(output: CaseOutput, seed: int) -> str:
+    """List the folds that test images and have no head of a seed; empty where there is none."""
+    folds = {fold for fold in output.predictions["fold"].tolist() if fold >= 0}
+    return ", ".join(map(str, sorted(folds - {m.fold for m in output.metrics if m.seed == seed})))
+
+
+def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
     """Put the heads of a seed together, each on the images that it is tested on."""
     models = [model for model in output.metrics if model.seed == seed]
     table = output.predictions
@@ -360,7 +403,7 @@ def _scored(output: CaseOutput, seed: int) -> ScoredHead:
         (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(prediction)
     )
     first = output.metrics[models[0]]
-    found = {**first, **metrics(table["truth"][rows], prediction[rows])}
+    found = {**first, **metrics(table["truth"][rows], prediction[rows], unit)}
     if len(models) > 1:
         found["dead"] = any(output.metrics[model].get("dead") for model in models)
         found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
@@ -408,9 +451,10 @@ def case_table(
         (heads with a constant output), then for each of `AVERAGED` its mean over the heads that are
         not dead and, as ``<name>_std``, the standard deviation (n - 1) of two or more of them;
         ``r_low`` and ``r_high``, the 95 % interval of that mean of r from a bootstrap over
-        galaxies; ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of
-        ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the backbone. None where a
-        value is undefined, or where there are too few galaxies for an interval.
+        galaxies; ``unit`` of errors and ``outlier_limit``, what ``outlier_fraction`` counts from;
+        ``n`` test images of ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the
+        backbone. None where a value is undefined, or where there are too few galaxies for an
+        interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
     rows = []
@@ -442,8 +486,9 @@ def _case_row(
         if name == "r":
             interval = None if draws is None else percentiles(draws)
             row["r_low"], row["r_high"] = interval or (None, None)
-    row["outlier_dex"] = OUTLIER_DEX
     first = heads[0] if heads else None
+    row["unit"] = first.metrics.get("unit") if first else None
+    row["outlier_limit"] = first.metrics.get("outlier_limit") if first else None
     row["n"] = first.metrics.get("n") if first else None
     row["n_galaxies"] = first.n_galaxies if first else None
     row["n_train"] = first.metrics.get("n_train") if first else None

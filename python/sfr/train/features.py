@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+#: From an image to what the network reads of a case, shape (y, x, 3) in 0..255.
+Picture = Callable[[ImageId], NDArray[Any]]
 
 #: Images a call of the backbone; fixed, so that results do not depend on how many there are.
 BATCH: Final = 16
@@ -205,26 +208,15 @@ def extract_features(
         for part in path.parent.glob(f"{path.stem}.part-*"):
             part.unlink()
     array = open_features(path, len(names), kind)
-    if array is None:
-        log.info("features of %s: %d images", case, len(names))
-        images = _Images(read, names, recipe.maps.pixels)
-        parts = []
-        for index, start in enumerate(range(0, len(names), PART)):
-            stop = min(start + PART, len(names))
-            parts.append(workspace.features_part(case, key, index))
-            if open_features(parts[-1], stop - start, kind) is None:
-                found = _compute(images, start, stop, kind, backbone.model, case, on_progress)
-                _remember_clipped(workspace, case, key, index, images)
-                with workspace.replacing(parts[-1]) as temporary, temporary.open("wb") as file:
-                    np.save(file, found)
-        with workspace.replacing(path) as temporary:
-            _join(parts, temporary, len(names))
-        array = open_features(path, len(names), kind)
-        if array is None:
-            raise DataFormatError(f"{path} cannot be read back; is the disk full?")
-        _remove_others(path, case)
-    else:
+    if array is not None:
         log.info("features of %s are there already", case)
+        return Features(path, key, array, names)
+    log.info("features of %s: %d images", case, len(names))
+    _Extraction(workspace, case, key, names, kind, read, backbone, on_progress).write(path)
+    array = open_features(path, len(names), kind)
+    if array is None:
+        raise DataFormatError(f"{path} cannot be read back; is the disk full?")
+    _remove_others(path, case)
     return Features(path, key, array, names)
 
 
@@ -245,29 +237,10 @@ def features_of(
     ndarray of float32, shape (N, height, width, channels)
         Features.
     """
-    read = inputs_of(workspace, recipe).case(case)
-    images = _Images(read, tuple(filenames), recipe.maps.pixels)
+    images = [ImageId.parse(name) for name in filenames]
     model = BackboneInUse(recipe).model
-    kind: np.dtype[Any] = np.dtype(np.float32)
-    return _compute(images, 0, len(filenames), kind, model, case, silent).astype(np.float32)
-
-
-class _Images:
-    """Images of a case, read by name; of those read last, what the gain clipped."""
-
-    def __init__(
-        self, read: Callable[[str], CaseInput], names: tuple[str, ...], pixels: int
-    ) -> None:
-        self._read = read
-        self.names = names
-        self.pixels = pixels
-        self.clipped: dict[str, float] = {}
-
-    def read(self, name: str) -> NDArray[Any]:
-        image, clipped = self._read(name)
-        if clipped is not None:
-            self.clipped[name] = clipped
-        return image
+    read = inputs_of(workspace, recipe).case(case)
+    return np.concatenate(list(_compute(lambda image: read(image).image, images, model)))
 
 
 def clipped_share(workspace: Workspace, case: str) -> float | None:
@@ -290,21 +263,6 @@ def _clipped_note(case: str) -> str:
     return f"clipped-{case}"
 
 
-def _remember_clipped(
-    workspace: Workspace, case: str, key: str, part: int, images: _Images
-) -> None:
-    """Keep what the gain clipped in the images of a part, before the part itself is kept."""
-    if not images.clipped:
-        return
-    note = workspace.recalled(_clipped_note(case))
-    if note is None or note["key"] != key:
-        note = {"key": key, "parts": {}}
-    shares = [images.clipped[name] for name in sorted(images.clipped)]
-    note["parts"][str(part)] = {"sum": float(np.sum(shares)), "images": len(shares)}
-    workspace.remember(_clipped_note(case), note)
-    images.clipped.clear()
-
-
 def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floating[Any]] | None:
     """Map a file of features; None if it is not there or is not whole."""
     try:
@@ -316,47 +274,108 @@ def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floatin
     return array  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class _Extraction:
+    """The backbone on all images of a case, in parts."""
+
+    workspace: Workspace
+    case: str
+    key: str
+    names: tuple[str, ...]
+    kind: np.dtype[Any]
+    read: Callable[[ImageId], CaseInput]
+    backbone: BackboneInUse
+    on_progress: Progress
+
+    def write(self, path: Path) -> None:
+        """Make the parts that are not there, and join them."""
+        parts = [self._part(start) for start in range(0, len(self.names), PART)]
+        with self.workspace.replacing(path) as temporary:
+            _join(parts, temporary, len(self.names))
+
+    def _part(self, start: int) -> Path:
+        images = [ImageId.parse(name) for name in self.names[start : start + PART]]
+        path = self.workspace.features_part(self.case, self.key, start // PART)
+        if open_features(path, len(images), self.kind) is None:
+
+            def hear(done: int) -> None:
+                self.on_progress(f"features {self.case}", start + done, len(self.names))
+
+            clipped: dict[ImageId, float] = {}
+
+            def picture(image: ImageId) -> NDArray[Any]:
+                made = self.read(image)
+                if made.clipped is not None:
+                    clipped[image] = made.clipped
+                return made.image
+
+            batches = _compute(picture, images, self.backbone.model, hear)
+            found = _kept(batches, self.kind, self.case)
+            self._remember(start // PART, [clipped[image] for image in sorted(clipped)])
+            with self.workspace.replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, found)
+        return path
+
+    def _remember(self, part: int, clipped: Sequence[float]) -> None:
+        """Keep how much the gain clipped in a part, before the part itself is kept."""
+        if not clipped:
+            return
+        note = self.workspace.recalled(_clipped_note(self.case))
+        if note is None or note["key"] != self.key:
+            note = {"key": self.key, "parts": {}}
+        note["parts"][str(part)] = {"sum": float(np.sum(clipped)), "images": len(clipped)}
+        self.workspace.remember(_clipped_note(self.case), note)
+
+
 def _compute(
-    images: _Images,
-    start: int,
-    stop: int,
-    kind: np.dtype[Any],
+    picture: Picture,
+    images: Sequence[ImageId],
     model: Any,  # noqa: ANN401
-    case: str,
-    on_progress: Progress,
-) -> NDArray[np.floating[Any]]:
-    """Run the backbone over some of the images."""
-    found = []
-    for first, batch, names in _batches(images, start, stop):
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Run the backbone over some images, and yield its output batch by batch."""
+    done = 0
+    for batch, count in _read_ahead(picture, images):
         # the last batch keeps its full length: one compiled shape, the same arithmetic
-        features = np.asarray(model.predict_on_batch(batch))[: len(names)]
+        yield np.asarray(model.predict_on_batch(batch))[:count]
+        done += count
+        on_done(done)
+
+
+def _kept(
+    batches: Iterable[NDArray[np.float32]], kind: np.dtype[Any], case: str
+) -> NDArray[np.floating[Any]]:
+    """Put batches of features together in the type that they are kept in."""
+    found = []
+    for features in batches:
         with np.errstate(over="ignore"):
-            kept = features.astype(kind)
-        if not np.isfinite(kept).all():
+            found.append(features.astype(kind))
+        if not np.isfinite(found[-1]).all():
             raise ConfigError(
                 f"features of case {case} reach {np.abs(features).max():.3g}, which float16 cannot "
                 'hold; set train.feature_type = "float32"'
             )
-        found.append(kept)
-        on_progress(f"features {case}", first + len(names), len(images.names))
     return np.concatenate(found)
 
 
-def _batches(
-    images: _Images, start: int, stop: int
-) -> Iterator[tuple[int, NDArray[np.float32], tuple[str, ...]]]:
-    """Yield batches of images; the next one is decoded while the backbone is busy with this one."""
+def _read_ahead(
+    picture: Picture, images: Sequence[ImageId]
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield batches and how many images are in them.
+
+    The next one is decoded while the backbone is busy with this one.
+    """
     with ThreadPoolExecutor(2) as pool:
-        chunks = [images.names[i : min(i + BATCH, stop)] for i in range(start, stop, BATCH)]
-        upcoming = [pool.submit(images.read, name) for name in chunks[0]]
-        for place, names in enumerate(chunks):
+        upcoming = [pool.submit(picture, image) for image in images[:BATCH]]
+        for start in range(0, len(images), BATCH):
             current = upcoming
-            following = chunks[place + 1] if place + 1 < len(chunks) else ()
-            upcoming = [pool.submit(images.read, name) for name in following]
-            batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
-            for row, image in enumerate(current):
-                batch[row] = image.result()
-            yield start + place * BATCH, batch, names
+            following = images[start + BATCH : start + 2 * BATCH]
+            upcoming = [pool.submit(picture, image) for image in following]
+            first = current[0].result()
+            batch = np.zeros((BATCH, *first.shape), np.float32)
+            for row, found in enumerate(current):
+                batch[row] = found.result()
+            yield batch, len(current)
 
 
 def _join(parts: Sequence[Path], path: Path, count: int) -> None:

@@ -77,7 +77,7 @@ class TrainSummary:
         One entry per head, in the order of the cases.
     fingerprint : str
         Digest of the heads' fingerprints.
-    n_missing_images, n_dropped_zero_sfr : int
+    n_missing_images, n_dropped_zero : int
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
         Time in the backbone and in the heads, of all processes together [s].
@@ -86,7 +86,7 @@ class TrainSummary:
     results: tuple[HeadResult, ...]
     fingerprint: str
     n_missing_images: int
-    n_dropped_zero_sfr: int
+    n_dropped_zero: int
     seconds_features: float
     seconds_heads: float
 
@@ -183,7 +183,7 @@ def train_cases(
         results=tuple(results),
         fingerprint=digest([training.fingerprint(name) for name in names]),
         n_missing_images=training.rows.n_missing_images,
-        n_dropped_zero_sfr=training.rows.n_dropped_zero_sfr,
+        n_dropped_zero=training.rows.n_dropped_zero,
         seconds_features=done.seconds_features,
         seconds_heads=done.seconds_heads,
     )
@@ -236,13 +236,15 @@ def _batches(
     No byte depends on it, so that it may depend on who works: other backends, and a shared order,
     round heads by what else is in their program.
     """
+    batches = [tuple(models) for models in pending.values()]
+    if not batches:
+        return []
     backend = stated_backend() or chosen_backend()
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
-    batches = [tuple(models) for models in pending.values()]
     if free and workers is None and all(len(models) == 1 for models in batches):
         return _joined(training, batches)
     if free and workers is not None and len(batches) < workers.count:
-        count = -(-workers.count // max(1, len(batches)))
+        count = -(-workers.count // len(batches))
         return [part for models in batches for part in _parts(models, count)]
     return batches
 
@@ -252,7 +254,7 @@ def _joined(
 ) -> list[tuple[ModelId, ...]]:
     """Put cases of one head each together, which share the cost of a step: docs/training.md."""
     sizes = [training.features_file(models[0].case).stat().st_size for models in batches]
-    most = max(1, _TOGETHER_BYTES // max(sizes, default=1))
+    most = max(1, _TOGETHER_BYTES // max(sizes))
     starts = range(0, len(batches), most)
     return [tuple(m for models in batches[at : at + most] for m in models) for at in starts]
 

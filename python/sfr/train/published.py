@@ -14,7 +14,7 @@ from sfr.nn.keras_import import without_keras_json
 from sfr.run.documents import read_json
 from sfr.run.names import ModelId
 from sfr.train.head import build_network
-from sfr.train.output import ModelOutput
+from sfr.train.output import PUBLISHED, ModelOutput
 from sfr.train.predict import ABOUT, about_model
 from sfr.train.training import Training
 
@@ -41,7 +41,7 @@ def publish(training: Training, output: ModelOutput, shape: tuple[int, int, int]
     """
     folder = training.workspace.head(output.model)
     # what follows from the head before
-    for stale in ("model.keras", *_OUTGROWN):
+    for stale in ("model.keras", *PUBLISHED, *_OUTGROWN):
         for path in folder.glob(stale):
             path.unlink()
     if not training.has_one_fold:

@@ -18,7 +18,6 @@ from sfr.recipe import Recipe
 from sfr.run.names import ImageId, ModelId
 from sfr.run.tables import TEST, TRAIN, VALIDATION, Table, count_galaxies
 from sfr.run.workspace import Workspace, digest
-from sfr.target import target_of
 from sfr.train.evaluate import CASE, metrics
 from sfr.train.features import (
     BackboneInUse,
@@ -218,9 +217,9 @@ class Training:
         """
         (model,) = state.models
         rows, recipe, fold = self.rows, self.recipe.train, self.data.folds[model.fold]
-        truth = rows.label[fold.test]
+        truth, unit = rows.label[fold.test], rows.target.error_unit
         return {
-            **metrics(truth, prediction[fold.test]),
+            **metrics(truth, prediction[fold.test], unit),
             "n_galaxies": count_galaxies(rows.galaxy_id[fold.test]),
             "weights": self.weights,
             "kind": CASE,
@@ -230,19 +229,19 @@ class Training:
             "n_train": int(fold.training.size),
             "n_validation": int(fold.validation.size),
             "n_missing_images": rows.n_missing_images,
-            "n_dropped_zero_sfr": rows.n_dropped_zero_sfr,
+            "n_dropped_zero": rows.n_dropped_zero,
             "epochs": recipe.epochs,
             "epoch_used": int(state.predicting(recipe.predict_from)[1][0]),
             "best_training_epoch": int(state.best_epoch[0]),
             "dead_at_first_epoch": bool(state.dead_at_first[0]),
             "at_epochs": [
-                {"epoch": epoch, **metrics(truth, array[0][fold.test])}
+                {"epoch": epoch, **metrics(truth, array[0][fold.test], unit)}
                 for epoch, array in sorted(state.marks.items())
             ],
             "backbone": recipe.backbone,
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
-            "label": target_of(self.recipe.sample).text,
+            "label": rows.target.text,
             "settings": self.settings,
         }
