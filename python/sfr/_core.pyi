@@ -19,8 +19,8 @@ __all__ = [
 _Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 _Vector: TypeAlias = Sequence[float] | _Floats
 _Matrix: TypeAlias = Sequence[Sequence[float]] | _Floats
-#: sfr.render.kernels.Thermal, by its attributes.
-_Thermal: TypeAlias = Any
+#: Weight, Product, Length and Thermal of sfr.render.kernels, by their attributes.
+_Made: TypeAlias = Any
 _Projected: TypeAlias = tuple[
     npt.NDArray[np.float64], int, int, int, list[int], list[float], list[float]
 ]
@@ -60,7 +60,7 @@ def rotate(
 def bin_2d(
     x: _Floats,
     y: _Floats,
-    weights: Iterable[_Floats],
+    weights: Iterable[_Floats | _Made],
     *,
     bins: int | Sequence[int],
     extent: Sequence[Sequence[float]],
@@ -69,7 +69,7 @@ def bin_2d(
 ) -> npt.NDArray[np.float64]: ...
 def project(
     coordinates: _Floats,
-    weights: Iterable[_Floats | _Thermal],
+    weights: Iterable[_Floats | _Made],
     *,
     center: _Vector,
     box_size: float | None,
@@ -81,9 +81,9 @@ def project(
     threads: int | None = None,
 ) -> _Projected: ...
 def project_segments(
-    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Thermal]]],
+    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Made]]],
     *,
-    channels: int,
+    columns: int,
     center: _Vector,
     box_size: float | None,
     rotation: _Matrix | None,

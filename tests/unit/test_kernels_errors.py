@@ -308,21 +308,44 @@ def test_a_rotation_of_single_precision_is_one():
 
 def test_one_array_in_place_of_a_list_of_them_says_so():
     """``project(x, w)`` said "got numpy.float64"."""
-    for one in (W, kernels.Thermal(W, W, (1.0,) * 6)):
+    made = kernels.Thermal(W, W, (1.0,) * 6)
+    for one in (W, made, kernels.Weight(made), kernels.Product((W,)), kernels.Length(X)):
         with pytest.raises(errors.DTypeError, match=r"weights: got one .*give \[weights\]"):
             call("project", weights=one)
     assert call("project", weights=np.ones((2, 4))).maps.shape == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "match"),
+    [
+        (kernels.Product((W, W, W)), errors.ShapeError, r"\[0\]\.fields.*up to 2"),
+        (kernels.Product(7), errors.DTypeError, r"\[0\]\.fields"),
+        (kernels.Product((W, W[:2])), errors.ShapeError, r"\[0\]\.fields\[1\]"),
+        (kernels.Product((W,), "2"), errors.DTypeError, r"\[0\]\.factor"),
+        (kernels.Product((W,), per=W[:2]), errors.ShapeError, r"\[0\]\.per"),
+        (kernels.Length(W), errors.ShapeError, r"\[0\]\.vectors.*\(N, 3\)"),
+        (kernels.Length(X[:2]), errors.ShapeError, r"\[0\]\.vectors"),
+        (kernels.Length(X, offset=(1, 2)), errors.ShapeError, r"\[0\]\.offset"),
+        (kernels.Weight(W, times=W[:1]), errors.ShapeError, r"\[0\]\.times"),
+        (kernels.Weight(W, without=W[:1]), errors.ShapeError, r"\[0\]\.without"),
+        (kernels.Weight(W, times=kernels.Length(X[:1])), errors.ShapeError, r"\.times\.vectors"),
+        (kernels.Weight(kernels.Weight(W)), errors.DTypeError, r"weights\[0\]"),
+    ],
+)
+def test_recipes_of_weights_say_which_field_is_wrong(made, kind, match):
+    with pytest.raises(kind, match=match):
+        call("project", weights=[made])
 
 
 FRAME = {"center": ORIGIN, "box_size": None, "rotation": None, "half_width": 1.0, "bins": 2}
 
 
 @pytest.mark.parametrize(
-    ("channels", "segments", "kind", "match"),
+    ("columns", "segments", "kind", "match"),
     [
-        (-1, [], errors.RangeError, "channels"),
-        (True, [], errors.DTypeError, "channels"),
-        (1.0, [], errors.DTypeError, "channels"),
+        (-1, [], errors.RangeError, "columns"),
+        (True, [], errors.DTypeError, "columns"),
+        (1.0, [], errors.DTypeError, "columns"),
         (1, None, errors.DTypeError, "segments"),
         (1, [(X,)], errors.ShapeError, "segments"),
         (1, [X], errors.ShapeError, "segments"),
@@ -330,6 +353,6 @@ FRAME = {"center": ORIGIN, "box_size": None, "rotation": None, "half_width": 1.0
         (1, [(X, [np.ma.masked_array(W)])], errors.DTypeError, "mask"),
     ],
 )
-def test_segments(channels, segments, kind, match):
+def test_segments(columns, segments, kind, match):
     with pytest.raises(kind, match=match):
-        kernels.project_segments(segments, channels=channels, **FRAME)
+        kernels.project_segments(segments, columns=columns, **FRAME)

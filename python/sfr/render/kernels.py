@@ -15,6 +15,7 @@ be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,8 +25,12 @@ from sfr import _core
 
 __all__ = [
     "Ledger",
+    "Length",
+    "Product",
     "Projection",
+    "Quantity",
     "Thermal",
+    "Weight",
     "bin_2d",
     "build_profile",
     "cull_box",
@@ -47,7 +52,7 @@ def build_profile() -> str:
 
 
 class Ledger(NamedTuple):
-    """Where the particles of a projection went; per-channel entries are in channel order."""
+    """Where the particles of a projection went; entries per channel are those of the maps."""
 
     #: Particles given.
     n_read: int
@@ -65,8 +70,33 @@ class Ledger(NamedTuple):
     sum_in_frame: tuple[float, ...]
 
 
-class Thermal(NamedTuple):
-    """Temperature or entropy of gas cells, made in the kernel as a weight.
+@dataclass(frozen=True)
+class Product:
+    """``factor a b / c`` of numbers that cannot be negative; NaN, so dropped, where one is."""
+
+    #: Up to two arrays of float32 or float64, shape (N,): a and b.
+    fields: tuple[Floats, ...]
+    #: The same for every particle.
+    factor: float = 1.0
+    #: float32 or float64, shape (N,): c, if any.
+    per: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Length:
+    """``|factor v - offset|`` of vectors v."""
+
+    #: float32 or float64, shape (N, 3): v.
+    vectors: Floats
+    #: The same for every particle.
+    factor: float = 1.0
+    #: What is subtracted, in the unit of ``factor v``.
+    offset: Vector = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """Temperature or entropy of gas cells.
 
     ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n^(-2/3)`` with
     ``n = dense rho x_e`` or, not ``of_electrons``, ``n = dense rho``. `sfr.units` has the factors.
@@ -80,21 +110,35 @@ class Thermal(NamedTuple):
     factors: tuple[float, float, float, float, float, float]
     #: float32 or float64, shape (N,): rho, for the entropy; None: the temperature.
     density: Floats | None = None
-    #: float32 or float64, shape (N,): what the value is multiplied by, if anything.
-    times: Floats | None = None
-    #: Whether to take the decimal logarithm of T or K first.
-    log10: bool = False
     #: Whether the density of K is that of the electrons.
     of_electrons: bool = True
 
 
-Weight: TypeAlias = Floats | Thermal
+#: A number per particle: stored, or made in the kernel.
+Quantity: TypeAlias = Floats | Product | Length | Thermal
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What is summed over particles, made in the kernel: one column of sums, or two for a mean."""
+
+    quantity: Quantity
+    #: Whether to take the decimal logarithm of the quantity first.
+    log10: bool = False
+    #: What that is multiplied by, if anything.
+    times: Quantity | None = None
+    #: float32 or float64, shape (N,): particles for which it is above 0 add nothing.
+    without: Floats | None = None
+    #: Whether a second column sums ``times``, or ones, of the particles whose product is finite:
+    #: what the first is divided by for a mean.
+    is_mean: bool = False
 
 
 class Projection(NamedTuple):
     """Maps of an object and the account of its particles."""
 
-    #: float64, shape (C, nx, ny): sum of weights per pixel, oriented as numpy.histogram2d.
+    #: float64, shape (C, nx, ny): sum of weights per pixel, oriented as numpy.histogram2d; a mean
+    #: has two of them, one after the other.
     maps: npt.NDArray[np.float64]
     #: Where the particles went.
     ledger: Ledger
@@ -402,7 +446,7 @@ def bin_2d(
 
 def project(
     coordinates: Floats,
-    weights: Iterable[Weight],
+    weights: Iterable[Quantity | Weight],
     *,
     center: Vector,
     box_size: float | None,
@@ -423,8 +467,8 @@ def project(
     ----------
     coordinates : ndarray of float32 or float64, shape (N, 3)
         Positions [any length].
-    weights : sequence of C ndarrays of float32 or float64, shape (N,), or of Thermal
-        What to sum, one per channel, at least one; the types may differ.
+    weights : sequence of ndarrays of float32 or float64, shape (N,), Product, ... or Weight
+        What to sum, at least one; the types may differ.
     center : sequence of 3 floats
         Centre of the frame [unit of the coordinates].
     box_size : float or None
@@ -500,9 +544,9 @@ def project(
 
 
 def project_segments(
-    segments: Iterable[tuple[Floats, Sequence[Weight]]],
+    segments: Iterable[tuple[Floats, Sequence[Quantity | Weight]]],
     *,
-    channels: int,
+    columns: int,
     center: Vector,
     box_size: float | None,
     rotation: Matrix | None,
@@ -523,8 +567,8 @@ def project_segments(
     segments : iterable of (coordinates, weights)
         Consecutive particles, as in :func:`project`. The next one is asked for when the one before
         has been summed.
-    channels : int
-        Number of weights of each segment, at least one.
+    columns : int
+        Number of columns that the weights of a segment sum, at least one: two for a mean.
     center, box_size, rotation, half_width, bins, depth, bin_scale, threads
         As in :func:`project`.
 
@@ -544,7 +588,7 @@ def project_segments(
     >>> import numpy as np
     >>> positions, masses = np.array([[0.5, 0.5, 0.0], [9.5, 0.5, 0.0]]), np.array([1.0, 2.0])
     >>> result = project_segments(
-    ...     ((positions[k : k + 1], [masses[k : k + 1]]) for k in range(2)), channels=1,
+    ...     ((positions[k : k + 1], [masses[k : k + 1]]) for k in range(2)), columns=1,
     ...     center=(0, 0, 0), box_size=10.0, rotation=None, half_width=1.0, bins=(2, 1),
     ... )
     >>> result.maps
@@ -554,7 +598,7 @@ def project_segments(
     return _projection(
         _core.project_segments(
             segments,
-            channels=channels,
+            columns=columns,
             center=center,
             box_size=box_size,
             rotation=rotation,

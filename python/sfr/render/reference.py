@@ -13,9 +13,29 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sfr.render.kernels import Floats, Ledger, Matrix, Projection, Vector
+from sfr.render.kernels import (
+    Floats,
+    Ledger,
+    Length,
+    Matrix,
+    Product,
+    Projection,
+    Quantity,
+    Thermal,
+    Vector,
+    Weight,
+)
 
-__all__ = ["bin_2d", "cull_box", "disk_normal", "face_on_rotation", "project", "rotate"]
+__all__ = [
+    "bin_2d",
+    "columns",
+    "cull_box",
+    "disk_normal",
+    "face_on_rotation",
+    "project",
+    "rotate",
+    "values",
+]
 
 
 def _pair(value: float | Vector | Sequence[int]) -> list[float]:
@@ -102,10 +122,50 @@ def rotate(
     return _turned(_offsets(coordinates, center, box_size), rotation)
 
 
+def _not_negative(values: Floats) -> npt.NDArray[np.float64]:
+    return np.where(values >= 0, values, np.nan).astype(np.float64)
+
+
+def values(quantity: Quantity) -> npt.NDArray[np.float64]:
+    """Compute a quantity of every particle."""
+    with np.errstate(all="ignore"):
+        if isinstance(quantity, Product):
+            made = np.array(quantity.factor, np.float64)
+            for field in quantity.fields:
+                made = made * _not_negative(field)
+            return made if quantity.per is None else made / _not_negative(quantity.per)
+        if isinstance(quantity, Length):
+            parts = quantity.vectors.astype(np.float64) * quantity.factor - quantity.offset
+            x, y, z = parts.T
+            return np.asarray(np.sqrt(x * x + y * y + z * z))
+        if isinstance(quantity, Thermal):
+            heat, top, low, slope, dense, entropic = quantity.factors
+            x_e = _not_negative(quantity.electron_abundance)
+            made = heat * _not_negative(quantity.internal_energy) * (top / (low + slope * x_e))
+            if quantity.density is None:
+                return made
+            n = dense * _not_negative(quantity.density) * (x_e if quantity.of_electrons else 1.0)
+            return np.asarray(entropic * made / np.cbrt(n) ** 2)
+    return quantity.astype(np.float64)
+
+
+def columns(weight: Quantity | Weight) -> list[npt.NDArray[np.float64]]:
+    """Compute what a weight sums: values, and the divisors of a mean."""
+    if not isinstance(weight, Weight):
+        return [values(weight)]
+    with np.errstate(all="ignore"):
+        found = np.log10(values(weight.quantity)) if weight.log10 else values(weight.quantity)
+        divisors = np.ones(len(found)) if weight.times is None else values(weight.times)
+        found = found * divisors
+        if weight.without is not None:
+            found, divisors = (np.where(weight.without > 0, 0.0, v) for v in (found, divisors))
+    return [found, np.where(np.isfinite(found), divisors, 0.0)] if weight.is_mean else [found]
+
+
 def bin_2d(
     x: Floats,
     y: Floats,
-    weights: Iterable[Floats],
+    weights: Iterable[Quantity | Weight],
     *,
     bins: int | Sequence[int],
     extent: Sequence[Sequence[float]],
@@ -122,7 +182,7 @@ def bin_2d(
         place = (values[inside].astype(np.float64) - low) / (high - low) * bin_scale * n
         index.append(np.minimum(np.floor(place).astype(np.int64), n - 1))
     maps = []
-    for channel in weights:
+    for channel in (column for weight in weights for column in columns(weight)):
         chosen = channel[inside].astype(np.float64)
         image = np.zeros(shape)
         np.add.at(image, tuple(index), np.where(np.isfinite(chosen), chosen, 0.0))
@@ -132,7 +192,7 @@ def bin_2d(
 
 def project(
     coordinates: Floats,
-    weights: Iterable[Floats],
+    weights: Iterable[Quantity | Weight],
     *,
     center: Vector,
     box_size: float | None,
@@ -143,7 +203,7 @@ def project(
     bin_scale: float = 1.0,
 ) -> Projection:
     """Make maps of the particles about a centre."""
-    channels = list(weights)
+    channels = [column for weight in weights for column in columns(weight)]
     inside = cull_box(
         coordinates, center, half_width, box_size=box_size, depth=depth, rotation=rotation
     )

@@ -5,10 +5,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::bin2d::Grid;
-use crate::channel::Channel;
+use crate::channel::{Channel, Scratch};
+use crate::error::check_length;
 use crate::parallel::{BLOCK, zeros};
 use crate::simd::{Level, Task, prefetch};
-use crate::values::Rows;
+use crate::values::{Rows, keep_if};
 use crate::{Error, Threads};
 
 /// Particles handled at a time: what is known of them stays in the first-level cache.
@@ -207,12 +208,6 @@ struct Account {
     in_frame: Tally,
 }
 
-/// The value, or zero.
-#[inline(always)]
-fn keep_if(keep: u64, value: f64) -> f64 {
-    f64::from_bits(value.to_bits() & keep.wrapping_neg())
-}
-
 #[inline(always)]
 fn finite(value: f64) -> u64 {
     u64::from(0.0 * value == 0.0)
@@ -242,6 +237,14 @@ fn clean_inside(values: &[f64], inside: &[u64], target: &mut [f64]) -> usize {
     bad as usize
 }
 
+/// Zero in place of the divisors of values that are not finite.
+#[inline(always)]
+fn keep_finite(values: &[f64], divisors: &mut [f64]) {
+    for (divisor, &value) in divisors.iter_mut().zip(values) {
+        *divisor = keep_if(finite(value), *divisor);
+    }
+}
+
 /// Pixels after those of the picture, for particles outside: several, because additions to one wait
 /// for each other.
 const MARGIN: usize = 16;
@@ -265,19 +268,21 @@ struct Partial {
     /// Weights of the particles of a batch, channel by channel.
     weights: Vec<[f64; BATCH]>,
     raw: [f64; BATCH],
-    scratch: [[f64; BATCH]; 2],
+    divisor: [f64; BATCH],
+    scratch: Scratch,
 }
 
 impl Partial {
-    fn new(pixels: usize, channels: usize) -> Result<Self, Error> {
+    fn new(pixels: usize, columns: usize) -> Result<Self, Error> {
         Ok(Self {
-            image: zeros((pixels + MARGIN) * channels)?,
+            image: zeros((pixels + MARGIN) * columns)?,
             dirty: vec![false; (pixels + MARGIN).div_ceil(TILE)],
             in_frame: 0,
             bad: 0,
-            accounts: vec![Account::default(); channels],
-            weights: vec![[0.0; BATCH]; channels],
+            accounts: vec![Account::default(); columns],
+            weights: vec![[0.0; BATCH]; columns],
             raw: [0.0; BATCH],
+            divisor: [0.0; BATCH],
             scratch: [[0.0; BATCH]; 2],
         })
     }
@@ -364,20 +369,40 @@ impl<G> Fill<'_, G> {
             accounts,
             weights,
             raw,
+            divisor,
             scratch,
             ..
         } = &mut *self.partial;
-        for ((channel, account), weights) in self.channels.iter().zip(accounts).zip(weights) {
+        let (raw, divisor) = (&mut raw[..n], &mut divisor[..n]);
+        let number = self.offset + start;
+        let mut columns = accounts.iter_mut().zip(weights);
+        for channel in self.channels {
+            channel.load(&Rows::All { start }, raw, divisor, scratch);
+            let Some((account, weights)) = columns.next() else {
+                break;
+            };
             let weights = &mut weights[..n];
-            channel.load(&Rows::All { start }, &mut raw[..n], scratch);
             if self.books == Books::All {
-                account.bad += clean(&raw[..n], weights);
-                account.read.extend(self.offset + start, weights);
-                clean_inside(&raw[..n], inside, weights);
+                account.bad += clean(raw, weights);
+                account.read.extend(number, weights);
+                clean_inside(raw, inside, weights);
             } else {
-                account.bad += clean_inside(&raw[..n], inside, weights);
+                account.bad += clean_inside(raw, inside, weights);
             }
-            account.in_frame.extend(self.offset + start, weights);
+            account.in_frame.extend(number, weights);
+            if !channel.is_mean {
+                continue;
+            }
+            let Some((account, weights)) = columns.next() else {
+                break;
+            };
+            let weights = &mut weights[..n];
+            keep_finite(raw, divisor);
+            if self.books == Books::All {
+                account.read.extend(number, divisor);
+            }
+            clean_inside(divisor, inside, weights);
+            account.in_frame.extend(number, weights);
         }
         self.scatter(pixels);
     }
@@ -394,14 +419,31 @@ impl<G> Fill<'_, G> {
             accounts,
             weights,
             raw,
+            divisor,
             scratch,
             ..
         } = &mut *self.partial;
-        for ((channel, account), weights) in self.channels.iter().zip(accounts).zip(weights) {
+        let (raw, divisor) = (&mut raw[..len], &mut divisor[..len]);
+        let number = self.offset + start;
+        let mut columns = accounts.iter_mut().zip(weights);
+        for channel in self.channels {
+            channel.load(&Rows::At { start, at }, raw, divisor, scratch);
+            let Some((account, weights)) = columns.next() else {
+                break;
+            };
             let weights = &mut weights[..len];
-            channel.load(&Rows::At { start, at }, &mut raw[..len], scratch);
-            account.bad += clean(&raw[..len], weights);
-            account.in_frame.extend_at(self.offset + start, at, weights);
+            account.bad += clean(raw, weights);
+            account.in_frame.extend_at(number, at, weights);
+            if !channel.is_mean {
+                continue;
+            }
+            let Some((account, weights)) = columns.next() else {
+                break;
+            };
+            let weights = &mut weights[..len];
+            keep_finite(raw, divisor);
+            clean(divisor, weights);
+            account.in_frame.extend_at(number, at, weights);
         }
         self.scatter(pixels);
     }
@@ -414,11 +456,13 @@ impl<G> Fill<'_, G> {
             weights,
             ..
         } = &mut *self.partial;
-        match self.channels.len() {
+        match weights.len() {
             1 => scatter::<1>(image, dirty, pixels, weights),
             2 => scatter::<2>(image, dirty, pixels, weights),
             3 => scatter::<3>(image, dirty, pixels, weights),
             4 => scatter::<4>(image, dirty, pixels, weights),
+            5 => scatter::<5>(image, dirty, pixels, weights),
+            6 => scatter::<6>(image, dirty, pixels, weights),
             _ => scatter_any(image, dirty, pixels, weights),
         }
     }
@@ -498,7 +542,7 @@ pub(crate) struct Summed {
 /// segments end.
 pub(crate) struct Accumulator {
     grid: Grid,
-    channels: usize,
+    columns: usize,
     books: Books,
     level: Level,
     /// Particles added so far.
@@ -513,13 +557,13 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    pub(crate) fn new(grid: Grid, channels: usize, books: Books) -> Result<Self, Error> {
-        if channels == 0 {
-            return Err(Error::range("weights", &channels, "one channel or more"));
+    pub(crate) fn new(grid: Grid, columns: usize, books: Books) -> Result<Self, Error> {
+        if columns == 0 {
+            return Err(Error::range("weights", &columns, "one channel or more"));
         }
         Ok(Self {
             grid,
-            channels,
+            columns,
             books,
             level: Level::best(),
             read: 0,
@@ -528,7 +572,7 @@ impl Accumulator {
             is_open: false,
             in_frame: 0,
             bad: 0,
-            accounts: vec![Total::default(); channels],
+            accounts: vec![Total::default(); columns],
         })
     }
 
@@ -544,13 +588,8 @@ impl Accumulator {
         threads: Threads,
     ) -> Result<(), Error> {
         let n = particles.len();
-        if channels.len() != self.channels {
-            return Err(Error::Length {
-                name: "weights".into(),
-                got: channels.len(),
-                expected: self.channels,
-            });
-        }
+        let columns = channels.iter().map(Channel::columns).sum();
+        check_length("weights", columns, self.columns)?;
         for (c, channel) in channels.iter().enumerate() {
             channel.check(c, n)?;
         }
@@ -570,12 +609,12 @@ impl Accumulator {
         blocks: usize,
         workers: usize,
     ) -> Result<(), Error> {
-        let most = (MOST_PARTIAL / (self.grid.pixels() * self.channels)).max(1);
+        let most = (MOST_PARTIAL / (self.grid.pixels() * self.columns)).max(1);
         let slots = if workers == 1 { 1 } else { 2 * workers };
         let slots = slots.min(blocks).min(most);
         while self.partials.len() < slots {
             self.partials
-                .push(Partial::new(self.grid.pixels(), self.channels)?);
+                .push(Partial::new(self.grid.pixels(), self.columns)?);
         }
         let (start, end) = (self.read, self.read + particles.len());
         let (level, grid, books) = (self.level, self.grid, self.books);
@@ -620,7 +659,7 @@ impl Accumulator {
             return Ok(());
         }
         if self.total.is_empty() {
-            self.total = zeros(self.grid.pixels() * self.channels)?;
+            self.total = zeros(self.grid.pixels() * self.columns)?;
         }
         let partials = &self.partials[..complete];
         for partial in partials {
@@ -632,7 +671,7 @@ impl Accumulator {
                 books.in_frame.merge(account.in_frame.total());
             }
         }
-        let width = TILE * self.channels;
+        let width = TILE * self.columns;
         if parallel {
             self.total
                 .par_chunks_mut(STRIPE * width)
@@ -648,14 +687,14 @@ impl Accumulator {
     pub(crate) fn finish(mut self) -> Result<Summed, Error> {
         if self.is_open || self.total.is_empty() {
             if self.partials.is_empty() {
-                self.total = zeros(self.grid.pixels() * self.channels)?;
+                self.total = zeros(self.grid.pixels() * self.columns)?;
             } else {
                 self.close(1, false)?;
             }
         }
         self.partials = Vec::new();
         Ok(Summed {
-            maps: planes(self.total, self.channels)?,
+            maps: planes(self.total, self.columns)?,
             read: self.read,
             in_frame: self.in_frame,
             bad_coordinates: self.bad,

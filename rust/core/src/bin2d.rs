@@ -132,7 +132,11 @@ pub fn bin_2d<X: Real, Y: Real>(
     threads: Threads,
 ) -> Result<Vec<f64>, Error> {
     check_length("y", y.len(), x.len())?;
-    let mut sums = Accumulator::new(*grid, weights.len(), Books::InFrame)?;
+    let mut sums = Accumulator::new(
+        *grid,
+        weights.iter().map(Channel::columns).sum(),
+        Books::InFrame,
+    )?;
     sums.add(&Points { x, y, grid }, weights, threads)?;
     Ok(sums.finish()?.maps)
 }

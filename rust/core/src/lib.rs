@@ -28,7 +28,7 @@ mod values;
 
 use accumulate::BATCH;
 pub use bin2d::{Grid, bin_2d};
-pub use channel::{Channel, Quantity, Thermal};
+pub use channel::{Channel, Length, Product, Quantity, Thermal};
 pub use cull::{Frame, cull_box};
 pub use error::Error;
 pub use parallel::{BLOCK, Threads};

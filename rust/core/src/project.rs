@@ -54,9 +54,9 @@ impl Projector {
         frame: Frame,
         bins: [usize; 2],
         bin_scale: f64,
-        channels: usize,
+        columns: usize,
     ) -> Result<Self, Error> {
-        Self::with(frame, bins, bin_scale, channels, Books::InFrame)
+        Self::with(frame, bins, bin_scale, columns, Books::InFrame)
     }
 
     /// The same, with these vector instructions instead of the best ones.
@@ -72,14 +72,14 @@ impl Projector {
         frame: Frame,
         bins: [usize; 2],
         bin_scale: f64,
-        channels: usize,
+        columns: usize,
         books: Books,
     ) -> Result<Self, Error> {
         let extent = frame.half_width().map(|half| [-half, half]);
         let grid = Grid::new(extent, bins, bin_scale)?;
         Ok(Self {
             frame,
-            sums: Accumulator::new(grid, channels, books)?,
+            sums: Accumulator::new(grid, columns, books)?,
         })
     }
 
@@ -133,7 +133,8 @@ pub fn project<T: Real>(
     bin_scale: f64,
     threads: Threads,
 ) -> Result<Projection, Error> {
-    let mut projector = Projector::with(*frame, bins, bin_scale, weights.len(), Books::All)?;
+    let columns = weights.iter().map(Channel::columns).sum();
+    let mut projector = Projector::with(*frame, bins, bin_scale, columns, Books::All)?;
     projector.add(coordinates, weights, threads)?;
     projector.finish()
 }

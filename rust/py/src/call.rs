@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
-use sfr_core::{Error, Frame, Grid, Projection, Projector, Threads, Values, Vector};
+use sfr_core::{Channel, Error, Frame, Grid, Projection, Projector, Threads, Values, Vector};
 
 use crate::convert::{self, Floats};
 use crate::errors::{InternalError, to_python};
@@ -200,7 +200,8 @@ pub(crate) fn bin_2d<'py>(
             sfr_core::bin_2d(x, y, &channels, &grid, threads)
         }))
     })?;
-    convert::shaped(py, maps, (channels.len(), bins[0], bins[1]))
+    let columns = channels.iter().map(Channel::columns).sum::<usize>();
+    convert::shaped(py, maps, (columns, bins[0], bins[1]))
 }
 
 #[pyfunction]
@@ -235,19 +236,19 @@ pub(crate) fn project<'py>(
             sfr_core::project(points(flat), &channels, &frame, bins, scale, threads)
         })
     })?;
-    projected(py, projection, channels.len(), bins)
+    projected(py, projection, bins)
 }
 
 #[pyfunction]
 #[pyo3(signature = (
-    segments, *, channels, center, box_size, rotation, half_width, bins, depth=None,
+    segments, *, columns, center, box_size, rotation, half_width, bins, depth=None,
     bin_scale=None, threads=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn project_segments<'py>(
     py: Python<'py>,
     segments: Argument<'_, 'py>,
-    channels: Argument<'_, 'py>,
+    columns: Argument<'_, 'py>,
     center: Argument<'_, 'py>,
     box_size: Option<Argument<'_, 'py>>,
     rotation: Option<Argument<'_, 'py>>,
@@ -261,8 +262,8 @@ pub(crate) fn project_segments<'py>(
     let frame = frame(center, box_size, rotation, half_width, depth)?;
     let bins = convert::bins(bins)?;
     let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
-    let channels = convert::count(channels, "channels")?;
-    let mut projector = Projector::new(frame, bins, scale, channels).map_err(|e| to_python(&e))?;
+    let columns = convert::count(columns, "columns")?;
+    let mut projector = Projector::new(frame, bins, scale, columns).map_err(|e| to_python(&e))?;
     for segment in convert::segments(segments)? {
         let [coordinates, weights] = convert::segment(&segment?)?;
         let coordinates = Floats::points(&coordinates, "coordinates")?;
@@ -276,18 +277,18 @@ pub(crate) fn project_segments<'py>(
         )?;
     }
     let projection = projector.finish().map_err(|e| to_python(&e))?;
-    projected(py, projection, channels, bins)
+    projected(py, projection, bins)
 }
 
 fn projected<'py>(
     py: Python<'py>,
     projection: Projection,
-    channels: usize,
     bins: [usize; 2],
 ) -> PyResult<Projected<'py>> {
     let ledger = projection.ledger;
+    let shape = (ledger.sum_in_frame.len(), bins[0], bins[1]);
     Ok((
-        convert::shaped(py, projection.maps, (channels, bins[0], bins[1]))?,
+        convert::shaped(py, projection.maps, shape)?,
         ledger.read,
         ledger.in_frame,
         ledger.bad_coordinates,
