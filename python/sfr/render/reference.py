@@ -27,7 +27,6 @@ from sfr.render.kernels import (
 )
 
 __all__ = [
-    "bin_2d",
     "columns",
     "cull_box",
     "disk_normal",
@@ -162,32 +161,21 @@ def columns(weight: Quantity | Weight) -> list[npt.NDArray[np.float64]]:
     return [found, np.where(np.isfinite(found), divisors, 0.0)] if weight.is_mean else [found]
 
 
-def bin_2d(
-    x: Floats,
-    y: Floats,
-    weights: Iterable[Quantity | Weight],
-    *,
-    bins: int | Sequence[int],
-    extent: Sequence[Sequence[float]],
-    bin_scale: float = 1.0,
+def _binned(
+    places: npt.NDArray[np.float64],
+    half_width: Sequence[float],
+    shape: Sequence[int],
+    bin_scale: float,
+    values: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Sum weights over the pixels of a grid."""
-    shape = tuple(int(n) for n in _pair(bins))
-    inside = np.ones(x.shape, dtype=bool)
-    for values, (low, high) in zip((x, y), extent, strict=True):
-        wide = values.astype(np.float64)
-        inside &= (wide >= low) & (wide < high)
+    """Sum values over the pixels of a frame that all places are in."""
     index = []
-    for values, (low, high), n in zip((x, y), extent, shape, strict=True):
-        place = (values[inside].astype(np.float64) - low) / (high - low) * bin_scale * n
-        index.append(np.minimum(np.floor(place).astype(np.int64), n - 1))
-    maps = []
-    for channel in (column for weight in weights for column in columns(weight)):
-        chosen = channel[inside].astype(np.float64)
-        image = np.zeros(shape)
-        np.add.at(image, tuple(index), np.where(np.isfinite(chosen), chosen, 0.0))
-        maps.append(image)
-    return np.stack(maps)
+    for place, half, n in zip(places.T, half_width, shape, strict=True):
+        found = (place + half) / (2 * half) * bin_scale * n
+        index.append(np.minimum(np.floor(found).astype(np.int64), n - 1))
+    image = np.zeros(shape)
+    np.add.at(image, tuple(index), np.where(np.isfinite(values), values, 0.0))
+    return image
 
 
 def project(
@@ -208,23 +196,22 @@ def project(
         coordinates, center, half_width, box_size=box_size, depth=depth, rotation=rotation
     )
     q = _turned(_offsets(coordinates[inside], center, box_size), rotation)
-    maps = bin_2d(
-        q[:, 0],
-        q[:, 1],
-        [channel[inside] for channel in channels],
-        bins=bins,
-        extent=[(-half, half) for half in _pair(half_width)],
-        bin_scale=bin_scale,
-    )
+    shape = [int(n) for n in _pair(bins)]
+    maps = [
+        _binned(q[:, :2], _pair(half_width), shape, bin_scale, channel[inside])
+        for channel in channels
+    ]
+    n_bad = int(np.count_nonzero(~np.isfinite(coordinates).all(axis=1)))
+    is_in = np.isin(np.arange(len(coordinates)), inside)
     finite = [np.isfinite(channel) for channel in channels]
-    kept = [channel[good] for channel, good in zip(channels, finite, strict=True)]
-    seen = [channel[inside][good[inside]] for channel, good in zip(channels, finite, strict=True)]
+    pairs = list(zip(channels, finite, strict=True))
     ledger = Ledger(
         n_read=len(coordinates),
         n_in_frame=len(inside),
-        n_bad_coordinates=int(np.count_nonzero(~np.isfinite(coordinates).all(axis=1))),
-        n_bad_weight=tuple(int(np.count_nonzero(~good)) for good in finite),
-        sum_read=tuple(math.fsum(values) for values in kept),
-        sum_in_frame=tuple(math.fsum(values) for values in seen),
+        n_out_of_frame=len(coordinates) - len(inside) - n_bad,
+        n_bad_coordinates=n_bad,
+        n_bad_weight=tuple(int(np.count_nonzero(is_in & ~good)) for good in finite),
+        sum_in_frame=tuple(math.fsum(channel[is_in & good]) for channel, good in pairs),
+        sum_out_of_frame=tuple(math.fsum(channel[~is_in & good]) for channel, good in pairs),
     )
-    return Projection(maps, ledger)
+    return Projection(np.stack(maps), ledger)

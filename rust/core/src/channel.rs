@@ -1,9 +1,10 @@
 //! What is summed for a map: stored values, or what the kernel makes of some of them.
 
+use crate::Error;
+use crate::batch::BATCH;
 use crate::error::check_length;
 use crate::math;
 use crate::values::{Rows, Values, keep_if};
-use crate::{BATCH, Error};
 
 /// `factor a b / c`, of numbers that cannot be negative: NaN where one of them is.
 #[derive(Clone, Copy, Debug)]

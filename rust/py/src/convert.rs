@@ -8,9 +8,9 @@ use numpy::{
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFrozenSet, PyIterator, PyMapping, PySet};
-use sfr_core::{Channel, Length, Matrix, Product, Quantity, Thermal, Values, Vector};
+use sfr_core::{Channel, Frame, Length, Matrix, Product, Quantity, Thermal, Values, Vector};
 
-use crate::errors::{DTypeError, InternalError, RangeError, ShapeError};
+use crate::errors::{DTypeError, InternalError, RangeError, ShapeError, to_python};
 
 /// An array of either precision, held so that it cannot be written to through this crate.
 pub(crate) enum Floats<'py> {
@@ -433,11 +433,54 @@ pub(crate) fn bins(object: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
     fixed(object, name, "a whole number or 2", one)
 }
 
-pub(crate) fn extent(object: &Bound<'_, PyAny>) -> PyResult<[[f64; 2]; 2]> {
-    let (name, allowed) = ("extent", "((x0, x1), (y0, y1))");
-    fixed(object, name, allowed, |pair| {
-        fixed(pair, name, allowed, |item| number(item, name))
-    })
+/// The frame of a picture.
+pub(crate) fn frame(
+    center: Vector,
+    box_size: Option<&Bound<'_, PyAny>>,
+    rotation: Option<&Bound<'_, PyAny>>,
+    half_width: &Bound<'_, PyAny>,
+    depth: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Frame> {
+    Frame::new(
+        center,
+        optional(box_size, "box_size")?,
+        rotation
+            .map(|rotation| matrix(rotation, "rotation"))
+            .transpose()?,
+        self::half_width(half_width)?,
+        optional(depth, "depth")?,
+    )
+    .map_err(|e| to_python(&e))
+}
+
+/// Frames as `kernels.py` has them.
+pub(crate) fn frames(
+    object: &Bound<'_, PyAny>,
+    box_size: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<Frame>> {
+    let one = |item: PyResult<Bound<'_, PyAny>>| {
+        let item = item?;
+        let given = |key: &str| -> PyResult<_> {
+            let value = item.getattr(key)?;
+            Ok((!value.is_none()).then_some(value))
+        };
+        if !item.hasattr("half_width")? {
+            return Err(DTypeError::new_err(format!(
+                "frames: got {}, allowed is a sequence of Frame",
+                type_name(&item)
+            )));
+        }
+        frame(
+            vector(&item.getattr("center")?, "center")?,
+            box_size,
+            given("rotation")?.as_ref(),
+            &item.getattr("half_width")?,
+            given("depth")?.as_ref(),
+        )
+    };
+    sequence(object, "frames", "a sequence of Frame")?
+        .map(one)
+        .collect()
 }
 
 fn fixed<'py, T, const N: usize>(
