@@ -42,7 +42,7 @@ LEAF_IMPORTS = {
     "units": {"arrays"},
     "progress": set(),
     "recipe": {"errors", "paths"},
-    "target": {"recipe"},
+    "target": {"errors", "recipe", "run"},
     "run": {"compute", "errors", "hdf5", "paths", "progress", "recipe"},
     "compute": {"errors"},
     "pictures": {"errors"},
@@ -54,8 +54,8 @@ LEAF_IMPORTS = {
 ORDER = (
     {"cli"},
     set(STEPS),
-    {"nn", "plot"},
-    {"run", "target"},
+    {"nn", "plot", "target"},
+    {"run"},
     {"compute", "recipe"},
     {"errors", "units", "progress", "arrays", "hdf5", "paths", "pictures"},
 )

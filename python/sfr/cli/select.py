@@ -7,7 +7,6 @@ import typer
 from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import open_run
-from sfr.target import target_of
 
 __all__ = ["register"]
 
@@ -33,9 +32,9 @@ def register(app: typer.Typer) -> None:
         The file is the union of all snapshots selected in the folder. Rows that you remove from it
         and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
         without galaxies does not stop the others; the exit code is then 4.
-        The file is the union of all snapshots selected in the folder. Its column ssfr_per_yr is the
-        label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
-        corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
+        Its column ssfr_per_yr is with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h, with
+        corrected SFR / stellar mass in Msun; by_snapshot.csv says which. What is predicted is
+        target.column of the recipe.
 
         Examples:
 
@@ -46,6 +45,7 @@ def register(app: typer.Typer) -> None:
           sfr select --sim TNG100-2 --snap 99 --recipe mine.toml --allow-partial
         """
         from sfr.run.tables import count_galaxies
+        from sfr.target import target_of
 
         console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
         snapshots = opt.parse_snapshots(snap)
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
             work, recipe, console, sim_path=sim, allow_partial=allow_partial, force=force
         ) as run:
             summary = run.select(snapshots or sorted(run.recipe.sample.snapshots), force=force)
-        label = target_of(run.recipe.sample).text
+        label = target_of(run.recipe).text
         rows = [
             {
                 "snapshot": cut.snapshot,

@@ -202,10 +202,11 @@ class Run:
         """Make or extend the split."""
         from sfr.sample.select import check_settings
         from sfr.sample.split import split
+        from sfr.target import target_of
 
         check_settings(self.workspace, self.recipe)
-        with self._step("split", "split") as record:
-            summary = split(self.workspace, self.recipe.split, force=force)
+        with self._step("split", "split", "target") as record:
+            summary = split(self.workspace, self.recipe.split, target_of(self.recipe), force=force)
             record["fingerprint"] = summary.fingerprint
             record["counts"] = summary.counts
             record["seeds"] = [self.recipe.split.seed]
@@ -491,6 +492,7 @@ class Run:
         processes: int | None = None,
     ) -> TrainSummary:
         """Train the heads of some cases: here, in so many processes, or on the Dask cluster."""
+        from sfr.target import target_of
         from sfr.train.fit import train_cases
 
         # before split.csv is touched
@@ -500,7 +502,7 @@ class Run:
         self._current_images()
         with (
             self._trainers(processes) as workers,
-            self._step("train", "train", "cases") as record,
+            self._step("train", "train", "cases", "target") as record,
         ):
             summary = train_cases(
                 self.workspace,
@@ -519,7 +521,7 @@ class Run:
             record["counts"] = {
                 "heads": len(summary.results),
                 "dead": len(summary.dead),
-                "left out, SFR = 0": summary.n_dropped_zero_sfr,
+                f"left out, {target_of(self.recipe).zero_words}": summary.n_dropped_zero,
                 "without image": summary.n_missing_images,
             }
             record["seconds_backbone"] = round(summary.seconds_features, 3)
@@ -545,6 +547,7 @@ class Run:
         """Write the report, after training where nothing is trained yet."""
         from sfr.report import write_report
         from sfr.sample.split import is_current
+        from sfr.target import target_of
 
         if not self.workspace.trained():
             self.console.say("report: nothing is trained yet, so training comes first")
@@ -552,7 +555,7 @@ class Run:
         self._current_images()
         self.say_edits()
         stored = self.workspace.stored_recipe() or self.recipe
-        if not is_current(self.workspace, stored.split):
+        if not is_current(self.workspace, stored.split, target_of(stored)):
             self.console.say("report: sample.csv or split.csv was edited since the last training")
             self._outdate_heads()
         with self._step("report") as record:

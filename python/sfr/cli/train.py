@@ -11,20 +11,20 @@ from sfr.cli import options as opt
 from sfr.cli.console import Console, exit_codes
 from sfr.cli.steps import Run, open_run
 from sfr.errors import ConfigError
-from sfr.target import target_of
 
 __all__ = ["print_cases", "register"]
 
 
 def print_cases(run: Run, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
+    from sfr.target import target_of
     from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 
     heads = read_heads(run.workspace, run.recipe)
     states = case_states(run.recipe, head_states(run.workspace, run.recipe, heads))
     rows = case_table(heads, {c: state for c, state in states.items() if state != NOT_TRAINED})
     weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
-    label = target_of(run.recipe.sample).text
+    label = target_of(run.recipe).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
         rows if console.as_json else [_for_people(row) for row in rows],
@@ -42,6 +42,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
     from sfr.train.evaluate import UNDEFINED
 
+    unit = f" [{row['unit']}]" if row["unit"] else ""
     spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
     return {
         "case": row["case"],
@@ -52,11 +53,16 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "seeds": row["seeds"],
         "dead": row["dead"],
         "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
-        "RMSE [dex]": row["rmse_dex"],
-        "bias [dex]": row["bias"],
-        "NMAD [dex]": row["nmad"],
-        f"outliers ({row['outlier_dex']:g} dex)": row["outlier_fraction"],
+        f"RMSE{unit}": row["rmse"],
+        f"bias{unit}": row["bias"],
+        f"NMAD{unit}": row["nmad"],
+        **_outliers(row),
     }
+
+
+def _outliers(row: Mapping[str, Any]) -> dict[str, object]:
+    limit = row["outlier_limit"]
+    return {} if limit is None else {f"outliers ({limit:g} {row['unit']})": row["outlier_fraction"]}
 
 
 def _interval(row: Mapping[str, Any]) -> str | None:

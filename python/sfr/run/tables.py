@@ -17,7 +17,6 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
-    "LABEL_SCALE_YR",
     "PREDICTIONS",
     "SAMPLE",
     "SPLIT",
@@ -39,7 +38,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
-#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
+#: `sfr.target` has what ``ssfr_per_yr`` is, and its unit: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -76,8 +75,6 @@ PREDICTIONS: Schema = {
 
 #: Subsets of `SPLIT` and `PREDICTIONS`.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the label (METHOD 3).
-LABEL_SCALE_YR = 1e15
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
