@@ -17,6 +17,7 @@ from sfr.errors import (
 from sfr.imaging.inputs import inputs_of
 from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import read_png, write_png
+from sfr.imaging.shares import clipped_share
 from sfr.nn.backbone import build_backbone
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
@@ -27,7 +28,7 @@ from sfr.run.shards import Shard, write_shard
 from sfr.run.tables import FAILURES, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import case_table, head_states, metrics, read_heads
-from sfr.train.features import clipped_share, extract_features, feature_key
+from sfr.train.features import extract_features, feature_key
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.loop import epoch_order

@@ -196,8 +196,6 @@ def test_normalisation_without_galaxies_or_without_light_is_an_error():
         find_normalisation([], recipe, snapshot=99)
     with pytest.raises(EmptySelectionError, match="entropy"):
         find_normalisation([_shard(np.zeros((1, 3, 8, 8)), [1])], recipe, snapshot=99)
-    with pytest.raises(ConfigError, match="not available yet"):
-        find_normalisation([], load_recipe("corrected").normalisation, snapshot=99)
 
 
 def test_a_range_becomes_zero_to_one_and_what_is_outside_or_empty_is_cut(tmp_path):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import sfr
 from sfr.errors import DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.imaging.shares import clipped_share, mean_shares
 from sfr.paths import without_folders
 from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
@@ -149,6 +150,7 @@ def write_report(
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, values, target)
     context |= listed | _words(workspace, recipe, rows, comparison, sample)
+    context |= _shares(workspace, recipe, sample)
     context |= {"compared": compared, "heads": _head_rows(results, states)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
@@ -452,6 +454,21 @@ def _head_row(case: str, seed: int, state: str, metrics: Mapping[str, Any]) -> d
         "backbone": metrics.get("backbone", "\u2013"),
         "n_dropped": metrics.get("n_dropped_zero", "\u2013"),
         "state": state,
+    }
+
+
+def _shares(workspace: Workspace, recipe: Recipe, sample: Table) -> dict[str, Any]:
+    """Say how much of the maps is empty or outside the ranges, and what gains clip."""
+    units = {}
+    if recipe.normalisation.by == "range" and workspace.normalisation_json.is_file():
+        document = read_normalisation(workspace, recipe.channels).document
+        units = {name: entry["unit"] for name, entry in document["channels"].items()}
+    rows = mean_shares(workspace, recipe, sample["snapshot"].tolist()) if units else []
+    clipped = [(name, clipped_share(workspace, name)) for name in recipe.case_names]
+    return {
+        "ranges": [{**row, "unit": units[row["channel"]]} for row in rows],
+        "clipped": [{"case": name, "share": share} for name, share in clipped if share],
+        "gain": recipe.cases.gain,
     }
 
 

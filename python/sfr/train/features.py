@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sfr.errors import ConfigError, DataFormatError, SfrError
 from sfr.imaging.inputs import CaseInput, inputs_of
+from sfr.imaging.shares import remember_clipped
 from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
@@ -25,7 +26,6 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "BackboneInUse",
     "Features",
-    "clipped_share",
     "extract_features",
     "feature_key",
     "features_of",
@@ -243,26 +243,6 @@ def features_of(
     return np.concatenate(list(_compute(lambda image: read(image).image, images, model)))
 
 
-def clipped_share(workspace: Workspace, case: str) -> float | None:
-    """Return the mean share of pixels that the gain clipped in a case; None: not counted.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        The run's folder.
-    case : str
-        Version of the maps, whose features were extracted.
-    """
-    parts = (workspace.recalled(_clipped_note(case)) or {}).get("parts", {})
-    counts = [(part["sum"], part["images"]) for part in parts.values()]
-    images = sum(n for _, n in counts)
-    return sum(clipped for clipped, _ in counts) / images if images else None
-
-
-def _clipped_note(case: str) -> str:
-    return f"clipped-{case}"
-
-
 def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floating[Any]] | None:
     """Map a file of features; None if it is not there or is not whole."""
     try:
@@ -311,20 +291,12 @@ class _Extraction:
 
             batches = _compute(picture, images, self.backbone.model, hear)
             found = _kept(batches, self.kind, self.case)
-            self._remember(start // PART, [clipped[image] for image in sorted(clipped)])
+            shares = [clipped[image] for image in sorted(clipped)]
+            # before the part itself is kept
+            remember_clipped(self.workspace, self.case, self.key, start // PART, shares)
             with self.workspace.replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, found)
         return path
-
-    def _remember(self, part: int, clipped: Sequence[float]) -> None:
-        """Keep how much the gain clipped in a part, before the part itself is kept."""
-        if not clipped:
-            return
-        note = self.workspace.recalled(_clipped_note(self.case))
-        if note is None or note["key"] != self.key:
-            note = {"key": self.key, "parts": {}}
-        note["parts"][str(part)] = {"sum": float(np.sum(clipped)), "images": len(clipped)}
-        self.workspace.remember(_clipped_note(self.case), note)
 
 
 def _compute(
