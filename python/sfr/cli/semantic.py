@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
+from sfr.cli.console import FINISHED_WITH_FAILURES, Console
 from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sfr.semantic.trained import Encoder
     from sfr.semantic.training import Training
 
-__all__ = ["register"]
+__all__ = ["evaluate", "fit", "train"]
 
 #: Rows of the figure of fits.
 _SHOWN_FITS = 12
@@ -38,20 +38,6 @@ ProblemName = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 PsfTraining = Annotated[float, typer.Option("--psf", help="FWHM of a Gaussian PSF in pixels.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    group = typer.Typer(
-        help="The semantic autoencoder: an encoder whose bottleneck holds the parameters of a "
-        "galaxy, a decoder that is its profile. The published networks learn from images alone; "
-        "the default, fast, learns from the true parameters of images that were made.",
-        no_args_is_help=True,
-    )
-    app.add_typer(group, name="semantic")
-    group.command("train")(exit_codes(train))
-    group.command("evaluate")(exit_codes(evaluate))
-    group.command("fit")(exit_codes(fit))
 
 
 def train(
