@@ -30,7 +30,7 @@ from sfr.imaging.png import write_png
 from sfr.nn.backbone import build_backbone
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe, load_recipe
-from sfr.run.names import image_name
+from sfr.run.names import ImageId
 from sfr.run.workspace import Workspace
 from sfr.train.features import BackboneInUse, extract_features
 from sfr.train.head import head_shapes
@@ -115,7 +115,7 @@ def extraction_shares(case: str, images: int, repeats: int) -> list[float]:
     shares = []
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(folder)
-        names = [image_name(99, place) for place in range(images)]
+        names = [ImageId(99, place).filename for place in range(images)]
         for name in names:
             # smooth with some noise, so that PNG has as much to do as with galaxies
             image = np.add.outer(np.arange(256), np.arange(256))[..., np.newaxis] / 4

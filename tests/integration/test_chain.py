@@ -13,6 +13,7 @@ from sfr.imaging.normalise import find_normalisation
 from sfr.imaging.png import read_png
 from sfr.recipe import load_recipe
 from sfr.render.shards import render_snapshot
+from sfr.run.names import ImageId
 from sfr.run.shards import iter_shards
 from sfr.run.workspace import Workspace
 from sfr.sample.select import select
@@ -219,7 +220,7 @@ def test_images_are_the_stretched_maps(rendered):
     with np.errstate(invalid="ignore", divide="ignore"):
         f = np.arcsinh(np.abs(intensity) / 0.001) / np.arcsinh(1000) / intensity
     expected = np.floor(255 * np.clip(rgb * np.where(intensity == 0, 0, f), 0, 1))
-    picture = read_png(workspace.image(98, int(shard.columns["subhalo_id"][0])))
+    picture = read_png(workspace.image(ImageId(98, int(shard.columns["subhalo_id"][0]))))
     difference = np.abs(picture.astype(int) - np.moveaxis(expected[:, ::-1], 0, -1))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3

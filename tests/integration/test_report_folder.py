@@ -18,12 +18,12 @@ from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
-from sfr.run.names import image_name
+from sfr.run.names import ImageId
 from sfr.run.shards import Shard, write_shard
 from sfr.run.tables import FAILURES, PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import target_of
-from sfr.train.evaluate import SETTINGS_STEP
+from sfr.train.evaluate import SETTINGS
 
 SCATTER = {
     "composite": 0.30, "entropy": 0.33, "mass": 0.24, "temperature": 0.26, "gauss3": 0.31,
@@ -85,12 +85,12 @@ def make_images(workspace, sample, rng, pixels):
         noise = 0.06 * rng.random((pixels, pixels))
         colours = [np.exp(-radius / 0.6) * 0.6 + noise, light + noise, 0.3 * arms * (radius < 0.8)]
         image = (255 * np.clip(np.stack(colours, -1), 0, 1)).astype(np.uint8)
-        write_png(workspace, workspace.image(int(snapshot), int(subhalo_id)), image)
+        write_png(workspace, workspace.image(ImageId(int(snapshot), int(subhalo_id))), image)
 
 
 def make_split(workspace, sample, rng, n_test):
     names = [
-        image_name(int(s), int(i))
+        ImageId(int(s), int(i)).filename
         for s, i in zip(sample["snapshot"], sample["subhalo_id"], strict=True)
     ]
     subset = np.array(["train"] * len(names), dtype="U10")
@@ -298,7 +298,7 @@ def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     """The tables left them out, the figures did not."""
     path = small.head("mass", 0) / "metrics.json"
     small.write_json(path, json.loads(path.read_text()) | {"settings": "now"})
-    small.mark_done(SETTINGS_STEP, "now", ())
+    small.remember(SETTINGS, "now")
     summary = write_report(small, demo)
     assert summary.n_cases == 1
     assert cases_of(summary)["composite"]["status"] == "out of date"
@@ -309,7 +309,7 @@ def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     # the banner, the sentence, the table of cases and the list of networks
     assert page.count("ut of date") == 4
     assert "dead</td>" not in page
-    small.mark_done(SETTINGS_STEP, "other", ())
+    small.remember(SETTINGS, "other")
     with pytest.raises(DataMissingError, match="that is current"):
         write_report(small, demo)
 

@@ -19,7 +19,7 @@ from sfr.nn.backbone import build_backbone
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.run.names import image_name
+from sfr.run.names import ImageId
 from sfr.run.tables import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import case_table, head_states, metrics, read_heads
@@ -62,7 +62,7 @@ def write_run(root, n=N, *, pixels=PIXELS, subset=None, ssfr=None):
     sample["ssfr_per_yr"] = ssfr
     write_table(workspace, workspace.sample_csv, sample)
     pairs = zip(sample["snapshot"].tolist(), sample["subhalo_id"].tolist(), strict=True)
-    names = [image_name(*pair) for pair in pairs]
+    names = [ImageId(*pair).filename for pair in pairs]
     write_split(workspace, names, subset)
     brightness = 60 * np.log10(np.maximum(ssfr, 1e-13) * 1e13)
     for name, level in zip(names, brightness, strict=True):

@@ -90,7 +90,7 @@ def test_a_split_of_an_older_version_is_drawn_anew(tmp_path):
     table["subset"][np.flatnonzero(table["subset"] == "test")[0]] = "train"
     write_table(workspace, workspace.split_csv, table)
     older = digest(dataclasses.asdict(BY_IMAGE))
-    workspace.mark_done("split-settings", older, [workspace.split_csv])
+    workspace.remember("split-settings", older)
     workspace.mark_done("split", "older", [workspace.split_csv])
     workspace.kept(workspace.split_csv).unlink()
     assert split(workspace, BY_IMAGE).reason == "settings or inputs changed"

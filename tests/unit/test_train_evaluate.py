@@ -16,7 +16,7 @@ from sfr.run.tables import write_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import (
     AVERAGED,
-    SETTINGS_STEP,
+    SETTINGS,
     case_states,
     head_states,
     metrics,
@@ -205,7 +205,7 @@ def test_every_head_and_case_has_one_word(tmp_path):
     recipe = load_recipe("thesis").with_fields(
         "cases", names=["composite", "mass", "entropy", "gauss3", "gauss5", "gauss10", "structure3"]
     )
-    workspace.mark_done(SETTINGS_STEP, "now", ())
+    workspace.remember(SETTINGS, "now")
     head(workspace, "composite", 0, settings="now")
     head(workspace, "composite", 1, np.zeros(9), settings="now")
     workspace.mark_failed("composite", 2, "now", "the loss is not finite")

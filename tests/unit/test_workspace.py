@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
-from sfr.run.names import image_name, parse_image_name
+from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, read_shard, write_shard
 from sfr.run.tables import read_table, write_table
 from sfr.run.workspace import Workspace, digest
@@ -97,10 +98,31 @@ def test_digest_ignores_key_order_and_refuses_nan():
 
 
 def test_image_names_go_both_ways():
-    assert image_name(99, 123) == "Snap99ID123.png"
-    assert parse_image_name("Snap99ID123.png") == (99, 123)
-    with pytest.raises(DataFormatError, match=r"Snap9\.png"):
-        parse_image_name("Snap9.png")
+    for image, name in (
+        (ImageId(99, 123), "Snap99ID123.png"),
+        (ImageId(4, 0, 12), "Snap4ID0V12.png"),
+    ):
+        assert image.filename == name
+        assert ImageId.parse(name) == image
+    for name in ("Snap9.png", "Snap99ID123V0.png", "Snap99ID123V.png", "Snap99ID12 3.png", "a.png"):
+        with pytest.raises(DataFormatError, match=re.escape(name)):
+            ImageId.parse(name)
+
+
+def test_models_are_named_in_words():
+    assert str(ModelId("mass", seed=3)) == "mass, seed 3"
+    assert str(ModelId("gauss3", 2, 1)) == "gauss3, fold 2, seed 1"
+
+
+def test_what_is_remembered_is_recalled_until_it_is_forgotten(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert workspace.recalled("label") is None
+    for value in ("a", ["b", 3], {"read": 1}):
+        workspace.remember("label", value)
+        assert workspace.recalled("label") == value
+    assert not workspace.has_run("label")
+    (tmp_path / ".state" / "label.note").write_text("{")
+    assert workspace.recalled("label") is None
 
 
 def test_work_must_not_be_a_file(tmp_path):

@@ -46,12 +46,12 @@ def citations() -> dict[str, str]:
 def _used(work: Path) -> list[str]:
     """Keys of what a run's folder shows to have been used."""
     from sfr.errors import DataMissingError
-    from sfr.run.workspace import Workspace
+    from sfr.run.workspace import SIMULATION, Workspace
 
     workspace = Workspace(work)
     recipe = workspace.stored_recipe()
     trained = bool(workspace.trained())
-    simulation = workspace.fingerprint("simulation") if workspace.has_run("simulation") else ""
+    simulation = workspace.recalled(SIMULATION) or ""
     is_tng50 = "TNG" in simulation and simulation.startswith("L35n")
     semantic = any(workspace.root.glob("semantic/*/seed-*"))
     if recipe is None and not semantic:

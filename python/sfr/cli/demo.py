@@ -13,7 +13,7 @@ from sfr.cli.console import Console, exit_codes
 from sfr.cli.run import run_all
 from sfr.cli.steps import Run, open_run
 from sfr.errors import ConfigError
-from sfr.run.workspace import Workspace, digest
+from sfr.run.workspace import SIMULATION, Workspace, digest
 
 __all__ = ["register"]
 
@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
 
 def _refuse_a_real_run(workspace: Workspace) -> None:
     """Keep the demo out of a folder in which somebody works with a simulation."""
-    if workspace.sample_csv.is_file() and not workspace.has_run(_STEP):
+    if workspace.sample_csv.is_file() and workspace.recalled(_STEP) is None:
         raise ConfigError(
             f"{workspace.root} holds a run on another simulation; give the demo a folder of its "
             "own with --work"
@@ -106,12 +106,12 @@ def _mock(run: Run, *, galaxies: int, cells: int, seed: int, snapshots: list[int
     # a demo with other settings would replace it
     run.hold(_STEP, settings)
     with workspace.lock(_STEP):
-        if workspace.check(_STEP, settings).current and target.is_dir():
+        if workspace.recalled(_STEP) == settings and target.is_dir():
             run.console.say(f"mock simulation: already in {target}")
             return target
         _clear(workspace, target)
         _write(run, target, galaxies=galaxies, cells=cells, seed=seed, snapshots=snapshots)
-        workspace.mark_done(_STEP, settings, ())
+        workspace.remember(_STEP, settings)
     return target
 
 
@@ -119,11 +119,12 @@ def _clear(workspace: Workspace, target: Path) -> None:
     """Remove another mock of an earlier demo, and the sample that was made of it."""
     from sfr.run.edited_tables import set_aside
 
-    if workspace.has_run(_STEP):
-        shutil.rmtree(workspace.mock(workspace.fingerprint(_STEP)), ignore_errors=True)
+    before = workspace.recalled(_STEP)
+    if before is not None:
+        shutil.rmtree(workspace.mock(before), ignore_errors=True)
         set_aside(workspace, workspace.sample_csv)
         workspace.sample_csv.unlink(missing_ok=True)
-        workspace.forget("simulation")
+        workspace.remember(SIMULATION, None)
     shutil.rmtree(target, ignore_errors=True)
 
 

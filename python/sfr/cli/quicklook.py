@@ -319,7 +319,7 @@ def _write(
             "channel_names": names,
             "channel_units": units,
             "width_ckpc_h": maps.width_ckpc_h,
-            "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+            "pixel_scale_ckpc_h": maps.pixel_ckpc_h,
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,

@@ -365,10 +365,10 @@ class Run:
 
     def _outdate_heads(self) -> None:
         """Let no table compare heads that were trained on another split or other images."""
-        from sfr.train.evaluate import SETTINGS_STEP
+        from sfr.train.evaluate import SETTINGS
 
-        if self.workspace.has_run(SETTINGS_STEP):
-            self.workspace.mark_done(SETTINGS_STEP, "split or images changed", ())
+        if self.workspace.recalled(SETTINGS) is not None:
+            self.workspace.remember(SETTINGS, "split or images changed")
 
     def _normalisation(self, reference: int, *, force: bool) -> Normalisation:
         """Find the divisors of the channels, or read them where they are current."""

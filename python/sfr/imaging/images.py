@@ -12,6 +12,7 @@ from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
+from sfr.run.names import ImageId
 from sfr.run.shards import iter_shards, maps_digest, read_shard
 from sfr.run.workspace import Workspace, digest
 
@@ -88,7 +89,9 @@ def write_images(
     if force:
         _forget_parts(job)
     missing = [i for i in range(len(ids)) if not workspace.check(job.part(i), fingerprint).current]
-    images = {i: [workspace.image(snapshot, j) for j in part] for i, part in enumerate(ids)}
+    images = {
+        i: [workspace.image(ImageId(snapshot, j)) for j in part] for i, part in enumerate(ids)
+    }
     kept = {path for i, paths in images.items() if i not in missing for path in paths}
     for stale in workspace.images_of(snapshot):
         if stale not in kept:
@@ -133,7 +136,7 @@ def _write_part(job: _Job, index: int, on_done: Callable[[int], None]) -> int:
     # whoever runs the command next waits until this worker has ended
     with job.workspace.claim(job.part(index), wait=True):
         for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
-            target = job.workspace.image(job.snapshot, int(subhalo_id))
+            target = job.workspace.image(ImageId(job.snapshot, int(subhalo_id)))
             write_png(job.workspace, target, lupton_rgb(job.normalisation.apply(maps), job.recipe))
             written.append(target)
             on_done(len(written))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sfr.errors import (
     EmptySelectionError,
 )
 from sfr.recipe import NormalisationRecipe
+from sfr.run.documents import read_json
 from sfr.run.shards import Shard
 from sfr.run.tables import FOR_GOOD
 from sfr.run.workspace import Workspace
@@ -284,10 +284,8 @@ def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normali
     """
     path = workspace.normalisation_json
     try:
-        return Normalisation.of(json.loads(path.read_text("utf-8")), channels)
-    except FileNotFoundError as error:
-        raise DataMissingError(f"{path} is not there; render the reference snapshot") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Normalisation.of(read_json(path, "render the reference snapshot again"), channels)
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(
             f"{path} cannot be read: {error!r}; delete it and render again"
         ) from error

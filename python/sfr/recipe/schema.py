@@ -321,6 +321,11 @@ class MapsRecipe(_Section):
         _says("Further readings of the channels whose extremes are kept (METHOD 2.4)."),
     ] = ()
 
+    @property
+    def pixel_ckpc_h(self) -> float:
+        """Side of a pixel [ckpc/h]; for ``bin_scale`` < 1 the last ones lie beyond the frame."""
+        return self.width_ckpc_h / (self.pixels * self.bin_scale)
+
     def __post_init__(self) -> None:
         for field in ("channels", "candidates"):
             names = [channel.name for channel in getattr(self, field)]

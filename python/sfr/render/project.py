@@ -261,8 +261,7 @@ class _Weigher:
 
     def _cells(self, fields: Mapping[str, NDArray[Any]]) -> gas.Cells:
         recipe, header = self._recipe, self._header
-        pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
-        pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
+        pixel_kpc = units.length_kpc(recipe.pixel_ckpc_h, header.scale_factor, header.hubble_param)
         return gas.Cells(
             fields,
             header.scale_factor,

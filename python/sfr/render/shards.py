@@ -741,7 +741,7 @@ def _attributes(job: _Job) -> dict[str, object]:
             # h5py cannot store an empty list of strings
             attributes[f"{kind}_{what}"] = values or np.array([], "S1")
     return attributes | {
-        "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+        "pixel_scale_ckpc_h": maps.pixel_ckpc_h,
         "width_ckpc_h": maps.width_ckpc_h,
         "axes": "maps[galaxy, channel, y, x]; y upwards, z (line of sight) along the spin",
         "frame": "q = rotation @ (box position - centre), periodic offsets, comoving kpc/h",

@@ -19,6 +19,7 @@ from sfr.plot.style import GREY, drawn
 from sfr.recipe import Recipe
 from sfr.report.files import save
 from sfr.run.edited_tables import image_names, read_sample, read_split
+from sfr.run.names import ImageId
 from sfr.run.tables import Table
 from sfr.run.workspace import Workspace
 from sfr.target import target_of
@@ -105,7 +106,7 @@ def contact_sheet(
     tiles = []
     for row in chosen:
         snapshot, subhalo_id = int(sample["snapshot"][row]), int(sample["subhalo_id"][row])
-        image = function(read_png(workspace.image(snapshot, subhalo_id)))
+        image = function(read_png(workspace.image(ImageId(snapshot, subhalo_id))))
         name = f"Snap{snapshot} ID{subhalo_id}"
         tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"

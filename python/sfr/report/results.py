@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import DataFormatError
 from sfr.run.tables import LABEL_SCALE_YR, Table, read_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import ScoredHead
 
-__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_json", "read_results"]
+__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_results"]
 
 #: What truth and prediction have above the logarithm of the label (METHOD 3).
 LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
@@ -111,30 +108,3 @@ def _with_history(workspace: Workspace, head: ScoredHead) -> Head:
         n_galaxies=head.n_galaxies,
         history=read_table(history, _HISTORY) if history.is_file() else None,
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        Its content.
-
-    Raises
-    ------
-    DataFormatError
-        The file is not JSON, or not an object.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataFormatError(f"{path} cannot be read: {error}; make it again") from error
-    if not isinstance(content, dict):
-        raise DataFormatError(f"{path} holds no JSON object; make it again")
-    return content

@@ -176,8 +176,7 @@ def _scale_words(case: str, recipe: Recipe) -> str:
     if meaning.radius_px is None:
         return ""
     side = "coarser" if meaning.family == "gauss" else "finer"
-    pixel = recipe.maps.width_ckpc_h / (recipe.maps.pixels * recipe.maps.bin_scale)
-    half = 2 * math.pi / math.sqrt(2 * math.log(2)) * meaning.radius_px * pixel
+    half = 2 * math.pi / math.sqrt(2 * math.log(2)) * meaning.radius_px * recipe.maps.pixel_ckpc_h
     return f" (detail {side} than about {half:.2g} ckpc/h)"
 
 

@@ -20,7 +20,7 @@ from sfr.report import figures
 from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
-from sfr.report.results import CaseResult, read_json, read_results
+from sfr.report.results import CaseResult, read_results
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
@@ -32,6 +32,7 @@ from sfr.report.tables import (
     subset_rows,
 )
 from sfr.report.verdict import verdict
+from sfr.run.documents import read_json
 from sfr.run.edited_tables import edits_in_words, read_sample
 from sfr.run.names import bare
 from sfr.run.shards import read_shard

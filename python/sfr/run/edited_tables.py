@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
 from sfr.run.cells import Cells, parse_cell, read_cells
-from sfr.run.names import image_name, parse_image_name
+from sfr.run.names import ImageId
 from sfr.run.tables import SAMPLE, SPLIT, TEST, TRAIN, VALIDATION, Table, read_table
 from sfr.run.workspace import Workspace
 
@@ -131,7 +131,7 @@ def galaxy_keys(table: Mapping[str, NDArray[np.generic]]) -> list[Key]:
 
 def image_names(sample: Table) -> list[str]:
     """Bare name of the image of each row."""
-    return [image_name(*key) for key in galaxy_keys(sample)]
+    return [ImageId(*key).filename for key in galaxy_keys(sample)]
 
 
 def read_sample(workspace: Workspace) -> Table:
@@ -248,7 +248,7 @@ def _places(cells: Cells, key_of: Callable[[int], _K]) -> dict[_K, int]:
     for row in range(len(cells.lines)):
         key = key_of(row)
         if key in places:
-            name = image_name(*key) if isinstance(key, tuple) else key
+            name = ImageId(*key).filename if isinstance(key, tuple) else key
             raise DataFormatError(
                 f"{cells.where(row)}: {name} is there twice, the first time on line "
                 f"{cells.lines[places[key]]}; remove one of the rows"
@@ -378,7 +378,7 @@ def split_cells(workspace: Workspace) -> tuple[Cells, dict[str, int]]:
         zip(cells.columns["filename"], cells.columns["subset"], strict=True)
     ):
         try:
-            parse_image_name(name)
+            ImageId.parse(name)
         except DataFormatError as error:
             raise DataFormatError(f"{cells.where(row)}: {error}") from error
         if subset not in SUBSETS:
@@ -403,7 +403,7 @@ def read_split(workspace: Workspace) -> Table:
         ``filename`` and ``subset``; errors are those of `split_cells`.
     """
     cells, places = split_cells(workspace)
-    names = sorted(places, key=parse_image_name)
+    names = sorted(places, key=ImageId.parse)
     subsets = [cells.columns["subset"][places[name]] for name in names]
     return {"filename": np.array(names, np.str_), "subset": np.array(subsets, np.str_)}
 

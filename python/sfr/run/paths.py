@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sfr.errors import ConfigError
 from sfr.paths import numbered
-from sfr.run.names import image_name
+from sfr.run.names import ImageId
 
 __all__ = ["RunPaths"]
 
@@ -108,13 +108,13 @@ class RunPaths:
         """Galaxies of a snapshot that could not be rendered, with the reason."""
         return self.maps(snapshot) / "failures.csv"
 
-    def image(self, snapshot: int, subhalo_id: int) -> Path:
-        """One galaxy's image."""
-        return self.images / image_name(snapshot, subhalo_id)
+    def image(self, image: ImageId) -> Path:
+        """One image."""
+        return self.images / image.filename
 
     def images_of(self, snapshot: int) -> list[Path]:
         """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
-        name = re.compile(rf"Snap{snapshot}ID\d+\.png")
+        name = re.compile(rf"Snap{snapshot}ID\d+(V\d+)?\.png")
         folder = self.images.glob(f"Snap{snapshot}ID*.png")
         return sorted(path for path in folder if name.fullmatch(path.name))
 

@@ -31,10 +31,13 @@ from sfr.run.locks import acquired, held, holder_of
 from sfr.run.names import bare
 from sfr.run.paths import RunPaths
 
-__all__ = ["RECIPE", "StepState", "Workspace", "digest"]
+__all__ = ["RECIPE", "SAMPLE_SETTINGS", "SIMULATION", "StepState", "Workspace", "digest"]
 
 #: Step of a folder that all commands with the same recipe share as long as they run.
 RECIPE = "recipe"
+#: Notes: the simulation that the folder is for, and a digest of how labels are made.
+SIMULATION, SAMPLE_SETTINGS = "simulation", "sample-settings"
+_NOTES_OF_SAMPLE = (SIMULATION, SAMPLE_SETTINGS)
 
 
 def digest(value: object) -> str:
@@ -270,9 +273,10 @@ class Workspace(RunPaths):
     def copy_of_sample(self, folder: Path) -> Workspace:
         """Copy the sample, and how it was made, into another folder: for trying something out."""
         copy = Workspace(folder)
-        steps = [*self.steps("select"), *self.steps("simulation")]
+        steps = self.steps("select")
         files = [self.sample_csv, self.kept(self.sample_csv), self.by_snapshot_csv]
         files += [file(step) for step in steps for file in (self._state_file, self._sources_file)]
+        files += [self._note(name) for name in _NOTES_OF_SAMPLE]
         for path in files:
             if path.is_file():
                 target = folder / path.relative_to(self.root)
@@ -400,18 +404,33 @@ class Workspace(RunPaths):
         is_whole = isinstance(state, dict) and isinstance(state.get("files"), dict)
         return state if is_whole and "fingerprint" in state else None
 
+    # -- notes ---------------------------------------------------------------------------------
+
+    def remember(self, name: str, value: object) -> None:
+        """Keep plain data (JSON) for later commands, under a name."""
+        self.write_json(self._note(name), value)
+
+    def recalled(self, name: str) -> Any:  # noqa: ANN401
+        """Return what was remembered last; None where nothing was, or it cannot be read."""
+        try:
+            return json.loads(self._note(name).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _note(self, name: str) -> Path:
+        return self.root / ".state" / f"{name}.note"
+
     def catalogue_read(self, snapshot: int) -> tuple[int, int]:
         """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
 
         They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
         """
-        state = self._read_state(f"catalogue-{snapshot:03d}")
-        read, _, total = str(state["fingerprint"] if state else "").partition(" of ")
-        return (int(read), int(total)) if read.isdecimal() and total.isdecimal() else (1, 1)
+        found = self.recalled(f"catalogue-{snapshot:03d}")
+        return (1, 1) if found is None else (int(found["read"]), int(found["total"]))
 
     def mark_catalogue(self, snapshot: int, read: int, total: int) -> None:
         """Record what `catalogue_read` returns."""
-        self.mark_done(f"catalogue-{snapshot:03d}", f"{read} of {total}", ())
+        self.remember(f"catalogue-{snapshot:03d}", {"read": read, "total": total})
 
     # -- log -----------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from sfr.run.edited_tables import (
     set_aside,
 )
 from sfr.run.tables import SAMPLE, Table, table_text, write_table
-from sfr.run.workspace import Workspace, digest
+from sfr.run.workspace import SAMPLE_SETTINGS, SIMULATION, Workspace, digest
 from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.target import Target, target_of
@@ -60,10 +60,6 @@ _SUBHALO_FIELDS = (
 )
 _GROUP_FIELDS = ("GroupMass", "GroupLenType", "GroupFirstSub")
 _GAS, _STARS = 0, 4
-#: Step under which the folder remembers its simulation.
-_SIMULATION_STEP = "simulation"
-#: Step under which it remembers the cuts and the label.
-_SETTINGS_STEP = "sample-settings"
 
 #: Published rows: snapshot -> z, galaxies, mean [1e-12/yr], min [1e-17/yr], max [1e-10/yr] of sSFR.
 PUBLISHED = {
@@ -323,8 +319,8 @@ def select(
         write_table(workspace, workspace.sample_csv, {**merged.table, **merged.further})
         # after it: whatever ends this between the two, no row counts as removed by hand
         write_table(workspace, workspace.kept(workspace.sample_csv), fresh)
-        workspace.mark_done(_SIMULATION_STEP, name, ())
-        workspace.mark_done(_SETTINGS_STEP, digest(_label_section(recipe)), ())
+        workspace.remember(SIMULATION, name)
+        workspace.remember(SAMPLE_SETTINGS, digest(_label_section(recipe)))
         for snap in known & {*failures}:
             workspace.forget(f"select-{snap:03d}")
         for snap, found in done.items():
@@ -392,10 +388,7 @@ def _tables_so_far(
     That of another simulation does not count, nor do, with ``force``, rows of the snapshots that
     are selected anew.
     """
-    is_other = (
-        workspace.has_run(_SIMULATION_STEP)
-        and workspace.fingerprint(_SIMULATION_STEP) != simulation_name
-    )
+    is_other = workspace.recalled(SIMULATION) not in (None, simulation_name)
     if is_other or not workspace.sample_csv.is_file():
         return None, None
     try:
@@ -435,7 +428,7 @@ def _say_what_stays(
 def check_settings(workspace: Workspace, recipe: Recipe) -> None:
     """Raise DataMissingError where ``sample.csv`` was selected with other settings."""
     wanted = digest(_label_section(recipe))
-    if workspace.has_run(_SETTINGS_STEP) and workspace.fingerprint(_SETTINGS_STEP) != wanted:
+    if workspace.recalled(SAMPLE_SETTINGS) not in (None, wanted):
         raise DataMissingError(
             f"{workspace.sample_csv} was selected with other settings than the recipe's [sample]; "
             "run sfr select or sfr render with this recipe first"
@@ -459,13 +452,12 @@ def _simulation_name(
     else:
         raise failures[max(failures)]
     name = f"{identity['name']}, box {identity['box_size']:g} ckpc/h"
-    if workspace.has_run(_SIMULATION_STEP) and not force:
-        before = workspace.fingerprint(_SIMULATION_STEP)
-        if before != name:
-            raise ConfigError(
-                f"{workspace.root} holds a run on another simulation ({before}; this is {name}); "
-                "give this run another folder with --work, or start over with --force"
-            )
+    before = workspace.recalled(SIMULATION)
+    if before not in (None, name) and not force:
+        raise ConfigError(
+            f"{workspace.root} holds a run on another simulation ({before}; this is {name}); "
+            "give this run another folder with --work, or start over with --force"
+        )
     return name, failures
 
 

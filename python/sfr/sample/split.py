@@ -51,6 +51,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+#: Note of the settings that the split was drawn with.
+_SETTINGS = "split-settings"
+
 #: How units are counted: a split of another version is drawn anew.
 _COUNTS = "int of the rest"
 
@@ -310,8 +313,8 @@ class _Job:
     @property
     def drawn_with(self) -> str | None:
         """Settings of the last draw; None before the first."""
-        step = "split-settings"
-        return self.workspace.fingerprint(step) if self.workspace.has_run(step) else None
+        found = self.workspace.recalled(_SETTINGS)
+        return None if found is None else str(found)
 
 
 def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary:
@@ -343,7 +346,7 @@ def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary
     write_table(workspace, workspace.split_csv, table)
     write_table(workspace, workspace.kept(workspace.split_csv), table)
     _mark_done(job, job.fingerprint)
-    workspace.mark_done("split-settings", job.settings, ())
+    workspace.remember(_SETTINGS, job.settings)
     reason = state.reason or "files missing: split.csv"
     if known:
         is_new = listed is not None and set(names) - listed.subset_of.keys()
@@ -396,7 +399,7 @@ def _take_over(job: _Job, listed: _Listed, drawn: Mapping[str, str] | None) -> S
         write_table(workspace, workspace.kept(path), job.table(ours))
         _mark_done(job, fingerprint)
         if drawn is None:
-            workspace.mark_done("split-settings", job.settings, ())
+            workspace.remember(_SETTINGS, job.settings)
     if job.drawn_with not in (None, job.settings):
         log.warning(
             "[split] has changed, but images of %s were placed by hand, so none of its images is "

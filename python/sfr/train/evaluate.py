@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sfr.arrays import real
-from sfr.errors import ConfigError, DataFormatError, NonFiniteError, ShapeError
+from sfr.errors import ConfigError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
+from sfr.run.documents import read_json
 from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
 from sfr.run.workspace import Workspace
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
@@ -28,7 +28,7 @@ __all__ = [
     "NOT_TRAINED",
     "OUTLIER_DEX",
     "OUT_OF_DATE",
-    "SETTINGS_STEP",
+    "SETTINGS",
     "TRAINED",
     "UNDEFINED",
     "Comparison",
@@ -50,8 +50,8 @@ TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
 FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
 #: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
 OUTLIER_DEX: Final = 0.5
-#: Step under which the settings of the last training are kept.
-SETTINGS_STEP: Final = "train-settings"
+#: Note under which the settings of the last training are kept.
+SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
@@ -237,7 +237,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     """
     found: dict[str, list[ScoredHead]] = {}
     outdated = []
-    latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
+    latest = workspace.recalled(SETTINGS)
     for case, seed in workspace.trained():
         head = _read_metrics(workspace, case, seed)
         if not _is_case(case, recipe):
@@ -280,7 +280,7 @@ def head_states(
         By case and seed, cases in the order of the recipe: one of the words of this module.
     """
     states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
-    latest = workspace.fingerprint(SETTINGS_STEP) if workspace.has_run(SETTINGS_STEP) else None
+    latest = workspace.recalled(SETTINGS)
     failed = [head for head in workspace.failed() if workspace.failed_with(*head) == latest]
     for state, found in ((FAILED, failed), (OUT_OF_DATE, workspace.trained())):
         for case, seed in found:
@@ -335,14 +335,7 @@ def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> Sc
 
 
 def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
-    path = workspace.head(case, seed) / "metrics.json"
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFormatError(f"{path} cannot be read: {error}; train this case again") from error
-    if not isinstance(content, dict):
-        raise DataFormatError(f"{path} does not hold the metrics of a head; train this case again")
-    return content
+    return read_json(workspace.head(case, seed) / "metrics.json", "train this case again")
 
 
 def case_table(

@@ -21,7 +21,7 @@ from sfr.imaging.png import read_png
 from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, parse_case
-from sfr.run.names import parse_image_name
+from sfr.run.names import ImageId
 from sfr.run.workspace import Workspace, digest
 
 __all__ = [
@@ -225,7 +225,7 @@ def extract_features(
     """
     function = case_function(case, recipe.cases, recipe.channels)
     backbone = backbone or BackboneInUse(recipe)
-    names = tuple(sorted(filenames, key=parse_image_name))
+    names = tuple(sorted(filenames, key=ImageId.parse))
     if key is None:
         key = feature_key(
             recipe, case, images=images_digest(workspace, names), weights=backbone.weights_id

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.compute.tasks import Workers, run_all
-from sfr.errors import ConfigError, DataFormatError, SfrError, WorkerLostError
+from sfr.errors import ConfigError, SfrError, WorkerLostError
 from sfr.imaging.cases import case_function
 from sfr.nn.backbone import chosen_precision, weights_label
 from sfr.nn.keras_import import (
@@ -32,10 +32,11 @@ from sfr.nn.keras_import import (
 )
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
+from sfr.run.documents import read_json
 from sfr.run.tables import TEST, TRAIN, VALIDATION, count_galaxies, write_table
 from sfr.run.workspace import StepState, Workspace, digest
 from sfr.target import target_of
-from sfr.train.evaluate import SETTINGS_STEP, metrics
+from sfr.train.evaluate import SETTINGS, metrics
 from sfr.train.features import (
     BackboneInUse,
     extract_features,
@@ -496,7 +497,7 @@ class _Run:
             load_keras()
             self._arrays[case] = self._features(case)
         self._retire(case, self.fingerprint(case))
-        self.workspace.mark_done(SETTINGS_STEP, self.settings, ())
+        self.workspace.remember(SETTINGS, self.settings)
         for seed in sorted(states.keys() - pending):
             log.info("%s, seed %d: there already", case, seed)
             self._complete_model(case, seed)
@@ -789,11 +790,7 @@ class _Run:
         }
 
     def _read_metrics(self, case: str, seed: int) -> dict[str, Any]:
-        path = self.workspace.head(case, seed) / "metrics.json"
-        try:
-            return json.loads(path.read_text("utf-8"))  # type: ignore[no-any-return]
-        except ValueError as error:
-            raise DataFormatError(f"{path} cannot be read: {error}; train with --force") from error
+        return read_json(self.workspace.head(case, seed) / "metrics.json", "train with --force")
 
     def _retire(self, case: str, fingerprint: str) -> None:
         """Take heads of other settings out of the tables; their files stay until replaced."""
@@ -849,9 +846,7 @@ class _Run:
             self.recipe,
             path.parents[1].name,
             weights=self.weights,
-            normalisation=json.loads(normalisation.read_text("utf-8"))
-            if normalisation.is_file()
-            else None,
+            normalisation=read_json(normalisation) if normalisation.is_file() else None,
         )
         with self.workspace.replacing(path) as temporary:
             with without_keras_json():

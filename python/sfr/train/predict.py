@@ -24,7 +24,7 @@ from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
-from sfr.run.names import image_name
+from sfr.run.names import ImageId
 from sfr.run.shards import Shard, read_shard
 from sfr.run.tables import LABEL_SCALE_YR
 from sfr.target import target_of
@@ -101,7 +101,7 @@ def about_model(
         "channel": parse_case(case, recipe.channels).channel,
         "pixels": maps.pixels,
         "channels": list(recipe.channels),
-        "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+        "pixel_scale_ckpc_h": maps.pixel_ckpc_h,
         "settings": maps_settings(maps, recipe.orientation),
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
@@ -360,7 +360,7 @@ def _names(path: Path, shard: Shard) -> list[str]:
     if "snapshot" not in shard.attributes:
         return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
-    return [image_name(snapshot, int(k)) for k in shard.columns["subhalo_id"]]
+    return [ImageId(snapshot, int(k)).filename for k in shard.columns["subhalo_id"]]
 
 
 def _stretched(
