@@ -492,7 +492,7 @@ def test_damaged_files_are_rows_and_unknown_kinds_errors(encoder, tmp_path):
 
 
 def test_a_fit_ends_with_a_table_and_a_figure(encoder, quick_work, tmp_path, monkeypatch):
-    from sfr.semantic import training as module
+    from sfr.pipeline import semantic as module
 
     monkeypatch.setattr(module, "default_training", lambda problem: QUICK)
     monkeypatch.chdir(tmp_path)
