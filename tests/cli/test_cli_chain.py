@@ -272,16 +272,13 @@ def test_map_of_one_chunk(sfr, mock_sim, tmp_path):
 
 def test_a_map_that_is_not_possible_says_why(sfr, mock_sim, tmp_path):
     path = mock_sim / "output/snapdir_099/snap_099.0.hdf5"
-    for arguments, code, words in [
-        (("--channels", "colour"), 2, "unknown field"),
-        (("--normal", "0,0,0"), 2, "normal"),
-        (("--center", "1,2"), 2, "three numbers"),
-        (("--center", "nan,1,2"), 2, "finite"),
-        (("--width", 0), 2, "width"),
-        (("--pixels", 3), 2, "pixels"),
+    for arguments, words in [
+        (("--normal", "0,0,0"), "normal"),
+        (("--center", "1,2"), "three numbers"),
+        (("--center", "nan,1,2"), "finite"),
     ]:
         result = sfr("map", path, *arguments)
-        assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+        assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "snap_099.0-map").exists()
     assert sfr("map", "nothing.hdf5").exit_code == 3
 
@@ -384,15 +381,6 @@ def test_maps_follow_the_rows_of_the_sample(sfr, sim):
     assert sfr("select", "--sim", sim, "--snap", 99, "--force").exit_code == 0
     again = sfr("render", "--sim", sim, "--snap", 99)
     assert "maps 99: 6 galaxies, 0 failed (settings or inputs changed)" in again.stderr
-
-
-def test_a_channel_without_a_finite_cell_is_named(sfr, mock_sim, tmp_path):
-    path = tmp_path / "snap_099.0.hdf5"
-    shutil.copy(mock_sim / "output/snapdir_099/snap_099.0.hdf5", path)
-    damage(path, "PartType0/ElectronAbundance", lambda x: x.__setitem__(slice(None), 0))
-    result = sfr("map", path, "--pixels", 32, "--channels", "entropy,mass", "--json")
-    assert result.exit_code == 3
-    assert "channel 'entropy'" in result.stderr
 
 
 def test_galaxies_without_finite_energy_fail(sfr, sim):

@@ -283,7 +283,8 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 
 def test_what_makes_the_numbers_is_the_same_in_every_process_and_for_any_threads():
-    mine = identity(["keras", "no-such-package"])
+    packages = ["keras", "no-such-package"]
+    mine = identity(packages)
     assert mine["no-such-package"] == "not installed"
     assert {"sfr", "kernels", "numpy", "h5py", "pillow", "keras"} < mine.keys()
     code = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -78,48 +77,47 @@ def map_(
 
       sfr map cutout_123.hdf5 --normal auto --channels density,metallicity,entropy
     """
-    from sfr.cli.quicklook import map_file
+    from sfr.pipeline import quicklook
+    from sfr.recipe import load_recipe
 
     console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    target = out or Path(f"{file.stem}-map")
-    summary = map_file(
+    look = quicklook.map_file(
         file,
-        target,
-        recipe=recipe,
-        center=None if center is None else _vector("--center", center),
-        normal=None if normal in (None, "auto") else _vector("--normal", str(normal)),
-        by_spin=normal == "auto",
+        load_recipe(recipe),
+        out=out or Path(f"{file.stem}-map"),
+        centre=_vector("--center", center),
+        normal="auto" if normal == "auto" else _vector("--normal", normal),
         width_ckpc_h=width,
         depth_ckpc_h=depth,
         channels=[name.strip() for name in channels.split(",") if name.strip()],
         pixels=pixels,
         threads=threads,
     )
-    frame = f"; {summary.rest_frame}" if summary.rest_frame else ""
+    frame = f"; {look.rest_frame}" if look.rest_frame else ""
     console.table(
-        f"{summary.n_in_frame} of {summary.n_read} gas cells in the frame, centre "
-        f"{', '.join(f'{x:.3f}' for x in summary.centre)} ckpc/h, {summary.orientation}{frame}",
-        summary.rows,
+        f"{look.n_in_frame} of {look.n_read} gas cells in the frame, centre "
+        f"{', '.join(f'{x:.3f}' for x in look.centre)} ckpc/h, {look.orientation}{frame}",
+        look.rows(),
         key="channels",
         extra={
-            "files": [str(path) for path in summary.files],
-            "centre_ckpc_h": list(summary.centre),
-            "orientation": summary.orientation,
-            "rest_frame": summary.rest_frame,
-            "n_read": summary.n_read,
-            "n_in_frame": summary.n_in_frame,
+            "files": [str(path) for path in look.files],
+            "centre_ckpc_h": list(look.centre),
+            "orientation": look.orientation,
+            "rest_frame": look.rest_frame,
+            "n_read": look.n_read,
+            "n_in_frame": look.n_in_frame,
         },
     )
     if not as_json:
-        for path in summary.files:
+        for path in look.files:
             echo(str(path))
 
 
-def _vector(option: str, text: str) -> tuple[float, float, float]:
+def _vector(option: str, text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
     try:
-        x, y, z = (float(part) for part in text.split(","))
+        x, y, z = map(float, text.split(","))
     except ValueError:
         raise ConfigError(f"{option} {text!r} is not three numbers such as 1200,3400,560") from None
-    if not all(map(math.isfinite, (x, y, z))):
-        raise ConfigError(f"{option} {text!r}: the three numbers must be finite")
     return x, y, z

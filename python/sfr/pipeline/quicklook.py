@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,13 @@ from sfr.render.orient import (
     nearby,
     orient,
 )
-from sfr.render.project import GalaxyMaps, make_maps, said_of_dropped
+from sfr.render.project import make_maps, said_of_dropped
 from sfr.run.shards import Shard, write_shard
 from sfr.run.workspace import Workspace
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
 
-__all__ = ["MapSummary", "map_file"]
+__all__ = ["FileMaps", "map_file"]
 
 log = logging.getLogger(__name__)
 
@@ -53,52 +53,95 @@ _VELOCITY_FIELDS = ("Coordinates", "Velocities", "Masses")
 _CUBES = 10
 
 
-@dataclass(frozen=True)
-class MapSummary:
-    """What was mapped, and where the files are."""
+Vector = tuple[float, float, float]
 
-    files: tuple[Path, ...]
-    centre: tuple[float, float, float]
+
+@dataclass(frozen=True)
+class FileMaps:
+    """The gas of one file, mapped.
+
+    Attributes
+    ----------
+    maps : ndarray of float32, shape (channel, y, x)
+        Maps, y upwards [``units``]; without a gas cell a pixel is 0 in sums and NaN in means.
+    channels, units : tuple of str
+        Name of each channel, and what its pixels are with their unit.
+    n_dropped : tuple of int
+        Gas cells of the frame that have no value of a channel and are left out of it.
+    rgb : ndarray of uint8, shape (y, x, 3), or None
+        Composite of one or three channels by the recipe's stretch, each over its own maximum; row
+        0 at the top.
+    centre : tuple of float
+        Centre of the frame, box frame [ckpc/h].
+    rotation : ndarray of float64, shape (3, 3)
+        From the axes of the box to those of the frame.
+    orientation, rest_frame : str
+        Along what the gas is seen, and what speeds are relative to (empty where no channel shows
+        velocities), in words.
+    n_read, n_in_frame : int
+        Gas cells of the file, and of the frame.
+    files : tuple of Path
+        What was written; empty without a folder.
+    """
+
+    maps: NDArray[np.float32]
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    n_dropped: tuple[int, ...]
+    rgb: NDArray[np.uint8] | None
+    centre: Vector
+    rotation: NDArray[np.float64]
     orientation: str
-    #: What speeds are relative to; empty where no channel shows velocities.
     rest_frame: str
     n_read: int
     n_in_frame: int
-    #: One row per channel: name, unit, extremes and cells dropped.
-    rows: list[dict[str, object]]
+    files: tuple[Path, ...] = ()
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return a row a channel: name, unit, extremes (None where no pixel has a value)."""
+        columns = zip(self.channels, self.units, self.maps, self.n_dropped, strict=True)
+        return [
+            {
+                "channel": name,
+                "unit": unit,
+                "minimum": _extreme(np.nanmin, values),
+                "maximum": _extreme(np.nanmax, values),
+                "cells dropped": dropped,
+            }
+            for name, unit, values, dropped in columns
+        ]
 
 
 def map_file(
-    path: Path,
-    out: Path,
+    path: str | Path,
+    recipe: Recipe | str = "thesis",
     *,
-    recipe: str = "thesis",
-    center: tuple[float, float, float] | None = None,
-    normal: tuple[float, float, float] | None = None,
-    by_spin: bool = False,
+    out: str | Path | None = None,
+    centre: Vector | None = None,
+    normal: Vector | Literal["auto"] | None = None,
     width_ckpc_h: float = 60.0,
     depth_ckpc_h: float | None = None,
     channels: Sequence[str] = ("entropy", "mass", "temperature"),
     pixels: int = 256,
     threads: int | None = None,
-) -> MapSummary:
+) -> FileMaps:
     """Map the gas of one snapshot chunk or cutout.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The HDF5 file.
-    out : Path
-        Folder for maps.hdf5, figure.png and, with one or three channels, rgb.png.
-    recipe : str
-        Recipe of the channels' readings and of the stretch.
-    center : tuple of float or None
-        Centre of the frame [ckpc/h]; None: the densest cell.
-    normal : tuple of float or None
-        Axis to look along, of any length, box frame; None: the z axis.
-    by_spin : bool
-        Look along the angular momentum of the stars or the gas in the inner third of the frame
-        instead, as the recipe's ladder finds it from what the file holds.
+    recipe : Recipe or str
+        Recipe of the channels' readings and of the stretch, its name, or its file.
+    out : str, Path or None
+        Folder for maps.hdf5, figure.png and, with one or three channels, rgb.png; None: nothing is
+        written.
+    centre : tuple of float or None
+        Centre of the frame, box frame [ckpc/h]; None: the densest cell.
+    normal : tuple of float, "auto" or None
+        Axis to look along, of any length, box frame; None: the z axis. ``auto``: the angular
+        momentum of the stars or the gas in the inner third of the frame, as the recipe's ladder
+        finds it from what the file holds.
     width_ckpc_h, depth_ckpc_h : float
         Frame [ckpc/h]; no depth: all along the line of sight.
     channels : sequence of str
@@ -110,8 +153,8 @@ def map_file(
 
     Returns
     -------
-    MapSummary
-        Files and numbers.
+    FileMaps
+        Maps, numbers and files.
 
     Raises
     ------
@@ -121,75 +164,71 @@ def map_file(
         The file or a field is not there or cannot be read.
     EmptySelectionError
         The file has no gas, or none in the frame.
+
+    Examples
+    --------
+    >>> from sfr.pipeline import quicklook
+    >>> look = quicklook.map_file("cutout_123.hdf5", width_ckpc_h=100)  # doctest: +SKIP
+    >>> look.maps[1].sum(), look.units[1]  # doctest: +SKIP
     """
-    experiment = load_recipe(recipe)
-    maps_recipe = _maps_recipe(experiment.maps, channels, width_ckpc_h, depth_ckpc_h, pixels)
+    path = Path(path)
+    experiment = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    maps = _maps_recipe(experiment.maps, channels, width_ckpc_h, depth_ckpc_h, pixels)
     with open_particle_file(path) as file:
-        if file.counts[_GAS] == 0:
-            raise EmptySelectionError(f"{path} holds no gas (PartType0)")
-        needed = gas.required_fields(
-            maps_recipe.channels, star_forming_gas=maps_recipe.star_forming_gas
-        )
-        is_relative = gas.is_relative(maps_recipe.channels)
-        turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
-        extra = _VELOCITY_FIELDS if is_relative or turns_with_gas else ("Coordinates",)
-        absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
-        if absent:
-            raise DataMissingError(
-                f"PartType0 of {path} has no field {absent[0]}; it has: "
-                f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
-            )
+        _check_fields(file, maps, by_spin=normal == "auto")
         header = file.header
-        centre = _densest(file, width_ckpc_h) if center is None else np.array(center)
-        orientation = _orientation(file, centre, normal, by_spin, maps_recipe, experiment)
-        velocity, n_mean = _rest_frame(file, centre, width_ckpc_h) if is_relative else (None, 0)
+        middle = _densest(file, width_ckpc_h) if centre is None else _vector("center", centre)
+        orientation = _orientation(file, middle, normal, maps, experiment)
+        velocity, rest_frame = None, ""
+        if gas.is_relative(maps.channels):
+            velocity, rest_frame = _rest_frame(file, middle, width_ckpc_h)
         made = make_maps(
             file.stretches(_GAS),
-            centre,
+            middle,
             orientation,
             header,
-            maps_recipe,
+            maps,
             velocity=velocity,
             threads=threads,
         )
-    if dropped := said_of_dropped(made, maps_recipe.channels):
+    if dropped := said_of_dropped(made, maps.channels):
         log.warning("%s: %s", path, dropped)
-    files = _write(path, Workspace(out), made, centre, header, maps_recipe, experiment)
-    return MapSummary(
-        files=files,
-        centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+    x, y, z = middle.tolist()
+    found = FileMaps(
+        maps=made.maps,
+        channels=tuple(gas.names(maps.channels)),
+        units=tuple(
+            gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
+            for channel in maps.channels
+        ),
+        n_dropped=tuple(map(int, made.ledger.n_bad_weight)),
+        rgb=_composite(made.maps, experiment),
+        centre=(x, y, z),
+        rotation=orientation.rotation,
         orientation=f"seen along {orientation.source}",
-        rest_frame=""
-        if velocity is None
-        else f"speed relative to ({', '.join(f'{v:.2f}' for v in velocity)}) km/s, the "
-        f"mass-weighted mean of {n_mean} gas cells within {width_ckpc_h / 2:g} ckpc/h of "
-        "the centre",
+        rest_frame=rest_frame,
         n_read=made.ledger.n_read,
         n_in_frame=made.ledger.n_in_frame,
-        rows=[
-            {
-                "channel": channel.name,
-                "unit": unit,
-                "minimum": _extreme(np.nanmin, values),
-                "maximum": _extreme(np.nanmax, values),
-                "cells dropped": int(dropped),
-            }
-            for channel, unit, values, dropped in zip(
-                maps_recipe.channels,
-                _units(maps_recipe),
-                made.maps,
-                made.ledger.n_bad_weight,
-                strict=True,
-            )
-        ],
     )
+    if out is None:
+        return found
+    return replace(found, files=_write(Workspace(out), path.name, found, header, maps))
 
 
-def _units(maps: MapsRecipe) -> list[str]:
-    return [
-        gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
-        for channel in maps.channels
-    ]
+def _check_fields(file: ParticleFile, maps: MapsRecipe, *, by_spin: bool) -> None:
+    """Raise where the gas of a file has not what its maps need."""
+    if file.counts[_GAS] == 0:
+        raise EmptySelectionError(f"{file.path} holds no gas (PartType0)")
+    needed = gas.required_fields(maps.channels, star_forming_gas=maps.star_forming_gas)
+    turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
+    moves = gas.is_relative(maps.channels) or turns_with_gas
+    extra = _VELOCITY_FIELDS if moves else ("Coordinates",)
+    absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
+    if absent:
+        raise DataMissingError(
+            f"PartType0 of {file.path} has no field {absent[0]}; it has: "
+            f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
+        )
 
 
 def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
@@ -219,6 +258,13 @@ def _maps_recipe(
     )
 
 
+def _vector(name: str, values: Sequence[float]) -> NDArray[np.float64]:
+    vector = np.asarray(values, np.float64)
+    if vector.shape != (3,) or not np.isfinite(vector).all():
+        raise ConfigError(f"--{name} {values}: give three finite numbers, x, y and z")
+    return vector
+
+
 def _densest(file: ParticleFile, width: float) -> NDArray[np.float64]:
     """Position of the densest cell, or without densities the middle of the most crowded cube."""
     coordinates = file.read(_GAS, ["Coordinates"])["Coordinates"]
@@ -237,20 +283,21 @@ def _densest(file: ParticleFile, width: float) -> NDArray[np.float64]:
 def _orientation(
     file: ParticleFile,
     centre: NDArray[np.float64],
-    normal: tuple[float, float, float] | None,
-    by_spin: bool,
+    normal: Vector | Literal["auto"] | None,
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> Orientation:
-    if normal is not None and not any(normal):
-        raise ConfigError("--normal 0,0,0 has no direction; give an axis to look along, as 0,0,1")
-    if normal is not None:
-        rotation = kernels.face_on_rotation(np.array(normal))
-        source = f"({normal[0]:g}, {normal[1]:g}, {normal[2]:g})"
-        return Orientation(rotation, source, 0, np.nan)
-    if not by_spin:
+    if normal is None:
         source = "the z axis of the box (face-on: --normal auto)"
         return Orientation(np.eye(3), source, 0, np.nan)
+    if not isinstance(normal, str):
+        x, y, z = axis = _vector("normal", normal)
+        if not axis.any():
+            raise ConfigError("--normal 0,0,0 has no direction; give an axis to look along: 0,0,1")
+        source = f"({x:g}, {y:g}, {z:g})"
+        return Orientation(kernels.face_on_rotation(axis), source, 0, np.nan)
+    if normal != "auto":
+        raise ConfigError(f"--normal {normal!r} is neither auto nor three numbers")
     reach = maps.width_ckpc_h * _APERTURE
     near = partial(nearby, centre=centre, radius=reach, header=file.header)
 
@@ -289,8 +336,8 @@ def _named(rung: str) -> str:
 
 def _rest_frame(
     file: ParticleFile, centre: NDArray[np.float64], width: float
-) -> tuple[NDArray[np.float64], int]:
-    """Mean velocity of the gas in the frame [km/s], and of how many cells.
+) -> tuple[NDArray[np.float64], str]:
+    """Mean velocity of the gas in the frame [km/s], and what it is in words.
 
     A smaller sphere would follow the rotation of the side that its centre lies on.
     """
@@ -298,62 +345,58 @@ def _rest_frame(
     fields = nearby(
         file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
-    return bulk_velocity(centre, radius, fields, file.header)
+    velocity, count = bulk_velocity(centre, radius, fields, file.header)
+    return velocity, (
+        f"speed relative to ({', '.join(f'{v:.2f}' for v in velocity)}) km/s, the mass-weighted "
+        f"mean of {count} gas cells within {radius:g} ckpc/h of the centre"
+    )
+
+
+def _composite(maps: NDArray[np.float32], recipe: Recipe) -> NDArray[np.uint8] | None:
+    if len(maps) not in (1, 3):
+        return None
+    three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
+    peaks = np.max(np.abs(np.nan_to_num(three)).reshape(3, -1), axis=1)
+    scaled = three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis]
+    return lupton_rgb(scaled.astype(np.float64), recipe.image)
 
 
 def _write(
-    path: Path,
-    workspace: Workspace,
-    made: GalaxyMaps,
-    centre: NDArray[np.float64],
-    header: Header,
-    maps: MapsRecipe,
-    recipe: Recipe,
+    workspace: Workspace, source: str, found: FileMaps, header: Header, maps: MapsRecipe
 ) -> tuple[Path, ...]:
-    names, units = gas.names(maps.channels), _units(maps)
     shard = Shard(
-        made.maps[np.newaxis],
-        {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},
+        found.maps[np.newaxis],
+        {"centre": np.array([found.centre]), "rotation": found.rotation[np.newaxis]},
         {},
         {
-            "channel_names": names,
-            "channel_units": units,
+            "channel_names": list(found.channels),
+            "channel_units": list(found.units),
             "width_ckpc_h": maps.width_ckpc_h,
-            "pixel_scale_ckpc_h": maps.pixel_ckpc_h,
+            "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,
             "settings": json.dumps(maps_settings(maps, None)),
-            "source": path.name,
+            "source": source,
         },
     )
     hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
     write_shard(workspace, hdf5, shard)
-    has_composite = len(names) in (1, 3)
-    picture = lupton_rgb(_by_own_maxima(made.maps), recipe.image) if has_composite else None
     with workspace.replacing(figure) as temporary:
         map_figure(
             temporary,
-            made.maps,
-            names,
-            units,
+            found.maps,
+            found.channels,
+            found.units,
             width_ckpc_h=maps.width_ckpc_h,
-            rgb=picture,
-            title=plain(path.name),
+            rgb=found.rgb,
+            title=plain(source),
             fields=[channel.field for channel in maps.channels],
             bin_scale=maps.bin_scale,
         )
-    if picture is None:
+    if found.rgb is None:
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, picture, own_scale=True)
+    write_png(workspace, rgb, found.rgb, own_scale=True)
     return hdf5, figure, rgb
-
-
-def _by_own_maxima(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
-    peaks = np.max(np.abs(np.nan_to_num(three)).reshape(3, -1), axis=1)
-    return np.asarray(
-        three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis], np.float64
-    )
