@@ -15,6 +15,7 @@ from sfr.cli import (
     demo,
     doctor,
     mock,
+    options,
     predict,
     recipe,
     render,
@@ -43,17 +44,17 @@ app = typer.Typer(
 
 #: Commands in the order of a run, each a plain function; two words: a command of a group.
 _COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.register,
+    "demo": demo.demo,
     "mock": mock.mock,
     "doctor": doctor.doctor,
-    "select": select.register,
-    "split": split.register,
-    "render": render.register,
-    "train": train.register,
+    "select": select.select,
+    "split": split.split,
+    "render": render.render,
+    "train": train.train,
     "predict": predict.predict,
-    "report": report.register,
-    "run": run.register,
-    "show": show.register,
+    "report": report.report,
+    "run": run.run,
+    "show": show.show,
     "map": map_.map_,
     "semantic train": semantic.train,
     "semantic evaluate": semantic.evaluate,
@@ -100,14 +101,11 @@ def _flow(text: str) -> str:
 def _add_commands() -> None:
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in _GROUPS.items()}
     for name, command in _COMMANDS.items():
-        if command.__name__ == "register":
-            command(app)
-            last = app.registered_commands[-1]
-            last.help = _flow(inspect.getdoc(last.callback) or "")
-            continue
         *group, word = name.split()
         parent = groups[group[0]] if group else app
-        parent.command(word, help=_flow(inspect.getdoc(command) or ""))(console.exit_codes(command))
+        parent.command(word, help=_flow(inspect.getdoc(command) or ""))(
+            console.exit_codes(options.spread(command))
+        )
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, readable_bytes
+from sfr.cli.console import Console
 from sfr.errors import DataMissingError, SfrError
+from sfr.progress import readable_bytes
 
 if TYPE_CHECKING:
     from sfr.simulation import FileStatus, LocalSimulation, ParticleFile

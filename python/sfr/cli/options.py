@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from sfr.cli.console import Console
 from sfr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sfr.pipeline import Run
 
 __all__ = [
     "DEFAULT_WORK",
     "AllowPartial",
     "DryRun",
-    "Epochs",
+    "Folder",
     "Force",
     "Json",
-    "NoMmap",
-    "Precision",
+    "Output",
     "Quiet",
     "RecipeName",
-    "ReferenceShare",
-    "SaveModels",
+    "Rendering",
     "Scheduler",
-    "Seeds",
     "Shard",
     "Sim",
     "Snap",
-    "Strict",
     "Threads",
+    "Training",
     "Verbose",
-    "Weights",
     "Work",
     "WorkerThreads",
     "Workers",
     "parse_shard",
     "parse_snapshots",
+    "spread",
 ]
 
 #: Folder of a run where none is given.
@@ -121,34 +126,12 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and read; write nothing.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if it is current.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")]
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
-]
-ReferenceShare = Annotated[
-    float | None,
-    typer.Option(
-        "--reference-share",
-        min=0.0,
-        max=1.0,
-        help="Least share of the reference snapshot's galaxies that may set the scale of the "
-        "images, where files are missing. Default: the recipe's, 0.9.",
-        show_default=False,
-    ),
-]
-NoMmap = Annotated[
-    bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")]
-Seeds = Annotated[
-    int | None,
-    typer.Option("--seeds", min=1, help="Heads per case, seeds 0..K-1.", show_default=False),
-]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
-]
 
 
 def _weights(value: str | None) -> str | None:
@@ -158,26 +141,161 @@ def _weights(value: str | None) -> str | None:
     return None if value is None else weights_path(value, Path.cwd())
 
 
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        help="Weights of the backbone: imagenet, random or a file.",
-        show_default=False,
-        callback=_weights,
-    ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        "--precision",
-        help="Arithmetic of the backbone: float32, bfloat16, or auto, the faster one here.",
-        show_default=False,
-    ),
-]
-SaveModels = Annotated[
-    bool, typer.Option("--save-models", help="Save the whole network of every seed, not only 0.")
-]
+@dataclass(frozen=True)
+class Output:
+    """What a command that prints a table says, and how."""
+
+    as_json: Json = False
+    verbose: Verbose = False
+    quiet: Quiet = False
+
+    def console(self) -> Console:
+        """Say it so."""
+        return Console(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run's folder and its recipe."""
+
+    work: Work = DEFAULT_WORK
+    recipe: RecipeName = None
+
+    def open(self, console: Console, **options: Any) -> Run:  # noqa: ANN401 - those of open_run
+        """Open the run; the console shows its progress."""
+        from sfr.pipeline import open_run
+
+        command = " ".join(["sfr", *sys.argv[1:]])
+        return open_run(
+            self.work, self.recipe, on_progress=console.progress, command=command, **options
+        )
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How maps are rendered, and of what."""
+
+    sim: Sim = None
+    workers: Workers = None
+    threads: WorkerThreads = None
+    scheduler: Scheduler = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")
+    ] = False
+    allow_partial: AllowPartial = False
+    reference_share: Annotated[
+        float | None,
+        typer.Option(
+            "--reference-share",
+            min=0.0,
+            max=1.0,
+            help="Least share of the reference snapshot's galaxies that may set the scale of the "
+            "images, where files are missing. Default: the recipe's, 0.9.",
+            show_default=False,
+        ),
+    ] = None
+    no_mmap: Annotated[
+        bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
+    ] = False
+
+    @property
+    def changes(self) -> dict[str, dict[str, object]]:
+        """What they change in the recipe."""
+        return {"normalisation": {"reference_share": self.reference_share}}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The rest, as `open_run` takes it."""
+        return {
+            "simulation": self.sim,
+            "workers": self.workers,
+            "threads": self.threads,
+            "scheduler": self.scheduler,
+            "strict": self.strict,
+            "allow_partial": self.allow_partial,
+            "mapped": not self.no_mmap,
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """How heads are trained."""
+
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Weights of the backbone: imagenet, random or a file.",
+            show_default=False,
+            callback=_weights,
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
+    ] = None
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Heads per case, seeds 0..K-1.", show_default=False),
+    ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="Arithmetic of the backbone: float32, bfloat16, or auto, the faster one here.",
+            show_default=False,
+        ),
+    ] = None
+    save_models: Annotated[
+        bool,
+        typer.Option("--save-models", help="Save the whole network of every seed, not only 0."),
+    ] = False
+
+    @property
+    def changes(self) -> dict[str, dict[str, object]]:
+        """What they change in the recipe."""
+        return {
+            "train": {
+                "weights": self.weights,
+                "epochs": self.epochs,
+                "seeds": self.seeds,
+                "precision": self.precision,
+            }
+        }
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that takes groups of options (dataclasses) have the options in them.
+
+    Typer makes an option of each parameter, and knows no groups.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            types = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                inspect.Parameter(
+                    option.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=option.default,
+                    annotation=types[option.name],
+                )
+                for option in fields(groups[name])
+            ]
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(parameter.replace(kind=kind, annotation=hints[name]))
+
+    @functools.wraps(command)
+    def spread_command(**given: Any) -> None:  # noqa: ANN401 - the options of any command
+        for name, group in groups.items():
+            given[name] = group(**{o.name: given.pop(o.name) for o in fields(group)})
+        command(**given)
+
+    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return spread_command
 
 
 def parse_snapshots(values: Sequence[str] | None) -> list[int]:

@@ -61,7 +61,7 @@ def show(
 
     import tomli_w
 
-    from sfr.cli.steps import check_fields
+    from sfr.pipeline.run import check_fields
     from sfr.recipe import fields, load_recipe
 
     recipe = load_recipe(name)

@@ -1,0 +1,96 @@
+"""The images of a run."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from typing import TYPE_CHECKING
+
+from sfr.errors import DataMissingError
+from sfr.imaging.images import ImagesSummary, write_images
+from sfr.imaging.normalise import Normalisation, normalise
+from sfr.pipeline.current import outdate_heads, rendered_snapshots
+from sfr.pipeline.meter import Meter
+from sfr.pipeline.select import state_in_words
+
+if TYPE_CHECKING:
+    from sfr.pipeline.run import Run
+
+__all__ = ["images"]
+
+log = logging.getLogger(__name__)
+
+
+def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
+    """Normalise by the reference snapshot and write the images of all current maps.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    only_stale : bool
+        Neither repeat nor mention those that are current.
+
+    Returns
+    -------
+    list of ImagesSummary
+        One a snapshot.
+
+    Raises
+    ------
+    DataMissingError
+        The reference snapshot is not rendered, or too few galaxies would set the scale.
+    EmptySelectionError
+        No galaxy of it is, or a channel is nowhere positive.
+    """
+    workspace, recipe = run.workspace, run.recipe
+    rendered = rendered_snapshots(workspace, recipe)
+    reference = recipe.normalisation.reference_snapshot
+    if not rendered.get(reference):
+        wanted = ",".join(map(str, sorted({*rendered, reference})))
+        raise DataMissingError(
+            f"the images are normalised by snapshot {reference}, which is not rendered with "
+            "these settings yet; the maps that are rendered are kept. Run: "
+            f"sfr render --snap {wanted} --work {shlex.quote(str(workspace.root))}"
+        )
+    force = run.options.force and not only_stale
+    normalisation = _normalisation(run, force=force)
+    if normalisation.is_partial or (normalisation.galaxies and not only_stale):
+        level = logging.WARNING if normalisation.is_partial else logging.INFO
+        log.log(level, "the scale of the images is set by %s", normalisation.galaxies)
+    meter = Meter(run.on_progress, run.workers.memory)
+    summaries = []
+    for snapshot, is_current in rendered.items():
+        if not is_current:
+            log.info(
+                "images %d: left alone, its maps were made with other settings or rows", snapshot
+            )
+            continue
+        with run.step(f"images-{snapshot:03d}", "image") as record:
+            summary = write_images(
+                workspace,
+                recipe,
+                snapshot,
+                normalisation,
+                workers=run.workers,
+                force=force,
+                on_progress=meter,
+            )
+            record["fingerprint"] = summary.fingerprint
+            record["counts"] = {"images": summary.n_images}
+            record["reason"] = summary.reason
+        if summary.reason or not only_stale:
+            state = state_in_words(summary.reason)
+            log.info("images %d: %d%s", snapshot, summary.n_images, state)
+        summaries.append(summary)
+    if any(summary.reason for summary in summaries):
+        outdate_heads(workspace)
+    return summaries
+
+
+def _normalisation(run: Run, *, force: bool) -> Normalisation:
+    with run.step("normalisation", "normalisation") as record:
+        normalisation = normalise(run.workspace, run.recipe, force=force)
+        record["fingerprint"] = run.workspace.fingerprint("normalisation")
+        record["galaxies"] = normalisation.document.get("galaxies")
+    return normalisation
