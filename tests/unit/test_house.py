@@ -93,9 +93,6 @@ def test_leaves_import_leaves_only(leaf):
     assert paths
     for path in paths:
         allowed = LEAF_IMPORTS[leaf] | {leaf}
-        if path == ROOT / "compute" / "identity.py":
-            # the bits that the kernels make are part of what a process is
-            allowed |= {"units", "render"}
         assert rooms(path) <= allowed, path
 
 
@@ -104,7 +101,7 @@ def test_imports_point_one_way():
     assert set(row_of) == LEAVES | set(STEPS) | {"cli", "pipeline"}
     for path in FILES:
         room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room.startswith("__") or path == ROOT / "compute" / "identity.py":
+        if room.startswith("__"):
             continue
         for other in rooms(path) - {room, "__version__", "_core"}:
             may = STEPS.get(room, set()) | LEAF_IMPORTS.get(room, set())
@@ -112,11 +109,17 @@ def test_imports_point_one_way():
             assert row_of[room] < row_of[other] or is_beside, f"{path}: {other}"
 
 
-def test_who_works_is_chosen_in_the_cli_and_the_steps_know_tasks_only():
+def test_who_works_is_chosen_in_the_pipeline_and_the_steps_know_tasks_only():
     for path in FILES:
         used = {i.split(".")[2] for i in imports(path) if i.startswith("sfr.compute.")}
-        if path.parent.name not in {"cli", "compute"}:
+        if path.parent.name not in {"pipeline", "compute"}:
             assert used <= {"tasks"}, path
+
+
+def test_only_the_command_line_knows_what_a_terminal_is():
+    for path in FILES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"typer", "click", "rich"} or path.parent.name == "cli", path
 
 
 def test_the_report_reads_evaluations_and_nothing_else_of_training():
