@@ -28,7 +28,6 @@ __all__ = [
     "PITCH",
     "PIXELS",
     "SHAPE",
-    "UNITS",
     "Frame",
     "Linear",
     "angle_difference",
@@ -42,10 +41,9 @@ __all__ = [
 
 Floats = NDArray[np.floating[Any]]
 
-#: Columns of a parameter array, always all of them.
+#: Columns of a parameter array, always all of them: A, x, y in the notebook's coordinates, theta
+#: in degrees, amplitude in units of the image.
 NAMES: Final = ("A", "e", "theta", "x", "y", "amplitude", "n")
-#: Unit of each; lengths are in the notebook's coordinates.
-UNITS: Final = ("coordinate", "", "deg", "coordinate", "coordinate", "image", "")
 #: The three that every problem leaves free.
 SHAPE: Final = ("A", "e", "theta")
 
