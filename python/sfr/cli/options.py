@@ -6,9 +6,9 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -268,33 +268,27 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     Typer makes an option of each parameter, and knows no groups.
     """
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
-    parameters = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name in groups:
-            types = get_type_hints(groups[name], include_extras=True)
-            parameters += [
-                inspect.Parameter(
-                    option.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=option.default,
-                    annotation=types[option.name],
-                )
-                for option in fields(groups[name])
-            ]
-        else:
-            kind = inspect.Parameter.KEYWORD_ONLY
-            parameters.append(parameter.replace(kind=kind, annotation=hints[name]))
+    signature = inspect.signature(command, eval_str=True)
+    kinds = {name: p.annotation for name, p in signature.parameters.items()}
+    groups = {
+        name: inspect.signature(kind, eval_str=True).parameters
+        for name, kind in kinds.items()
+        if is_dataclass(kind)
+    }
+    options = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+        for option in (groups[name].values() if name in groups else [parameter])
+    ]
 
     @functools.wraps(command)
     def spread_command(**given: Any) -> None:  # noqa: ANN401 - the options of any command
-        for name, group in groups.items():
-            given[name] = group(**{o.name: given.pop(o.name) for o in fields(group)})
+        for name, members in groups.items():
+            given[name] = kinds[name](**{member: given.pop(member) for member in members})
         command(**given)
 
-    spread_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_command.__annotations__ = {p.name: p.annotation for p in parameters}
+    spread_command.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {option.name: option.annotation for option in options}
     return spread_command
 
 

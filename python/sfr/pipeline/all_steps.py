@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sfr.errors import ConfigError
 from sfr.imaging.cases import case_function
 from sfr.imaging.normalise import check_recipe
 from sfr.pipeline.render import render
 from sfr.pipeline.report import report
+from sfr.pipeline.run import Run
 from sfr.pipeline.select import select
 from sfr.pipeline.split import split
 from sfr.pipeline.train import train
@@ -18,35 +18,15 @@ from sfr.report import ReportSummary
 from sfr.run.workspace import Workspace
 from sfr.sample.split import check_folds
 
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
-
 __all__ = ["all_steps", "check_available"]
 
 
 def all_steps(
     run: Run, snapshots: Sequence[int] = (), *, save_models: bool = False
 ) -> ReportSummary:
-    """Do every step: select, split, render, train all cases, report.
+    """Select, split, render, train all cases, report: the snapshots, or the recipe's.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    snapshots : sequence of int
-        Snapshots; none: the recipe's.
-    save_models : bool
-        Save the whole network of every seed, not of seed 0 only.
-
-    Returns
-    -------
-    ReportSummary
-        Paths, the table of cases and the verdict.
-
-    Raises
-    ------
-    SfrError
-        As the steps; what a later one cannot do ends the run before the first one.
+    Errors are those of the steps; what a later one cannot do ends the run before the first one.
     """
     snapshots = snapshots or sorted(run.recipe.sample.snapshots)
     check_available(run.workspace, run.recipe, snapshots)

@@ -6,16 +6,13 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sfr import __version__
 from sfr.errors import ConfigError
+from sfr.pipeline.run import Run
 from sfr.run.edited_tables import set_aside
 from sfr.run.workspace import SIMULATION, Workspace, digest
 from sfr.simulation.mock import write_mock
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["use_mock"]
 

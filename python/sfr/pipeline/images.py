@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
-from typing import TYPE_CHECKING
 
 from sfr.errors import DataMissingError
 from sfr.imaging.images import ImagesSummary, write_images
 from sfr.imaging.normalise import Normalisation, normalise
 from sfr.pipeline.current import outdate_heads, rendered_snapshots
 from sfr.pipeline.meter import Meter
+from sfr.pipeline.run import Run
 from sfr.pipeline.select import state_in_words
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["images"]
 
@@ -24,24 +21,9 @@ log = logging.getLogger(__name__)
 def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
     """Normalise by the reference snapshot and write the images of all current maps.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    only_stale : bool
-        Neither repeat nor mention those that are current.
-
-    Returns
-    -------
-    list of ImagesSummary
-        One a snapshot.
-
-    Raises
-    ------
-    DataMissingError
-        The reference snapshot is not rendered, or too few galaxies would set the scale.
-    EmptySelectionError
-        No galaxy of it is, or a channel is nowhere positive.
+    ``only_stale`` neither repeats nor mentions those that are current. Returns a summary a
+    snapshot. A reference snapshot that is not rendered is a DataMissingError; other errors are
+    those of `sfr.imaging.normalise.normalise`.
     """
     workspace, recipe = run.workspace, run.recipe
     rendered = rendered_snapshots(workspace, recipe)

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sfr.imaging.images import ImagesSummary
 from sfr.pipeline.current import sample_of
 from sfr.pipeline.images import images
 from sfr.pipeline.meter import Meter
+from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_failures, select, state_in_words
 from sfr.render import kernels
 from sfr.render.shards import (
@@ -24,9 +24,6 @@ from sfr.render.shards import (
 )
 from sfr.run.tables import Table
 from sfr.sample.select import select as select_galaxies
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["Rendered", "plan", "render"]
 
@@ -52,27 +49,8 @@ class Rendered:
 def render(run: Run, snapshots: Sequence[int] = (), *, sample: Table | None = None) -> Rendered:
     """Make maps and images; a part of the maps only where one is asked for.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    snapshots : sequence of int
-        Snapshots; none: the sample's, else the recipe's.
-    sample : dict or None
-        The sample, where it was selected just now.
-
-    Returns
-    -------
-    Rendered
-        What happened to each snapshot.
-
-    Raises
-    ------
-    ConfigError
-        No simulation is configured, or others work in the folder with another recipe.
-    DataMissingError, DataFormatError, EmptySelectionError
-        As the steps `sfr.pipeline.select.select`, `sfr.render.shards.render_snapshot` and
-        `sfr.pipeline.images.images`.
+    No snapshots mean the sample's, else the recipe's; ``sample`` is one that was selected just now.
+    Errors are those of `select`, `sfr.render.shards.render_snapshot` and `images`.
     """
     snapshots = _snapshots(run, snapshots)
     if kernels.build_profile() == "debug":

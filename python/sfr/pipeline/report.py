@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sfr.errors import ConfigError
 from sfr.pipeline.current import check_is_run, check_maps, outdate_heads
 from sfr.pipeline.images import images
+from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits
 from sfr.pipeline.train import train
 from sfr.recipe import Recipe
@@ -18,9 +19,6 @@ from sfr.run.workspace import Workspace
 from sfr.sample.select import check_settings
 from sfr.sample.split import is_current
 
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
-
 __all__ = ["report", "show"]
 
 log = logging.getLogger(__name__)
@@ -29,20 +27,8 @@ log = logging.getLogger(__name__)
 def report(run: Run) -> ReportSummary:
     """Write the report, after training where nothing is trained yet.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    ReportSummary
-        Paths, the table of cases and the verdict.
-
-    Raises
-    ------
-    DataMissingError
-        There is no run, or its sample or maps are not what the recipe asks for.
+    A folder that is no run, and a sample or maps that are not what the recipe asks for, are a
+    DataMissingError; other errors are those of `sfr.report.write_report`.
     """
     check_is_run(run.workspace)
     if not run.workspace.trained():

@@ -108,8 +108,8 @@ class Run:
     said: set[str] = field(default_factory=set)
     _workers: Processes | DaskWorkers | None = None
     _simulation: LocalSimulation | None = None
-    _has_recipe: bool = False
     _holds: ExitStack = field(default_factory=ExitStack)
+    _held: set[tuple[str, str]] = field(default_factory=set)
 
     def __enter__(self) -> Run:
         return self
@@ -124,7 +124,7 @@ class Run:
             self._simulation.close()
             self._simulation = None
         self._holds.close()
-        self._has_recipe = False
+        self._held.clear()
 
     # -- the steps -----------------------------------------------------------------------------
 
@@ -195,16 +195,11 @@ class Run:
         ConfigError
             Another process is at work with something else, or at all with ``force``.
         """
-        with self.workspace.lock(what):
-            sharing = self.workspace.sharing(what, fingerprint, alone=self.options.force)
-            self._holds.enter_context(sharing)
-
-    def _hold_recipe(self) -> None:
-        """Hold the folder's recipe, from the first step on: looking at a run needs no hold."""
-        if not self._has_recipe:
-            recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in NOT_THE_EXPERIMENT}
-            self.hold(RECIPE, digest([recipe, self.options.force]))
-            self._has_recipe = True
+        if (what, fingerprint) not in self._held:
+            with self.workspace.lock(what):
+                sharing = self.workspace.sharing(what, fingerprint, alone=self.options.force)
+                self._holds.enter_context(sharing)
+            self._held.add((what, fingerprint))
 
     @contextmanager
     def step(self, name: str, *sections: str, locked: bool = True) -> Iterator[dict[str, Any]]:
@@ -226,7 +221,9 @@ class Run:
         dict
             The line, for what else there is to tell.
         """
-        self._hold_recipe()
+        # from the first step on: looking at a run needs no hold
+        experiment = {k: v for k, v in self.recipe.to_dict().items() if k not in NOT_THE_EXPERIMENT}
+        self.hold(RECIPE, digest([experiment, self.options.force]))
         start = time.monotonic()
         record: dict[str, Any] = {"step": name, "outcome": "failed"}
         try:

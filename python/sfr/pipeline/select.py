@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sfr.pipeline.current import sample_of
+from sfr.pipeline.run import Run
 from sfr.run.edited_tables import edits_in_words
 from sfr.sample.select import SelectSummary, write_by_snapshot
 from sfr.sample.select import select as select_galaxies
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["say_edits", "say_failures", "select", "state_in_words"]
 
@@ -20,28 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def select(run: Run, snapshots: Sequence[int] = (), *, force: bool = False) -> SelectSummary:
-    """Make or extend the sample.
+    """Make or extend the sample by snapshots, or by the recipe's.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    snapshots : sequence of int
-        Snapshots; none: the recipe's.
-    force : bool
-        Select again what is current, and take back edits.
-
-    Returns
-    -------
-    SelectSummary
-        The sample, and what each cut left.
-
-    Raises
-    ------
-    ConfigError
-        No simulation is configured, or others work in the folder with another recipe.
-    DataMissingError, DataFormatError, EmptySelectionError
-        As `sfr.sample.select.select`.
+    ``force``, what comes back and errors are those of `sfr.sample.select.select`; no simulation is
+    a ConfigError, too, as are others in the folder with another recipe.
     """
     simulation = run.simulation
     with run.step("select", "sample") as record:
@@ -54,9 +33,11 @@ def select(run: Run, snapshots: Sequence[int] = (), *, force: bool = False) -> S
             force=force,
             on_progress=run.on_progress,
         )
-        record["fingerprint"] = summary.fingerprint
-        record["counts"] = {str(c.snapshot): c.n_selected for c in summary.cuts}
-        record["reason"] = "; ".join(f"{c.snapshot}: {c.reason}" for c in summary.cuts if c.reason)
+        record |= {
+            "fingerprint": summary.fingerprint,
+            "counts": {str(c.snapshot): c.n_selected for c in summary.cuts},
+            "reason": "; ".join(f"{c.snapshot}: {c.reason}" for c in summary.cuts if c.reason),
+        }
     for cut in summary.cuts:
         state = state_in_words(cut.reason)
         log.info("select %d: %d galaxies%s", cut.snapshot, cut.n_selected, state)

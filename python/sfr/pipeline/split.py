@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from sfr.pipeline.current import check_is_run, outdate_heads
+from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits, state_in_words
 from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["split"]
 
@@ -20,28 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSummary:
-    """Make or extend the split.
+    """Make or extend the split; with ``only_stale`` one that is current is not mentioned.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    force : bool
-        Draw anew what is current or edited.
-    only_stale : bool
-        Do not mention a split that is current.
-
-    Returns
-    -------
-    SplitSummary
-        Sizes of the subsets and the leak audit.
-
-    Raises
-    ------
-    DataMissingError
-        There is no run, or its sample was selected with other settings.
-    ConfigError, DataFormatError, EmptySelectionError
-        As `sfr.sample.split.split`.
+    ``force``, what comes back and errors are those of `sfr.sample.split.split`; a sample that was
+    selected with other settings is a DataMissingError, too.
     """
     check_is_run(run.workspace)
     check_settings(run.workspace, run.recipe)

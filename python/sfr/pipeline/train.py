@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sfr.compute.dask import DaskWorkers
 from sfr.compute.processes import Processes
 from sfr.nn.keras_import import stated_backend
 from sfr.pipeline.current import check_is_run, check_maps
 from sfr.pipeline.images import images
+from sfr.pipeline.run import Run
 from sfr.pipeline.split import split
 from sfr.pipeline.workers import open_workers
 from sfr.recipe import parse_case
 from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 from sfr.train.fit import TrainSummary, train_cases
-
-if TYPE_CHECKING:
-    from sfr.pipeline.run import Run
 
 __all__ = ["case_rows", "train"]
 
@@ -35,30 +33,10 @@ def train(
 ) -> TrainSummary:
     """Train the heads of some cases: here, in so many processes, or on the Dask cluster.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    cases : sequence of str
-        Cases; none: every one of the recipe.
-    save_models, together, seeds_apart
-        As in `sfr.train.fit.train_cases`.
-    processes : int or None
-        Processes that train; None: this one, or the cluster of the run's options.
-
-    Returns
-    -------
-    TrainSummary
-        One result a head.
-
-    Raises
-    ------
-    ConfigError
-        A case that does not exist.
-    DataMissingError
-        There is no run, or its sample or maps are not what the recipe asks for.
-    TrainingError and others
-        As `sfr.train.fit.train_cases`.
+    No cases mean every one of the recipe, no ``processes`` this one or the run's scheduler. The
+    other options, what comes back and errors are those of `sfr.train.fit.train_cases`; a folder
+    that is no run, and a sample or maps that are not what the recipe asks for, are a
+    DataMissingError, too.
     """
     for case in cases:
         parse_case(case, run.recipe.channels)

@@ -54,6 +54,6 @@ def acquired(path: Path, *, wait: bool) -> filelock.BaseFileLock:
 
 
 def holder_of(lock_name: str) -> str:
-    """Say whose <step>.<fingerprint>.<host>-<pid>-<thread>.lock is, a file of `sharing`."""
+    """Say whose <step>.<fingerprint>.<host>-<pid>-<thread>.<n>.lock is, a file of `sharing`."""
     host, pid, _ = lock_name.split(".", 2)[2].rsplit("-", 2)
     return f"process {pid} on {host}"

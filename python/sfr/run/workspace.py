@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,8 @@ RECIPE = "recipe"
 #: Notes: the simulation that the folder is for, and a digest of how labels are made.
 SIMULATION, SAMPLE_SETTINGS = "simulation", "sample-settings"
 _NOTES_OF_SAMPLE = (SIMULATION, SAMPLE_SETTINGS)
+#: Numbers the parts that this process takes in shared steps: a notebook may open a run twice.
+_SHARES = itertools.count()
 
 
 def digest(value: object) -> str:
@@ -235,7 +238,7 @@ class Workspace(RunPaths):
                 "it, or use another folder with --work"
             )
         is_alone = not self._others(step)
-        path = self._lock_file(prefix + self._scratch.name)
+        path = self._lock_file(f"{prefix}{self._scratch.name}.{next(_SHARES)}")
         lock = acquired(path, wait=True)
         try:
             yield is_alone
