@@ -382,18 +382,18 @@ def _write(
     )
     hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
     write_shard(workspace, hdf5, shard)
+    content = map_figure(
+        found.maps,
+        found.channels,
+        found.units,
+        width_ckpc_h=maps.width_ckpc_h,
+        rgb=found.rgb,
+        title=plain(source),
+        fields=[channel.field for channel in maps.channels],
+        bin_scale=maps.bin_scale,
+    )
     with workspace.replacing(figure) as temporary:
-        map_figure(
-            temporary,
-            found.maps,
-            found.channels,
-            found.units,
-            width_ckpc_h=maps.width_ckpc_h,
-            rgb=found.rgb,
-            title=plain(source),
-            fields=[channel.field for channel in maps.channels],
-            bin_scale=maps.bin_scale,
-        )
+        temporary.write_bytes(content)
     if found.rgb is None:
         # not that of other channels
         rgb.unlink(missing_ok=True)
