@@ -269,11 +269,11 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     Typer makes an option of each parameter, and knows no groups.
     """
     signature = inspect.signature(command, eval_str=True)
-    kinds = {name: p.annotation for name, p in signature.parameters.items()}
+    kinds: dict[str, Any] = {name: p.annotation for name, p in signature.parameters.items()}
     groups = {
         name: inspect.signature(kind, eval_str=True).parameters
         for name, kind in kinds.items()
-        if is_dataclass(kind)
+        if isinstance(kind, type) and is_dataclass(kind)
     }
     options = [
         option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
