@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console
 from sfr.errors import DataMissingError, SfrError
 from sfr.progress import readable_bytes
 
@@ -22,7 +21,6 @@ __all__ = ["doctor"]
 
 Rows = list[dict[str, object]]
 
-_DATA_MISSING = 3
 _SHOWN = 3
 #: States with which something that sfr needs cannot be done.
 _BAD = frozenset({"missing", "unreadable", "failed", "full", "read only"})
@@ -34,9 +32,8 @@ def doctor(
     snap: opt.Snap = None,
     sim: opt.Sim = None,
     work: opt.Work = opt.DEFAULT_WORK,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Check versions, the network's backend and weights, disk, and the simulation's files.
 
@@ -52,7 +49,7 @@ def doctor(
 
       sfr doctor --sim cutout_123.hdf5
     """
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    console = output.console()
     snapshots = opt.parse_snapshots(snap)
     rows = [
         *_software(),
@@ -61,7 +58,7 @@ def doctor(
     ]
     console.table("sfr doctor", rows, key="checks")
     if any(row["state"] in _BAD for row in rows):
-        raise typer.Exit(_DATA_MISSING)
+        raise typer.Exit(DataMissingError.exit_code)
 
 
 def _tried(what: str, check: Callable[..., Rows], *about: object) -> Rows:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console
 from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
@@ -58,9 +57,8 @@ def map_(
         str, typer.Option("--recipe", help="Recipe of channels and stretch.")
     ] = "thesis",
     threads: opt.Threads = None,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Map the gas of one file: maps.hdf5, figure.png, and with three channels rgb.png.
 
@@ -80,7 +78,7 @@ def map_(
     from sfr.pipeline import quicklook
     from sfr.recipe import load_recipe
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    console = output.console()
     look = quicklook.map_file(
         file,
         load_recipe(recipe),
@@ -108,7 +106,7 @@ def map_(
             "n_in_frame": look.n_in_frame,
         },
     )
-    if not as_json:
+    if not output.as_json:
         for path in look.files:
             echo(str(path))
 

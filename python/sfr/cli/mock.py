@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console
 
 __all__ = ["mock"]
 
@@ -32,9 +31,8 @@ def mock(
     broken: Annotated[
         bool, typer.Option("--broken", help="Add galaxies that cannot be rendered.")
     ] = False,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Write a synthetic simulation in the exact layout of IllustrisTNG.
 
@@ -48,17 +46,18 @@ def mock(
     """
     from sfr.simulation.mock import write_mock
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    summary = write_mock(
-        out,
-        galaxies=galaxies,
-        snaps=opt.parse_snapshots(snap) or [98, 99],
-        seed=seed,
-        cells=cells,
-        signal=signal,
-        broken=broken,
-        on_progress=lambda done, total: console.progress("mock simulation", done, total),
-    )
+    console = output.console()
+    with console:
+        summary = write_mock(
+            out,
+            galaxies=galaxies,
+            snaps=opt.parse_snapshots(snap) or [98, 99],
+            seed=seed,
+            cells=cells,
+            signal=signal,
+            broken=broken,
+            on_progress=lambda done, total: console.progress("mock simulation", done, total),
+        )
     rows = [
         {
             "snapshot": snap,

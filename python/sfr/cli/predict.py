@@ -49,9 +49,8 @@ def predict(
     from sfr.run.workspace import Workspace
     from sfr.train.predict import predict_images, table_text
 
-    console = Console(verbose=verbose, quiet=quiet)
-    found = predict_images(model, images, on_progress=console.progress)
-    console.close()
+    with Console(verbose=verbose, quiet=quiet) as console:
+        found = predict_images(model, images, on_progress=console.progress)
     text = table_text(found.table)
     if out is None:
         echo(text, end="")

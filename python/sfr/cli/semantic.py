@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import FINISHED_WITH_FAILURES, Console
 from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
@@ -83,9 +82,8 @@ def train(
     seed: Seed = 0,
     work: opt.Work = opt.DEFAULT_WORK,
     force: opt.Force = False,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Train encoders; one that is current is not trained again.
 
@@ -107,7 +105,7 @@ def train(
     from sfr.pipeline import semantic
     from sfr.semantic.encoders import PUBLISHED_SIZES
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
+    console = output.console()
     trainings = semantic.plan_trainings(
         problem,
         list(PUBLISHED_SIZES) if encoder == "all" else _parts("--encoder", encoder),
@@ -119,7 +117,8 @@ def train(
         images=images,
         seed=seed,
     )
-    found = semantic.train_encoders(work, trainings, force=force, on_progress=console.progress)
+    with console:
+        found = semantic.train_encoders(work, trainings, force=force, on_progress=console.progress)
     rows = [_trained_row(trained) for trained in found]
     console.table(f"encoders in {work / 'semantic'}", rows, key="encoders", leading=2)
 
@@ -184,9 +183,8 @@ def evaluate(
     ] = True,
     seed: Seed = 0,
     work: opt.Work = opt.DEFAULT_WORK,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Print errors beside the Cramer-Rao bound, SciPy's least squares and what was published.
 
@@ -207,30 +205,31 @@ def evaluate(
     """
     from sfr.pipeline import semantic
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    found = semantic.evaluate_encoders(
-        work,
-        encoder,
-        noise=[] if noise is None else [_level(part) for part in _parts("--noise", noise)],
-        images=images,
-        steps=_step_counts(steps),
-        with_least_squares=least_squares,
-        seed=seed,
-        on_progress=console.progress,
-    )
+    console = output.console()
+    with console:
+        found = semantic.evaluate_encoders(
+            work,
+            encoder,
+            noise=[] if noise is None else [_level(part) for part in _parts("--noise", noise)],
+            images=images,
+            steps=_step_counts(steps),
+            with_least_squares=least_squares,
+            seed=seed,
+            on_progress=console.progress,
+        )
     rows: list[dict[str, Any]] = []
     for evaluated in found.encoders:
         training = evaluated.training
         name = {"encoder": training.name, "seed": training.seed}
         made = [{**name, **row} for row in evaluated.rows()]
-        if not as_json:
+        if not output.as_json:
             title = (
                 f"{training.name}, seed {training.seed}, learned from {training.learned_from}: "
                 f"{images} images a noise level; table and figures in {evaluated.folder}"
             )
             console.table(title, _for_people(made), key="errors", leading=3)
         rows += made
-    if as_json:
+    if output.as_json:
         console.table("", rows, key="errors")
     else:
         for path in found.files:
@@ -311,9 +310,8 @@ def fit(
     ),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the encoder.")] = 0,
     work: opt.Work = opt.DEFAULT_WORK,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
@@ -339,31 +337,31 @@ def fit(
     from sfr.pipeline import semantic
     from sfr.semantic.fit import FitOptions
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    found = semantic.fit_files(
-        files,
-        work,
-        out=out,
-        problem=problem,
-        encoder=encoder,
-        seed=seed,
-        options=FitOptions(steps, fixed_centre, sersic, psf, subtract_background),
-        channel=channel,
-        hdu=hdu,
-        on_progress=console.progress,
-    )
+    console = output.console()
+    with console:
+        found = semantic.fit_files(
+            files,
+            work,
+            out=out,
+            problem=problem,
+            encoder=encoder,
+            seed=seed,
+            options=FitOptions(steps, fixed_centre, sersic, psf, subtract_background),
+            channel=channel,
+            hdu=hdu,
+            on_progress=console.progress,
+        )
     console.table(
         f"{len(found.fits)} images, {len(found.failed)} without numbers",
-        [_json_row(each) if as_json else _fit_for_people(each) for each in found.fits],
+        [_json_row(each) if output.as_json else _fit_for_people(each) for each in found.fits],
         key="fits",
         extra={"files": [str(path) for path in found.files]},
         leading=2,
     )
-    if not as_json:
+    if not output.as_json:
         for path in found.files:
             echo(str(path))
-    if found.failed:
-        raise typer.Exit(FINISHED_WITH_FAILURES)
+    console.finish([f"{each.file}: {' '.join(each.flags)}" for each in found.failed])
 
 
 def _json_row(found: Fit) -> dict[str, object]:

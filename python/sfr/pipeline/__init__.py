@@ -10,6 +10,9 @@ what happened, and raise what went wrong:
         run.render([99])
         run.train(["mass"])
         print(run.report().index)
+
+`sfr.pipeline.quicklook` maps one file, and `sfr.pipeline.semantic` trains and uses the semantic
+autoencoder: neither needs a run.
 """
 
 from sfr.pipeline.run import Options, Run, open_run

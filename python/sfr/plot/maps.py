@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import ShapeError
 from sfr.plot.matplotlib_import import Axes, Colormap, Figure, LogNorm, Normalize, colormaps
-from sfr.plot.style import drawn, grid, say
+from sfr.plot.style import as_png, grid, say
 
 __all__ = ["field_colours", "map_figure"]
 
@@ -102,7 +102,7 @@ def map_figure(
     Path(path).write_bytes(_maps_png(stack, names, units, fields, (low, high), title, rgb))
 
 
-@drawn
+@as_png
 def _maps_png(
     maps: Floats,
     names: Sequence[str],

@@ -15,7 +15,7 @@ from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, Range
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
-from sfr.plot.style import GREY, drawn
+from sfr.plot.style import GREY, as_png
 from sfr.recipe import Recipe
 from sfr.report.files import save
 from sfr.run.edited_tables import image_names, read_sample, read_split
@@ -215,7 +215,7 @@ def _ssfr_label(ssfr_per_yr: float) -> str:
     return f"log sSFR = {math.log10(ssfr_per_yr):.2f}".replace("-", "\u2212")
 
 
-@drawn
+@as_png
 def _sheet(
     tiles: Sequence[tuple[RGB, str]], columns: int, width_ckpc_h: float, title: str, note: str
 ) -> Figure:
