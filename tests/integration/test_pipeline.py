@@ -4,9 +4,10 @@ import json
 import logging
 import shutil
 
+import h5py
 import pytest
 
-from sfr.errors import ConfigError, DataMissingError
+from sfr.errors import ConfigError, DataMissingError, SfrError
 from sfr.pipeline import open_run
 from sfr.pipeline.all_steps import all_steps
 from sfr.pipeline.demo import use_mock
@@ -33,6 +34,12 @@ def rendered(mock_sim, tmp_path_factory):
         made = run.select([98]), run.render([98, 99])
         assert not run.failures
     return work, made, heard
+
+
+@pytest.fixture
+def copy(rendered, tmp_path):
+    """A copy of the folder that a test may change."""
+    return shutil.copytree(rendered[0], tmp_path / "work")
 
 
 def log_of(work):
@@ -74,12 +81,11 @@ def test_nothing_is_printed_and_messages_go_to_the_log(rendered, mock_sim, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_folder_is_free_for_another_recipe_once_a_run_is_closed(rendered, mock_sim, tmp_path):
-    work = shutil.copytree(rendered[0], tmp_path / "work")
-    with open_run(work, simulation=mock_sim) as run:
+def test_the_folder_is_free_for_another_recipe_once_a_run_is_closed(copy, mock_sim):
+    with open_run(copy, simulation=mock_sim) as run:
         run.select([99])
         with (
-            open_run(work, simulation=mock_sim, changes={"maps": {"pixels": 48}}) as other,
+            open_run(copy, simulation=mock_sim, changes={"maps": {"pixels": 48}}) as other,
             pytest.raises(ConfigError, match="it has another recipe"),
         ):
             other.select([99])
@@ -87,10 +93,9 @@ def test_the_folder_is_free_for_another_recipe_once_a_run_is_closed(rendered, mo
     other.close()
 
 
-def test_a_cell_that_opens_the_run_is_executed_twice(rendered, mock_sim, tmp_path):
+def test_a_cell_that_opens_the_run_is_executed_twice(copy, mock_sim):
     """The second run waited for a lock of the first one, in the same thread."""
-    work = shutil.copytree(rendered[0], tmp_path / "work")
-    first, second = (open_run(work, simulation=mock_sim) for _ in range(2))
+    first, second = (open_run(copy, simulation=mock_sim) for _ in range(2))
     for run in (first, second):
         assert run.select([99]).cuts[0].reason == ""
     first.close()
@@ -138,24 +143,22 @@ def test_without_a_simulation_nothing_is_written(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_an_unknown_case_or_option_is_refused_before_the_first_step(rendered, tmp_path):
-    work = shutil.copytree(rendered[0], tmp_path / "work")
-    with open_run(work) as run, pytest.raises(ConfigError, match="unknown case 'colour'"):
+def test_an_unknown_case_or_option_is_refused_before_the_first_step(copy):
+    with open_run(copy) as run, pytest.raises(ConfigError, match="unknown case 'colour'"):
         run.train(["colour"])
-    assert not (work / "split.csv").exists()
+    assert not (copy / "split.csv").exists()
     with pytest.raises(TypeError, match="wokers"):
-        open_run(work, wokers=2)
+        open_run(copy, wokers=2)
 
 
-def test_training_stops_at_maps_of_other_settings_before_it_writes_a_split(rendered, tmp_path):
-    work = shutil.copytree(rendered[0], tmp_path / "work")
+def test_training_stops_at_maps_of_other_settings_before_it_writes_a_split(copy):
     changes = {"orientation": {"radius_half_mass": 1.0}}
     with (
-        open_run(work, changes=changes) as run,
+        open_run(copy, changes=changes) as run,
         pytest.raises(DataMissingError, match=r"sfr render --snap 98,99"),
     ):
         run.train(["mass"])
-    assert not (work / "split.csv").exists()
+    assert not (copy / "split.csv").exists()
 
 
 def test_a_plan_counts_and_writes_nothing(rendered, mock_sim, tmp_path):
@@ -198,13 +201,91 @@ def test_a_mock_is_kept_while_its_settings_are_and_stays_out_of_a_real_run(rende
     assert not first.exists()
 
 
-def test_a_step_takes_over_its_own_sections_of_the_recipe_only(rendered, tmp_path):
+def test_a_step_takes_over_its_own_sections_of_the_recipe_only(copy):
     """Cases are named after channels, so they change hands together."""
-    work = shutil.copytree(rendered[0], tmp_path / "work")
     changes = {"split": {"seed": 5}, "train": {"epochs": 7}}
-    with open_run(work, changes=changes) as run:
+    with open_run(copy, changes=changes) as run:
         run.split()
-    stored = Workspace(work).stored_recipe()
+    stored = Workspace(copy).stored_recipe()
     assert stored.split.seed == 5
     assert stored.train.epochs == load_recipe("thesis").train.epochs
     assert stored.maps.pixels == 32
+
+
+def test_without_the_reference_the_maps_are_kept_and_the_command_to_run_is_named(
+    mock_sim, tmp_path, caplog
+):
+    work = tmp_path / "a folder"
+    how = {"simulation": mock_sim, "changes": SMALL, "workers": 1}
+    with (
+        open_run(work, **how) as run,
+        pytest.raises(DataMissingError, match=r"sfr render --snap 98,99 --work '.*a folder'"),
+    ):
+        run.render([98])
+    assert (work / "maps/snap_098/part-00000.hdf5").is_file()
+    assert not (work / "images").exists()
+    with caplog.at_level(logging.INFO, "sfr"), open_run(work, **how) as run:
+        run.render([98, 99])
+    assert "maps 98: 6 galaxies, 0 failed, already there" in caplog.messages
+    assert "select 99: 6 galaxies (new)" in caplog.messages
+    assert len(list((work / "images").iterdir())) == 12
+
+
+def test_current_maps_need_no_particles(copy, mock_sim, tmp_path):
+    sim = shutil.copytree(mock_sim, tmp_path / "sim")
+    for snap in ("098", "099"):
+        shutil.rmtree(sim / f"output/snapdir_{snap}")
+    with open_run(copy, simulation=sim, workers=1) as run:
+        assert [maps.reason for maps in run.render().maps] == ["", ""]
+
+
+def test_maps_follow_the_rows_of_the_sample(copy, mock_sim, tmp_path):
+    sim = shutil.copytree(mock_sim, tmp_path / "sim")
+    for path in (sim / "output/groups_099").iterdir():
+        with h5py.File(path, "r+") as file:
+            if "SubhaloPos" in file["Subhalo"]:
+                file["Subhalo/SubhaloPos"][...] += 1.0
+    with open_run(copy, simulation=sim, workers=1) as run:
+        run.select([99], force=True)
+        reasons = [maps.reason for maps in run.render([98, 99]).maps]
+    assert reasons == ["", "settings or inputs changed"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93\x00\xff\xfe" * 50])
+def test_a_damaged_sample_is_named_and_can_be_made_again(copy, mock_sim, content):
+    (copy / "sample.csv").write_bytes(content)
+    with open_run(copy, simulation=mock_sim) as run:
+        with pytest.raises(SfrError, match=r"sample\.csv") as error:
+            run.split()
+        assert error.value.exit_code == 3
+        run.select([98, 99], force=True)
+        run.split()
+
+
+def test_a_damaged_image_or_state_is_made_again(copy, mock_sim):
+    image = next((copy / "images").glob("Snap99*"))
+    before = image.read_bytes()
+    image.write_bytes(b"")
+    (copy / ".state/maps-099.json").write_text("[]")
+    with open_run(copy, simulation=mock_sim, workers=1) as run:
+        run.render()
+    assert image.read_bytes() == before
+
+
+def test_changed_cuts_are_not_trained_on_the_old_sample(copy):
+    with (
+        open_run(copy, changes={"sample": {"stellar_mass_min": 1.5}}) as run,
+        pytest.raises(DataMissingError, match="sfr select"),
+    ):
+        run.train(["mass"])
+
+
+def test_a_split_that_is_not_possible_fails_before_rendering(mock_sim, tmp_path):
+    sim = shutil.copytree(mock_sim, tmp_path / "sim")
+    shutil.rmtree(sim / "postprocessing/trees")
+    with (
+        open_run(tmp_path / "work", "demo", simulation=sim) as run,
+        pytest.raises(DataMissingError, match="SubLink"),
+    ):
+        all_steps(run, [98, 99])
+    assert not (tmp_path / "work/maps").exists()

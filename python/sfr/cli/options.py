@@ -26,7 +26,6 @@ __all__ = [
     "Force",
     "Json",
     "Output",
-    "Quiet",
     "RecipeName",
     "Rendering",
     "Scheduler",
@@ -35,7 +34,7 @@ __all__ = [
     "Snap",
     "Threads",
     "Training",
-    "Verbose",
+    "Voice",
     "Work",
     "WorkerThreads",
     "Workers",
@@ -130,8 +129,6 @@ AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")]
 
 
 def _weights(value: str | None) -> str | None:
@@ -142,16 +139,24 @@ def _weights(value: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a command that prints a table says, and how."""
+class Voice:
+    """How much a command says."""
 
-    as_json: Json = False
-    verbose: Verbose = False
-    quiet: Quiet = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")] = (
+        False
+    )
 
     def console(self) -> Console:
-        """Say it so."""
-        return Console(verbose=self.verbose, quiet=self.quiet, as_json=self.as_json)
+        """Say so much."""
+        return Console(**vars(self))
+
+
+@dataclass(frozen=True)
+class Output(Voice):
+    """How much a command says that prints a table, and how the table."""
+
+    as_json: Json = False
 
 
 @dataclass(frozen=True)
@@ -269,11 +274,11 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     Typer makes an option of each parameter, and knows no groups.
     """
     signature = inspect.signature(command, eval_str=True)
-    kinds = {name: p.annotation for name, p in signature.parameters.items()}
+    kinds: dict[str, Any] = {name: p.annotation for name, p in signature.parameters.items()}
     groups = {
         name: inspect.signature(kind, eval_str=True).parameters
         for name, kind in kinds.items()
-        if is_dataclass(kind)
+        if isinstance(kind, type) and is_dataclass(kind)
     }
     options = [
         option.replace(kind=inspect.Parameter.KEYWORD_ONLY)

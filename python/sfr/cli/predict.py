@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import FINISHED_WITH_FAILURES, Console
+from sfr.cli.console import FINISHED_WITH_FAILURES
 from sfr.cli.streams import echo
 
 __all__ = ["predict"]
@@ -29,8 +29,8 @@ def predict(
         Path | None,
         typer.Option("--out", help="CSV file. Default: standard output.", show_default=False),
     ] = None,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    voice: opt.Voice,
 ) -> None:
     """Predict the specific star formation rate of galaxies from new images or maps.
 
@@ -49,7 +49,7 @@ def predict(
     from sfr.run.workspace import Workspace
     from sfr.train.predict import predict_images, table_text
 
-    with Console(verbose=verbose, quiet=quiet) as console:
+    with voice.console() as console:
         found = predict_images(model, images, on_progress=console.progress)
     text = table_text(found.table)
     if out is None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console
 from sfr.cli.streams import echo
 
 __all__ = ["report"]
 
 
-def report(*, folder: opt.Folder, verbose: opt.Verbose = False, quiet: opt.Quiet = False) -> None:
+def report(*, folder: opt.Folder, voice: opt.Voice) -> None:
     """Write the report: which channel and which scale tell most about star formation.
 
     Examples:
 
       sfr report --work run1
     """
-    with Console(verbose=verbose, quiet=quiet) as console, folder.open(console) as run:
+    with voice.console() as console, folder.open(console) as run:
         summary = run.report()
     echo(str(summary.index))
     console.finish(run.failures)

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console
 from sfr.cli.streams import echo
 
 __all__ = ["show"]
@@ -35,8 +34,7 @@ def show(
     ] = None,
     *,
     folder: opt.Folder,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    voice: opt.Voice,
 ) -> None:
     """Make a contact sheet of galaxies, labelled with their specific star formation rate.
 
@@ -52,7 +50,7 @@ def show(
     """
     from sfr.pipeline.report import show as make_sheet
 
-    with Console(verbose=verbose, quiet=quiet) as console, folder.open(console) as run:
+    with voice.console() as console, folder.open(console) as run:
         path = make_sheet(
             run,
             path=out,
