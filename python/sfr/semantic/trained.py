@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
 
-__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder", "trained_encoders"]
+__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder"]
 
 log = logging.getLogger(__name__)
 
@@ -240,13 +239,6 @@ def load_encoder(folder: Path) -> Encoder:
     return Encoder(training, network, calibration)
 
 
-def trained_encoders(workspace: Workspace) -> list[Path]:
-    """Folders of all encoders trained in a folder, sorted."""
-    found = (path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
-    # not copies that somebody made
-    return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
-
-
 def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     """Return the folders of the encoders of a name, or of all.
 
@@ -267,7 +259,7 @@ def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     DataMissingError
         None is there.
     """
-    folders = trained_encoders(workspace)
+    folders = [folder for folder in workspace.encoders() if (folder / _ABOUT).is_file()]
     chosen = [f for f in folders if name in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
     if not chosen:
         there = ", ".join(sorted({f.parent.name for f in folders})) or "none"
