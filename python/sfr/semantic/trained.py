@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.progress import Progress, silent
-from sfr.run.npz import Checkpoint
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.tables import write_table
 from sfr.run.workspace import Workspace, digest
 from sfr.semantic.encoders import FAST, fast_weights, run_fast
@@ -164,25 +164,24 @@ def obtain_encoder(
             return load_encoder(folder), False
         log.info("%s, seed %d: training (%s)", training.name, training.seed, state.reason)
         workspace.forget(step)
-        checkpoint = _checkpoint(workspace, training)
+        checkpoint, settings = folder / _CHECKPOINT, training.settings()
+        if training.can_be_prolonged:
+            del settings["epochs"]
+        key = digest([_VERSION, settings])
         if force:
-            checkpoint.remove()
-        network, history = train_encoder(training, on_progress, checkpoint)
+            checkpoint.unlink(missing_ok=True)
+        network, history = train_encoder(
+            training,
+            on_progress,
+            start=read_checkpoint(checkpoint, key),
+            keep=partial(write_checkpoint, workspace, checkpoint, key),
+        )
         encoder = Encoder(training, network, _calibration(training, network))
         files = _write(workspace, folder, encoder, history)
         workspace.mark_done(step, fingerprint, files)
         if not training.can_be_prolonged:
-            checkpoint.remove()
+            checkpoint.unlink(missing_ok=True)
     return encoder, True
-
-
-def _checkpoint(workspace: Workspace, training: Training) -> Checkpoint:
-    """Return the checkpoint of a training, in the folder of its encoder."""
-    settings = training.settings()
-    if training.can_be_prolonged:
-        del settings["epochs"]
-    folder = workspace.semantic(training.name, training.seed)
-    return Checkpoint(workspace, folder / _CHECKPOINT, digest([_VERSION, settings]))
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:
