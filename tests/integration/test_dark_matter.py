@@ -92,9 +92,9 @@ def test_a_quick_look_at_dark_matter_shows_dark_matter(output, tmp_path):
         assert "Masses" in file.readable(1)
         assert "Masses" not in file.fields(1)
     made = map_file(
-        path, out=tmp_path / "out", channels=["dark_matter_mass"], center=tuple(centre), pixels=32,
+        path, out=tmp_path / "out", channels=["dark_matter_mass"], centre=tuple(centre), pixels=32,
         width_ckpc_h=60.0,
     )  # fmt: skip
     assert made.n_in_frame == count > 0
     assert made.particles == "dark matter particles"
-    assert made.rows[0]["unit"].startswith("mass-weighted mean over dark matter particles")
+    assert made.rows()[0]["unit"].startswith("mass-weighted mean over dark matter particles")
