@@ -338,5 +338,6 @@ def test_a_notebook_has_the_arrays_of_what_is_written(tmp_path):
         np.testing.assert_array_equal(file["maps"][0], shown.maps)
         np.testing.assert_array_equal(file["rotation"][0], shown.rotation)
         np.testing.assert_array_equal(file["centre"][0], shown.centre)
-        assert tuple(file.attrs["channel_units"]) == shown.units
+        assert list(file.attrs["channel_units"]) == shown.units
     np.testing.assert_array_equal(read_png(tmp_path / "out/rgb.png"), shown.rgb)
+    assert (tmp_path / "out/figure.png").read_bytes() == shown._repr_png_()

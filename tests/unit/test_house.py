@@ -128,6 +128,11 @@ def test_the_report_reads_evaluations_and_nothing_else_of_training():
     assert used <= {"evaluate"}
 
 
+def test_commands_are_plain_functions_of_one_table():
+    for path in (ROOT / "cli").glob("*.py"):
+        assert path.name == "__init__.py" or ".command(" not in path.read_text("utf-8"), path
+
+
 def test_only_one_module_imports_the_compiled_one():
     importers = {p.name for p in FILES if any(i.startswith("sfr._core") for i in imports(p))}
     assert importers == {"kernels.py"}

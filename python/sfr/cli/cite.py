@@ -53,7 +53,7 @@ def _used(work: Path) -> list[str]:
     trained = bool(workspace.trained())
     simulation = workspace.recalled(SIMULATION) or ""
     is_tng50 = "TNG" in simulation and simulation.startswith("L35n")
-    semantic = any(workspace.root.glob("semantic/*/seed-*"))
+    semantic = bool(workspace.encoders())
     if recipe is None and not semantic:
         raise DataMissingError(f"{workspace.root} is not the folder of a run; give --work, or none")
     used = {

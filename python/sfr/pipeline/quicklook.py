@@ -58,14 +58,16 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class FileMaps:
-    """The gas of one file, mapped.
+    """The gas of one file, mapped; a notebook shows the figure.
 
     Attributes
     ----------
+    source : str
+        Name of the file.
+    settings : MapsRecipe
+        Frame, pixels and channels.
     maps : ndarray of float32, shape (channel, y, x)
         Maps, y upwards [``units``]; without a gas cell a pixel is 0 in sums and NaN in means.
-    channels, units : tuple of str
-        Name of each channel, and what its pixels are with their unit.
     n_dropped : tuple of int
         Gas cells of the frame that have no value of a channel and are left out of it.
     rgb : ndarray of uint8, shape (y, x, 3), or None
@@ -84,9 +86,9 @@ class FileMaps:
         What was written; empty without a folder.
     """
 
+    source: str
+    settings: MapsRecipe
     maps: NDArray[np.float32]
-    channels: tuple[str, ...]
-    units: tuple[str, ...]
     n_dropped: tuple[int, ...]
     rgb: NDArray[np.uint8] | None
     centre: Vector
@@ -96,6 +98,19 @@ class FileMaps:
     n_read: int
     n_in_frame: int
     files: tuple[Path, ...] = ()
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels."""
+        return gas.names(self.settings.channels)
+
+    @property
+    def units(self) -> list[str]:
+        """What the pixels of each channel are, with their unit."""
+        return [
+            gas.channel_unit(channel, star_forming_gas=self.settings.star_forming_gas)
+            for channel in self.settings.channels
+        ]
 
     def rows(self) -> list[dict[str, object]]:
         """Return a row a channel: name, unit, extremes (None where no pixel has a value)."""
@@ -110,6 +125,22 @@ class FileMaps:
             }
             for name, unit, values, dropped in columns
         ]
+
+    def figure(self) -> bytes:
+        """Draw the channels and the composite with their scales, as PNG."""
+        return map_figure(
+            self.maps,
+            self.channels,
+            self.units,
+            width_ckpc_h=self.settings.width_ckpc_h,
+            rgb=self.rgb,
+            title=plain(self.source),
+            fields=[channel.field for channel in self.settings.channels],
+            bin_scale=self.settings.bin_scale,
+        )
+
+    def _repr_png_(self) -> bytes:
+        return self.figure()
 
 
 def map_file(
@@ -168,8 +199,9 @@ def map_file(
     Examples
     --------
     >>> from sfr.pipeline import quicklook
-    >>> look = quicklook.map_file("cutout_123.hdf5", width_ckpc_h=100)  # doctest: +SKIP
-    >>> look.maps[1].sum(), look.units[1]  # doctest: +SKIP
+    >>> look = quicklook.map_file("cutout_123.hdf5", normal="auto", width_ckpc_h=100)
+    >>> look  # the figure
+    >>> look.maps[1].sum(), look.units[1]
     """
     path = Path(path)
     experiment = load_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -195,12 +227,9 @@ def map_file(
         log.warning("%s: %s", path, dropped)
     x, y, z = middle.tolist()
     found = FileMaps(
+        source=path.name,
+        settings=maps,
         maps=made.maps,
-        channels=tuple(gas.names(maps.channels)),
-        units=tuple(
-            gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
-            for channel in maps.channels
-        ),
         n_dropped=tuple(map(int, made.ledger.n_bad_weight)),
         rgb=_composite(made.maps, experiment),
         centre=(x, y, z),
@@ -210,9 +239,7 @@ def map_file(
         n_read=made.ledger.n_read,
         n_in_frame=made.ledger.n_in_frame,
     )
-    if out is None:
-        return found
-    return replace(found, files=_write(Workspace(out), path.name, found, header, maps))
+    return found if out is None else replace(found, files=_write(Workspace(out), found, header))
 
 
 def _check_fields(file: ParticleFile, maps: MapsRecipe, *, by_spin: bool) -> None:
@@ -361,39 +388,29 @@ def _composite(maps: NDArray[np.float32], recipe: Recipe) -> NDArray[np.uint8] |
     return lupton_rgb(scaled.astype(np.float64), recipe.image)
 
 
-def _write(
-    workspace: Workspace, source: str, found: FileMaps, header: Header, maps: MapsRecipe
-) -> tuple[Path, ...]:
+def _write(workspace: Workspace, found: FileMaps, header: Header) -> tuple[Path, ...]:
+    settings = found.settings
     shard = Shard(
         found.maps[np.newaxis],
         {"centre": np.array([found.centre]), "rotation": found.rotation[np.newaxis]},
         {},
         {
-            "channel_names": list(found.channels),
-            "channel_units": list(found.units),
-            "width_ckpc_h": maps.width_ckpc_h,
-            "pixel_scale_ckpc_h": maps.width_ckpc_h / (maps.pixels * maps.bin_scale),
+            "channel_names": found.channels,
+            "channel_units": found.units,
+            "width_ckpc_h": settings.width_ckpc_h,
+            "pixel_scale_ckpc_h": settings.pixel_ckpc_h,
             "axes": "maps[galaxy, channel, y, x]; y upwards",
             "scale_factor": header.scale_factor,
             "hubble_param": header.hubble_param,
-            "settings": json.dumps(maps_settings(maps, None)),
-            "source": source,
+            "settings": json.dumps(maps_settings(settings, None)),
+            "source": found.source,
         },
     )
     hdf5, figure, rgb = (workspace.root / name for name in ("maps.hdf5", "figure.png", "rgb.png"))
     write_shard(workspace, hdf5, shard)
+    content = found.figure()
     with workspace.replacing(figure) as temporary:
-        map_figure(
-            temporary,
-            found.maps,
-            found.channels,
-            found.units,
-            width_ckpc_h=maps.width_ckpc_h,
-            rgb=found.rgb,
-            title=plain(source),
-            fields=[channel.field for channel in maps.channels],
-            bin_scale=maps.bin_scale,
-        )
+        temporary.write_bytes(content)
     if found.rgb is None:
         # not that of other channels
         rgb.unlink(missing_ok=True)

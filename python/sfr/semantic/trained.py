@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.progress import Progress, silent
-from sfr.run.npz import Checkpoint
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.tables import write_table
 from sfr.run.workspace import Workspace, digest
 from sfr.semantic.encoders import FAST, fast_weights, run_fast
@@ -26,7 +25,7 @@ from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
 
-__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder", "trained_encoders"]
+__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder"]
 
 log = logging.getLogger(__name__)
 
@@ -165,25 +164,24 @@ def obtain_encoder(
             return load_encoder(folder), False
         log.info("%s, seed %d: training (%s)", training.name, training.seed, state.reason)
         workspace.forget(step)
-        checkpoint = _checkpoint(workspace, training)
+        checkpoint, settings = folder / _CHECKPOINT, training.settings()
+        if training.can_be_prolonged:
+            del settings["epochs"]
+        key = digest([_VERSION, settings])
         if force:
-            checkpoint.remove()
-        network, history = train_encoder(training, on_progress, checkpoint)
+            checkpoint.unlink(missing_ok=True)
+        network, history = train_encoder(
+            training,
+            on_progress,
+            start=read_checkpoint(checkpoint, key),
+            keep=partial(write_checkpoint, workspace, checkpoint, key),
+        )
         encoder = Encoder(training, network, _calibration(training, network))
         files = _write(workspace, folder, encoder, history)
         workspace.mark_done(step, fingerprint, files)
         if not training.can_be_prolonged:
-            checkpoint.remove()
+            checkpoint.unlink(missing_ok=True)
     return encoder, True
-
-
-def _checkpoint(workspace: Workspace, training: Training) -> Checkpoint:
-    """Return the checkpoint of a training, in the folder of its encoder."""
-    settings = training.settings()
-    if training.can_be_prolonged:
-        del settings["epochs"]
-    folder = workspace.semantic(training.name, training.seed)
-    return Checkpoint(workspace, folder / _CHECKPOINT, digest([_VERSION, settings]))
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:
@@ -240,13 +238,6 @@ def load_encoder(folder: Path) -> Encoder:
     return Encoder(training, network, calibration)
 
 
-def trained_encoders(workspace: Workspace) -> list[Path]:
-    """Folders of all encoders trained in a folder, sorted."""
-    found = (path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
-    # not copies that somebody made
-    return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
-
-
 def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     """Return the folders of the encoders of a name, or of all.
 
@@ -267,7 +258,7 @@ def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     DataMissingError
         None is there.
     """
-    folders = trained_encoders(workspace)
+    folders = [folder for folder in workspace.encoders() if (folder / _ABOUT).is_file()]
     chosen = [f for f in folders if name in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
     if not chosen:
         there = ", ".join(sorted({f.parent.name for f in folders})) or "none"

@@ -16,7 +16,7 @@ from sfr.errors import ConfigError, TrainingError
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
 from sfr.progress import Progress, silent
-from sfr.run.npz import Checkpoint
+from sfr.run.checkpoint import Saved
 from sfr.semantic.code import CircleCode, Code, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
 from sfr.semantic.encoders import (
@@ -250,7 +250,11 @@ def build_encoder(training: Training) -> tuple[Any, Any]:
 
 
 def train_encoder(
-    training: Training, on_progress: Progress = silent, checkpoint: Checkpoint | None = None
+    training: Training,
+    on_progress: Progress = silent,
+    *,
+    start: Saved | None = None,
+    keep: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> tuple[Any, History]:
     """Train an encoder; the same settings give the same weights, stopped between or not.
 
@@ -260,9 +264,11 @@ def train_encoder(
         How.
     on_progress : callable
         Hears of images made and of batches.
-    checkpoint : Checkpoint or None
-        Where the state is kept after an epoch, at most every 30 s, and after the last one; a
-        training that is found there goes on.
+    start : tuple of dict or None
+        State to go on from, as it was kept.
+    keep : callable or None
+        Keeps a state: is given plain data and arrays after an epoch, at most every 30 s, and after
+        the last one.
 
     Returns
     -------
@@ -286,8 +292,8 @@ def train_encoder(
     rng = np.random.default_rng([training.seed, 2])
     held_back = batches(np.arange(training.images, training.images + training.validation), rng)
     run = _Training(trained, model.optimizer, rng)
-    if checkpoint is not None:
-        run.restore(checkpoint, training.epochs)
+    if start is not None:
+        run.restore(start, training.epochs)
     saved = time.monotonic()
     while len(run.losses) < training.epochs:
         epoch = len(run.losses)
@@ -300,8 +306,8 @@ def train_encoder(
                 f"learning rate ({training.learning_rate})"
             )
         is_last = len(run.losses) == training.epochs
-        if checkpoint and (is_last or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
-            checkpoint.write(*run.state())
+        if keep and (is_last or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
+            keep(*run.state())
             saved = time.monotonic()
     trained.set_weights(run.best_weights)
     return network, History(np.array(run.losses), np.array(run.validation), run.best + 1)
@@ -332,7 +338,7 @@ class _Training:
         if validation <= self.validation[self.best]:
             self.best, self.best_weights = len(self.losses) - 1, self._trained.get_weights()
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def state(self) -> Saved:
         """Return the state as what a checkpoint holds."""
         to_numpy = load_keras().ops.convert_to_numpy
         return {"rng": self._rng.bit_generator.state}, {
@@ -342,10 +348,10 @@ class _Training:
             "optimizer": [to_numpy(variable) for variable in self._optimizer.variables],
         }
 
-    def restore(self, checkpoint: Checkpoint, epochs: int) -> None:
+    def restore(self, start: Saved, epochs: int) -> None:
         """Go on where a state was left, unless it lies beyond the epochs that are asked for."""
-        about, arrays = checkpoint.read() or ({}, {})
-        if not arrays or arrays["losses"].shape[1] > epochs:
+        about, arrays = start
+        if arrays["losses"].shape[1] > epochs:
             return
         log.info("going on after epoch %d", arrays["losses"].shape[1])
         for loss, validation in arrays["losses"].T.tolist():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import SfrError
 from sfr.nn.first_weights import initial_weights
-from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.workspace import Workspace
 
 __all__ = ["State", "read_state", "write_state"]
@@ -201,39 +199,30 @@ def write_state(workspace: Workspace, path: Path, key: str, state: State) -> Non
         The state.
     """
     about = {
-        "key": key,
         "cases": state.cases,
         "seeds": state.seeds,
         "iterations": state.iterations,
         "failed": [[*head, epoch] for head, epoch in sorted(state.failed.items())],
-        "lengths": {name: len(getattr(state, name)) for name in _LISTS},
-        "marks": sorted(state.marks),
+        "marks": list(state.marks),
     }
-    arrays = {name: getattr(state, name) for name in _BY_HEAD}
-    for name in _LISTS:
-        arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(state, name))}
-    arrays |= {f"mark_{epoch}": array for epoch, array in state.marks.items()}
-    write_arrays(workspace, path, {"about": np.array(json.dumps(about)), **arrays})
+    arrays = {name: getattr(state, name) for name in (*_BY_HEAD, *_LISTS)}
+    arrays["marks"] = list(state.marks.values())
+    write_checkpoint(workspace, path, key, about, arrays)
 
 
 def read_state(path: Path, key: str) -> State | None:
     """Read a state; None if it is not there, is damaged, or belongs to another key."""
-    try:
-        file = read_arrays(path)
-        about = json.loads(str(file["about"]))
-        if about["key"] != key:
-            return None
-        arrays: dict[str, Any] = {name: file[name] for name in _BY_HEAD}
-        for name in _LISTS:
-            count = about["lengths"][name]
-            arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
-        return State(
-            cases=tuple(about["cases"]),
-            seeds=tuple(about["seeds"]),
-            iterations=int(about["iterations"]),
-            failed={(case, seed): epoch for case, seed, epoch in about["failed"]},
-            marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
-            **arrays,
-        )
-    except (SfrError, ValueError, KeyError):
+    saved = read_checkpoint(path, key)
+    if saved is None:
         return None
+    about, arrays = saved
+    state: dict[str, Any] = {name: arrays[name] for name in _BY_HEAD}
+    state |= {name: tuple(arrays[name]) for name in _LISTS}
+    return State(
+        cases=tuple(about["cases"]),
+        seeds=tuple(about["seeds"]),
+        iterations=int(about["iterations"]),
+        failed={(case, seed): epoch for case, seed, epoch in about["failed"]},
+        marks=dict(zip(about["marks"], arrays["marks"], strict=True)),
+        **state,
+    )
