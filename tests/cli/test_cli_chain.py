@@ -292,19 +292,6 @@ def test_missing_chunks_with_allow_partial_cost_the_galaxies_in_them_only(sfr, t
     assert str(tmp_path) not in text
 
 
-def test_training_never_uses_images_of_another_recipe(sfr, mock_sim, tmp_path):
-    (tmp_path / "a.toml").write_text('extends = "demo"\n[maps]\npixels = 32\n')
-    (tmp_path / "b.toml").write_text('extends = "a.toml"\n[image]\nbeta = 0.1\n')
-    assert sfr("render", "--sim", mock_sim, "--snap", "98,99", "--recipe", "a.toml").exit_code == 0
-    before = {p.name: p.read_bytes() for p in (tmp_path / "sfr-work/images").iterdir()}
-    brighter = sfr("train", "--case", "mass", "--epochs", 1, "--recipe", "b.toml")
-    assert brighter.exit_code == 0, brighter.stderr
-    assert "images 98: 6 (settings or inputs changed)" in brighter.stderr
-    after = {p.name: p.read_bytes() for p in (tmp_path / "sfr-work/images").iterdir()}
-    assert after.keys() == before.keys()
-    assert after != before
-
-
 def test_a_folder_that_is_no_run_is_not_made_by_looking(sfr, tmp_path):
     for command in (("report",), ("show",), ("split",), ("train", "--all-cases")):
         result = sfr(*command, "--work", "typo")

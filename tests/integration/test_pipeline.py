@@ -289,3 +289,18 @@ def test_a_split_that_is_not_possible_fails_before_rendering(mock_sim, tmp_path)
     ):
         all_steps(run, [98, 99])
     assert not (tmp_path / "work/maps").exists()
+
+
+def test_training_never_uses_images_of_another_recipe(copy, caplog):
+    images = sorted((copy / "images").iterdir())
+    before = [image.read_bytes() for image in images]
+    changes = {"image": {"beta": 0.1}, "train": {"weights": "nowhere.h5"}}
+    with (
+        caplog.at_level(logging.INFO, "sfr"),
+        open_run(copy, changes=changes, workers=1) as run,
+        pytest.raises(DataMissingError, match=r"nowhere\.h5"),
+    ):
+        run.train(["mass"])
+    assert "images 98: 6 (settings or inputs changed)" in caplog.messages
+    assert sorted((copy / "images").iterdir()) == images
+    assert all(old != new.read_bytes() for old, new in zip(before, images, strict=True))
