@@ -151,7 +151,7 @@ def map_file(
         orientation = _orientation(file, centre, normal, by_spin, maps_recipe, experiment)
         velocity, n_mean = _rest_frame(file, centre, width_ckpc_h) if is_relative else (None, 0)
         made = make_maps(
-            file.stretches(shown),
+            file.segments(shown),
             centre,
             orientation,
             header,
@@ -263,13 +263,13 @@ def _orientation(
     near = partial(nearby, centre=centre, radius=reach, header=file.header)
 
     def stars_near(formed_after: float) -> dict[str, NDArray[Any]]:
-        pieces = file.stretches(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
+        pieces = file.segments(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
         return near(pieces, STAR_FIELDS, formed_after=formed_after)
 
     def gas_near() -> dict[str, NDArray[Any]]:
         if not _has(file, _GAS, _VELOCITY_FIELDS):
             return near((), GAS_FIELDS)
-        return near(file.stretches(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
+        return near(file.segments(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
 
     galaxy = Galaxy(centre, reach / recipe.orientation.radius_half_mass)
     found = orient(galaxy, stars_near, gas_near, file.header, recipe.orientation)
@@ -304,7 +304,7 @@ def _rest_frame(
     """
     radius = width / 2
     fields = nearby(
-        file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
+        file.segments(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
     return bulk_velocity(centre, radius, fields, file.header)
 
