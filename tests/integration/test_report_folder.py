@@ -194,7 +194,9 @@ def make_folder(
         },
     )  # fmt: skip
     reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
-    failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
+    failures = dict(
+        zip(FAILURES, ([5, 6, 7], [0, 0, 0], ["read", "frame", "frame"], reasons), strict=True)
+    )
     write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
     workspace.write_json(workspace.normalisation_json, SCALE)
     return workspace
@@ -451,7 +453,7 @@ def test_report_leaves_out_montages_that_cannot_be_drawn_for_the_recipe(small):
 
 
 def test_report_escapes_what_it_did_not_write(quick, demo):
-    failures = {"subhalo_id": [1], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
+    failures = {"subhalo_id": [1], "view": [0], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
     write_table(quick, quick.failures_csv(99), failures)
     page = page_of(write_report(quick, demo))
     assert "&lt;b&gt;bad&lt;/b&gt; &amp; worse" in page

@@ -12,7 +12,7 @@ from tests.unit.test_select import Catalogues
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
 from sfr.paths import chosen_files
 from sfr.recipe import load_recipe
-from sfr.render.shards import maps_fingerprint
+from sfr.render.plan import maps_fingerprint
 from sfr.report.tables import subset_rows
 from sfr.run.edited_tables import edits_in_words, read_sample, read_split, sample_edits
 from sfr.run.tables import SAMPLE, SPLIT, read_table

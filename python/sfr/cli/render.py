@@ -13,7 +13,7 @@ from sfr.cli.steps import open_run
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfr.render.shards import RenderPlan
+    from sfr.render.snapshot import RenderPlan
 
 __all__ = ["register"]
 

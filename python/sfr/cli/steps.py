@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sfr.compute.processes import Processes
     from sfr.imaging.images import ImagesSummary
     from sfr.imaging.normalise import Normalisation
-    from sfr.render.shards import RenderPlan, RenderSummary
+    from sfr.render.snapshot import RenderPlan, RenderSummary
     from sfr.run.tables import Table
     from sfr.sample.select import SelectSummary
     from sfr.sample.split import SplitSummary
@@ -225,7 +225,7 @@ class Run:
     def maps(self, snapshots: Sequence[int]) -> list[RenderSummary]:
         """Render the maps of some snapshots."""
         from sfr.render import kernels
-        from sfr.render.shards import render_snapshot
+        from sfr.render.snapshot import render_snapshot
 
         if kernels.build_profile() == "debug":
             self.console.say("warning: the kernels are a debug build, which is slow")
@@ -284,7 +284,8 @@ class Run:
 
     def plan(self, snapshots: Sequence[int]) -> list[RenderPlan]:
         """Say what rendering would take; nothing is written into the run's folder."""
-        from sfr.render.shards import maps_fingerprint, plan_render
+        from sfr.render.plan import maps_fingerprint
+        from sfr.render.snapshot import plan_render
         from sfr.sample.select import select
 
         with tempfile.TemporaryDirectory(prefix="sfr-") as folder:
@@ -343,7 +344,7 @@ class Run:
                     f"images {snap}: left alone, its maps were made with other settings or rows"
                 )
                 continue
-            with self._step(f"images-{snap:03d}", "image") as record:
+            with self._step(f"images-{snap:03d}", "image", locked=False) as record:
                 images = write_images(
                     self.workspace,
                     self.recipe,
@@ -399,7 +400,7 @@ class Run:
 
     def _rendered(self) -> dict[int, bool]:
         """Return the snapshots that have maps, and whether recipe and sample ask for these."""
-        from sfr.render.shards import maps_fingerprint
+        from sfr.render.plan import maps_fingerprint
 
         sample = self.read_sample()
         found = {}

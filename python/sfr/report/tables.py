@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
+from sfr.paths import without_folders
 from sfr.run.edited_tables import image_names, read_sample, read_split
-from sfr.run.names import bare
 from sfr.run.tables import FAILURES, count_galaxies, read_table
 from sfr.run.workspace import Workspace
 from sfr.target import Target
@@ -107,7 +107,7 @@ def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
         n_train=found["n_train"],
         seeds=found["seeds"],
         dead=found["dead"],
-        weights=bare(found["weights"]),
+        weights=without_folders(found["weights"]),
         seed_r=tuple(
             float(head.metrics["r"])
             for head in heads
@@ -263,7 +263,7 @@ def failure_rows(workspace: Workspace, snapshots: Iterable[int]) -> list[Failure
             continue
         table = read_table(path, FAILURES)
         keys = [
-            (str(stage), bare(str(reason)))
+            (str(stage), without_folders(str(reason)))
             for stage, reason in zip(table["stage"], table["reason"], strict=True)
         ]
         for (stage, reason), count in sorted(

@@ -13,6 +13,7 @@ import numpy as np
 import sfr
 from sfr.errors import ConfigError, DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.paths import without_folders
 from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
@@ -34,7 +35,6 @@ from sfr.report.tables import (
 from sfr.report.verdict import verdict
 from sfr.run.documents import read_json
 from sfr.run.edited_tables import edits_in_words, read_sample
-from sfr.run.names import bare
 from sfr.run.shards import read_shard
 from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
@@ -348,7 +348,7 @@ def _words(
         "version": sfr.__version__,
         "recipe_name": recipe.name,
         "target": target_of(recipe.sample),
-        "recipe_description": bare(recipe.description).rstrip("."),
+        "recipe_description": without_folders(recipe.description).rstrip("."),
         "facts": [
             *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
             *_scale_fact(workspace, recipe),
@@ -378,7 +378,9 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
     """Name the simulation as the maps' files do; empty where there are none."""
     for snapshot in sorted(set(sample["snapshot"].tolist())):
         for path in workspace.shards(int(snapshot))[:1]:
-            return bare(str(read_shard(path, with_maps=False).attributes.get("simulation", "")))
+            return without_folders(
+                str(read_shard(path, with_maps=False).attributes.get("simulation", ""))
+            )
     return ""
 
 
@@ -457,7 +459,7 @@ def _recipe_text(recipe: Recipe) -> str:
     data = recipe.to_dict()
     data.pop("simulation", None)
     data["train"]["weights"] = PurePath(data["train"]["weights"]).name
-    data["description"] = bare(data["description"])
+    data["description"] = without_folders(data["description"])
     return tomli_w.dumps(data)
 
 
@@ -484,4 +486,4 @@ def _normalisation_text(workspace: Workspace) -> str:
     path = workspace.normalisation_json
     if not path.is_file():
         return ""
-    return bare(json.dumps(read_json(path), indent=2, ensure_ascii=False))
+    return without_folders(json.dumps(read_json(path), indent=2, ensure_ascii=False))

@@ -173,8 +173,7 @@ def _open_sample(workspace: Workspace) -> MergedSample:
     if base is None:
         cells.require(SAMPLE)
         galaxy_rows(cells)
-        base = {name: cells.column(name, kind) for name, kind in SAMPLE.items()}
-        base = _ordered(base)
+        base = _ordered(cells.table(SAMPLE))
     return merge_sample(cells, base, base)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sfr.run.cells import read_cells
+from sfr.run.cells import KINDS, read_cells
 from sfr.run.workspace import Workspace, digest
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "read_table",
     "table_digest",
     "table_text",
+    "typed_columns",
     "write_table",
 ]
 
@@ -60,7 +61,7 @@ SAMPLE: Schema = {
     "n_stars": int,
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
-FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"
 PREDICTIONS: Schema = {
@@ -135,6 +136,14 @@ def table_text(table: Mapping[str, ArrayLike]) -> str:
     return text.getvalue()
 
 
+def typed_columns(schema: Schema, rows: Sequence[Sequence[object]]) -> Table:
+    """Turn rows into columns of the schema's types, also where there is no row."""
+    return {
+        name: np.array([row[place] for row in rows], KINDS[kind])
+        for place, (name, kind) in enumerate(schema.items())
+    }
+
+
 def table_digest(table: Mapping[str, ArrayLike]) -> str:
     """Hash columns by the text that `write_table` gives them; NaN is a value like any other."""
     return digest({name: list(map(str, np.asarray(c).tolist())) for name, c in table.items()})
@@ -166,6 +175,4 @@ def read_table(path: Path, schema: Schema) -> Table:
     DataFormatError
         A column is missing or a value is not of its type.
     """
-    cells = read_cells(path, schema)
-    cells.require(schema)
-    return {name: cells.column(name, kind) for name, kind in schema.items()}
+    return read_cells(path, schema).table(schema)

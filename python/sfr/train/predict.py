@@ -24,7 +24,6 @@ from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
-from sfr.run.names import ImageId
 from sfr.run.shards import Shard, read_shard
 from sfr.run.tables import LABEL_SCALE_YR
 from sfr.target import target_of
@@ -360,7 +359,7 @@ def _names(path: Path, shard: Shard) -> list[str]:
     if "snapshot" not in shard.attributes:
         return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
-    return [ImageId(snapshot, int(k)).filename for k in shard.columns["subhalo_id"]]
+    return [image.filename for image in shard.images(snapshot)]
 
 
 def _stretched(
