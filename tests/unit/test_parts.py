@@ -10,6 +10,7 @@ import time
 import pytest
 
 from sfr.compute.processes import Processes
+from sfr.compute.tasks import Serial
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, WorkerLostError
 from sfr.run.parts import do_parts
 from sfr.run.workspace import Workspace
@@ -59,7 +60,9 @@ class Files(Parts[int]):
         folder.mkdir(exist_ok=True)
         (folder / f"{part}-{self.tries(part)}").touch()
         if part in self.deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
+            with self.workspace.replacing(self.file(part)) as temporary:
+                temporary.write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
         if part in self.bad:
             raise DataMissingError(f"no part {part}")
         on_done(1)
@@ -231,9 +234,23 @@ def test_a_killed_worker_costs_its_part_only_after_two_tries(steps, workspace):
         assert sorted(done.made) == [0, 1, 3]
         assert isinstance(done.failed[2], WorkerLostError)
         assert step.tries(2) == 2
+        assert not list(workspace.root.glob(".tmp/*"))
         with pytest.raises(WorkerLostError):
             do_parts(steps.Files(workspace=workspace, deadly=(2,)), workers=workers)
-    assert not list(workspace.root.glob(".tmp/*"))
+
+
+class LostAfterwards(Serial):
+    """Workers that die when a part is made, before they can say so."""
+
+    def do_tasks(self, work, job, tasks, on_done):
+        for task, _ in super().do_tasks(work, job, tasks, on_done):
+            yield task, WorkerLostError("killed")
+
+
+def test_a_part_that_was_made_before_its_worker_died_is_kept(steps, workspace):
+    done = do_parts(steps.Noted(workspace=workspace), workers=LostAfterwards())
+    assert (done.failed, done.is_complete) == ({}, True)
+    assert "for now" not in (workspace.root / "out" / "all.txt").read_text()
 
 
 def test_what_was_lost_and_noted_is_tried_again_by_the_next_command(steps, workspace):
@@ -292,6 +309,21 @@ def test_a_killed_process_leaves_its_part_to_those_who_wait(steps, workspace, bu
     process.wait()
     wait.unlink()
     assert sorted(do_parts(steps.Files(workspace=workspace)).made) == [0, 1, 2, 3]
+
+
+def test_a_worker_that_outlived_its_command_is_waited_for_before_its_file_is_removed(
+    steps, workspace, caplog
+):
+    do_parts(steps.Files(workspace=workspace))
+    other = steps.Files(workspace=workspace, fingerprint="f2")
+    with workspace.claim(other.name(1), wait=False):
+        thread = threading.Thread(target=do_parts, args=[other])
+        thread.start()
+        while "waiting for a worker of a command that was stopped" not in caplog.text:
+            time.sleep(0.01)
+        assert other.file(1).read_text() == "f1\n1\n"
+    thread.join()
+    assert other.file(1).read_text() == "f2\n1\n"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import EmptySelectionError
 from sfr.recipe import MapsRecipe, Recipe
-from sfr.render.orient import STAR_FIELDS
-from sfr.render.project import gas_fields
+from sfr.render.project import particle_fields
 from sfr.run.tables import Table, table_digest
 from sfr.run.workspace import Workspace, digest
 from sfr.simulation.protocol import Simulation
@@ -29,7 +28,6 @@ __all__ = [
     "bytes_to_read",
     "deal_out",
     "maps_fingerprint",
-    "particle_fields",
     "plan_shards",
     "rows_of",
     "share_of",
@@ -152,11 +150,6 @@ def deal_out(costs: NDArray[Any], n: int, snapshot: int) -> NDArray[np.intp]:
             cuts.append(min(max(nearest, fewest), count - (n - k)))
         places = np.searchsorted(cuts, np.arange(count), side="right")
     return np.asarray((places + snapshot) % n)
-
-
-def particle_fields(recipe: Recipe) -> dict[int, Sequence[str]]:
-    """Fields of each particle type that rendering reads."""
-    return {GAS: gas_fields(recipe), STARS: STAR_FIELDS}
 
 
 def maps_fingerprint(workspace: Workspace, recipe: Recipe, sample: Table, snapshot: int) -> str:

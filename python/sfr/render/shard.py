@@ -15,7 +15,7 @@ from sfr import __version__
 from sfr.errors import DataFormatError, SfrError
 from sfr.paths import without_folders
 from sfr.recipe import Recipe, maps_settings
-from sfr.render import gas
+from sfr.render import fields
 from sfr.render.orient import Galaxy
 from sfr.render.project import GalaxyMaps, render_galaxy, said_of_dropped
 from sfr.run.shards import Shard
@@ -144,8 +144,8 @@ class ShardWork:
         for kind, channels in (("channel", maps.channels), ("candidate", maps.candidates)):
             gas_in = maps.star_forming_gas
             texts = (
-                gas.names(channels),
-                [gas.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
+                fields.names(channels),
+                [fields.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
             )
             for what, values in zip(("names", "units"), texts, strict=True):
                 # h5py cannot store an empty list of strings

@@ -22,12 +22,11 @@ from sfr.render.plan import (
     STARS,
     bytes_to_read,
     maps_fingerprint,
-    particle_fields,
     plan_shards,
     rows_of,
     share_of,
 )
-from sfr.render.project import check_frame
+from sfr.render.project import check_frame, particle_fields
 from sfr.render.shard import TRIED_AGAIN, ShardWork
 from sfr.run.parts import Parts, do_parts
 from sfr.run.shards import Shard, read_shard, write_shard
