@@ -249,3 +249,12 @@ def test_a_table_by_snapshot_that_a_spreadsheet_saved_keeps_its_columns(recipe, 
         found = snapshot_rows(workspace, target_of(load_recipe(name)), {}, np.zeros(0))
         columns = {"snapshot": ["99", "98"], "redshift": ["0.0", "0.009"], "n": ["40", "38"]}
         assert found == {**columns, **published}
+
+
+def test_a_control_that_is_better_than_all_cases_is_in_no_sentence(recipe):
+    cases = [score("mass", 0.9), score("gauss3", 0.5)]
+    control = score("stellar mass", 1.0)
+    control = dataclasses.replace(control, metrics={**control.metrics, "kind": "control"})
+    assert judged(recipe, control, *cases) == judged(recipe, *cases)
+    dead = score("mass", 0.9, dead=True)
+    assert "Every trained network is dead" in judged(recipe, control, dead).headline

@@ -18,7 +18,7 @@ from sfr.run.edited_tables import image_names, read_sample, read_split
 from sfr.run.tables import FAILURES, Table, count_galaxies, read_table
 from sfr.run.workspace import Workspace
 from sfr.target import SSFR, Target
-from sfr.train.evaluate import Comparison, ScoredHead, case_table
+from sfr.train.evaluate import CASE, Comparison, ScoredHead, case_table
 
 __all__ = [
     "CaseRow",
@@ -41,6 +41,8 @@ class CaseRow:
     case: str
     #: One of the words of `sfr.train.evaluate`.
     status: str
+    #: A case, or a control, which is never the best.
+    kind: str = CASE
     #: Mean over the networks that are not dead, as all metrics, and its scatter between them.
     r: float | None = None
     r_std: float | None = None
@@ -94,6 +96,7 @@ def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
     return CaseRow(
         case=found["case"],
         status=found["state"],
+        kind=found["kind"],
         r=found["r"],
         r_std=found["r_std"],
         r_low=found["r_low"],
