@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
+from sfr.cli.console import Console
 from sfr.cli.streams import echo
 
 if TYPE_CHECKING:
@@ -19,159 +19,149 @@ if TYPE_CHECKING:
     from sfr.recipe.differences import Difference
     from sfr.run.workspace import Workspace
 
-__all__ = ["register"]
+__all__ = ["diff", "list_recipes", "ranges", "show"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    group = typer.Typer(help="Recipes: the experiment as data.", no_args_is_help=True)
-    app.add_typer(group, name="recipe")
+def list_recipes(as_json: opt.Json = False) -> None:
+    """List the built-in recipes.
 
-    @group.command("list")
-    @exit_codes
-    def list_recipes(as_json: opt.Json = False) -> None:
-        """List the built-in recipes.
+    Examples:
 
-        Examples:
+      sfr recipe list
+    """
+    from sfr.recipe import BUILT_IN, load_recipe
 
-          sfr recipe list
-        """
-        from sfr.recipe import BUILT_IN, load_recipe
+    rows = [{"recipe": name, "description": load_recipe(name).description} for name in BUILT_IN]
+    Console(as_json=as_json).table("built-in recipes", rows, key="recipes")
 
-        rows = [{"recipe": name, "description": load_recipe(name).description} for name in BUILT_IN]
-        Console(as_json=as_json).table("built-in recipes", rows, key="recipes")
 
-    @group.command("show")
-    @exit_codes
-    def show(
-        name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
-        explain: Annotated[
-            bool,
-            typer.Option(
-                "--explain", help="Say above each field what it means, its unit, what is allowed."
-            ),
-        ] = False,
-        as_json: opt.Json = False,
-    ) -> None:
-        """Print a recipe with everything that it extends resolved, as TOML.
+def show(
+    name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say above each field what it means, its unit, what is allowed."
+        ),
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Print a recipe with everything that it extends resolved, as TOML.
 
-        A file that says extends = "thesis" and lists what differs is a recipe, too.
+    A file that says extends = "thesis" and lists what differs is a recipe, too.
 
-        Examples:
+    Examples:
 
-          sfr recipe show thesis
+      sfr recipe show thesis
 
-          sfr recipe show mine.toml > resolved.toml
+      sfr recipe show mine.toml > resolved.toml
 
-          sfr recipe show mine.toml --explain
-        """
-        import json
-        from dataclasses import asdict
+      sfr recipe show mine.toml --explain
+    """
+    import json
+    from dataclasses import asdict
 
-        import tomli_w
+    import tomli_w
 
-        from sfr.cli.steps import check_fields
-        from sfr.recipe import fields, load_recipe
+    from sfr.pipeline.run import check_fields
+    from sfr.recipe import fields, load_recipe
 
-        recipe = load_recipe(name)
-        check_fields(recipe)
-        if as_json:
-            rows = {"fields": list(map(asdict, fields()))} if explain else {}
-            echo(json.dumps({**recipe.to_json(), **rows}))
-            return
-        lines = tomli_w.dumps(recipe.to_dict()).splitlines()
-        lines.append(f"# cases: {', '.join(recipe.case_names)}")
-        echo("\n".join(_explained(lines) if explain else lines))
+    recipe = load_recipe(name)
+    check_fields(recipe)
+    if as_json:
+        rows = {"fields": list(map(asdict, fields()))} if explain else {}
+        echo(json.dumps({**recipe.to_json(), **rows}))
+        return
+    lines = tomli_w.dumps(recipe.to_dict()).splitlines()
+    lines.append(f"# cases: {', '.join(recipe.case_names)}")
+    echo("\n".join(_explained(lines) if explain else lines))
 
-    @group.command("diff")
-    @exit_codes
-    def diff(
-        first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
-        second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
-        as_json: opt.Json = False,
-    ) -> None:
-        """Compare two recipes, field by field, with the reason of each difference.
 
-        A recipe file gives its own reasons in a table named reasons, with the fields as keys:
-        maps.pixels = "finer arms".
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Compare two recipes, field by field, with the reason of each difference.
 
-        Examples:
+    A recipe file gives its own reasons in a table named reasons, with the fields as keys:
+    maps.pixels = "finer arms".
 
-          sfr recipe diff thesis corrected
+    Examples:
 
-          sfr recipe diff thesis mine.toml --json
-        """
-        import dataclasses
-        import json
+      sfr recipe diff thesis corrected
 
-        from sfr.recipe.differences import differences
+      sfr recipe diff thesis mine.toml --json
+    """
+    import dataclasses
+    import json
 
-        found = differences(first, second)
-        if as_json:
-            rows = [dataclasses.asdict(difference) for difference in found]
-            text = json.dumps({"first": first, "second": second, "differences": rows})
-        else:
-            text = _for_people(first, second, found)
-        echo(text)
+    from sfr.recipe.differences import differences
 
-    @group.command("ranges")
-    @exit_codes
-    def ranges(
-        work: opt.Work = opt.DEFAULT_WORK,
-        snap: Annotated[
-            int | None,
-            typer.Option(
-                "--snap",
-                min=0,
-                max=999,
-                help="The snapshot. Default: the last one that is rendered.",
-                show_default=False,
-            ),
-        ] = None,
-        as_json: opt.Json = False,
-    ) -> None:
-        """Propose a range for each channel, from the rendered maps of one snapshot.
+    found = differences(first, second)
+    if as_json:
+        rows = [dataclasses.asdict(difference) for difference in found]
+        text = json.dumps({"first": first, "second": second, "differences": rows})
+    else:
+        text = _for_people(first, second, found)
+    echo(text)
 
-        A range becomes 0..1 of images and networks (normalisation.by = "range"). The one proposed
-        leaves at most 0.5 % of the pixels with gas below and 0.01 % above, every galaxy counting
-        alike, and is rounded outwards. It is learned from the maps alone, never from the label,
-        and it is yours to widen: what other snapshots hold is not seen. To have maps before there
-        are ranges, render with normalisation.by = "maximum" and no range; they are kept when
-        ranges come.
 
-        Examples:
+def ranges(
+    work: opt.Work = opt.DEFAULT_WORK,
+    snap: Annotated[
+        int | None,
+        typer.Option(
+            "--snap",
+            min=0,
+            max=999,
+            help="The snapshot. Default: the last one that is rendered.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Propose a range for each channel, from the rendered maps of one snapshot.
 
-          sfr recipe ranges --work run1
+    A range becomes 0..1 of images and networks (normalisation.by = "range"). The one proposed
+    leaves at most 0.5 % of the pixels with gas below and 0.01 % above, every galaxy counting
+    alike, and is rounded outwards. It is learned from the maps alone, never from the label,
+    and it is yours to widen: what other snapshots hold is not seen. To have maps before there
+    are ranges, render with normalisation.by = "maximum" and no range; they are kept when
+    ranges come.
 
-          sfr recipe ranges --work run1 --snap 99 --json
-        """
-        from sfr.imaging.ranges import propose_ranges
-        from sfr.run.shards import iter_shards
-        from sfr.run.workspace import Workspace
+    Examples:
 
-        workspace = Workspace(work)
-        snapshot = _rendered(workspace, snap)
-        proposals = propose_ranges(iter_shards(workspace, snapshot))
-        rows = [
-            {
-                "channel": found.channel,
-                "range": list(found.range),
-                "unit": found.unit,
-                "galaxies": found.n_galaxies,
-                "empty": found.empty,
-                "below": found.below,
-                "above": found.above,
-            }
-            for found in proposals
-        ]
-        console = Console(as_json=as_json)
-        console.table(
-            f"ranges that snapshot {snapshot} proposes; shares of pixels: empty of all, below and "
-            "above of those with gas",
-            rows,
-            key="ranges",
-            extra={"snapshot": snapshot},
-        )
+      sfr recipe ranges --work run1
+
+      sfr recipe ranges --work run1 --snap 99 --json
+    """
+    from sfr.imaging.ranges import propose_ranges
+    from sfr.run.shards import iter_shards
+    from sfr.run.workspace import Workspace
+
+    workspace = Workspace(work)
+    snapshot = _rendered(workspace, snap)
+    proposals = propose_ranges(iter_shards(workspace, snapshot))
+    rows = [
+        {
+            "channel": found.channel,
+            "range": list(found.range),
+            "unit": found.unit,
+            "galaxies": found.n_galaxies,
+            "empty": found.empty,
+            "below": found.below,
+            "above": found.above,
+        }
+        for found in proposals
+    ]
+    console = Console(as_json=as_json)
+    console.table(
+        f"ranges that snapshot {snapshot} proposes; shares of pixels: empty of all, below and "
+        "above of those with gas",
+        rows,
+        key="ranges",
+        extra={"snapshot": snapshot},
+    )
 
 
 def _rendered(workspace: Workspace, snapshot: int | None) -> int:
