@@ -267,7 +267,7 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
     import numpy as np
 
     from sfr.recipe import load_recipe
-    from sfr.render.shards import plan_shards
+    from sfr.render.plan import plan_shards
     from sfr.run.workspace import Workspace
     from sfr.sample.select import select
     from sfr.simulation import open_simulation

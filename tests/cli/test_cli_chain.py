@@ -163,7 +163,7 @@ def test_galaxies_that_cannot_be_rendered_are_listed_and_the_rest_goes_on(sfr, t
     assert rows["snapshots"][0]["rendered"] >= 3
     assert rows["failures"]
     lines = (tmp_path / "sfr-work/maps/snap_099/failures.csv").read_text().splitlines()
-    assert lines[0] == "subhalo_id,stage,reason"
+    assert lines[0] == "subhalo_id,view,stage,reason"
     assert len(lines) == 1 + len(rows["failures"])
     strict = sfr("render", "--sim", "sim", "--snap", 99, "--strict", "--work", "strict")
     assert strict.exit_code == 3
@@ -211,7 +211,7 @@ def test_interrupting_keeps_what_is_whole(sfr, mock_sim, monkeypatch, tmp_path):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sfr.render.shards.render_galaxy", interrupt)
+    monkeypatch.setattr("sfr.render.shard.render_galaxy", interrupt)
     result = sfr("render", "--sim", mock_sim, "--snap", 99)
     assert result.exit_code == 130
     assert "interrupted" in result.stderr

@@ -22,7 +22,7 @@ from sfr.run.names import ImageId
 from sfr.run.shards import Shard, write_shard
 from sfr.run.tables import FAILURES, PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
-from sfr.target import target_of
+from sfr.target import read_values, target_of
 from sfr.train.evaluate import SETTINGS
 
 SCATTER = {
@@ -102,7 +102,7 @@ def make_split(workspace, sample, rng, n_test):
     return np.array(names), subset
 
 
-def make_head(workspace, case, seed, table, *, weights="random", dead=False):
+def make_head(workspace, case, seed, table, *, weights="random", dead=False, target=None):
     """Write what `sfr train` leaves of one network."""
     folder = workspace.head(case, seed)
     write_table(workspace, folder / "predictions.csv", table)
@@ -115,7 +115,7 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "r": float(np.corrcoef(truth, prediction)[0, 1]) if some else None,
         "spearman": 0.5 if some else None,
         "r2": float(1 - np.mean(difference**2) / np.var(truth)) if len(truth) > 1 else None,
-        "rmse_dex": float(np.sqrt(np.mean(difference**2))),
+        "rmse": float(np.sqrt(np.mean(difference**2))),
         "bias": float(difference.mean()),
         "nmad": float(1.4826 * np.median(np.abs(difference - median))),
         # as an older version computed it
@@ -127,11 +127,14 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "case": case,
         "n_train": int((table["subset"] == "train").sum()),
         "n_validation": 0,
-        "n_dropped_zero_sfr": 4,
+        "n_dropped_zero": 4,
         "epochs": 60,
         "backbone": "VGG16",
         "recipe": "demo",
     }
+    if target is not None:
+        # older versions did not say it
+        metrics |= {"label": target.text, "unit": target.error_unit}
     workspace.write_json(folder / "metrics.json", metrics)
     np.save(folder / "YValues.npy", np.stack([truth, prediction]))
     epoch = np.arange(1, 61)
@@ -194,7 +197,9 @@ def make_folder(
         },
     )  # fmt: skip
     reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
-    failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
+    failures = dict(
+        zip(FAILURES, ([5, 6, 7], [0, 0, 0], ["read", "frame", "frame"], reasons), strict=True)
+    )
     write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
     workspace.write_json(workspace.normalisation_json, SCALE)
     return workspace
@@ -353,7 +358,7 @@ def test_report_says_what_is_not_trained_and_removes_pictures_of_other_cases(qui
     assert not (quick.report / "case_gauss3.png").exists()
     assert (quick.report / "mine.png").exists()
     row = cases_of(summary)["gauss3"]
-    assert (row["status"], row["r"], row["rmse_dex"]) == ("not trained", "", "")
+    assert (row["status"], row["r"], row["rmse"]) == ("not trained", "", "")
 
 
 def test_report_without_a_trained_case_names_the_command(tmp_path, demo):
@@ -451,7 +456,7 @@ def test_report_leaves_out_montages_that_cannot_be_drawn_for_the_recipe(small):
 
 
 def test_report_escapes_what_it_did_not_write(quick, demo):
-    failures = {"subhalo_id": [1], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
+    failures = {"subhalo_id": [1], "view": [0], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
     write_table(quick, quick.failures_csv(99), failures)
     page = page_of(write_report(quick, demo))
     assert "&lt;b&gt;bad&lt;/b&gt; &amp; worse" in page
@@ -507,7 +512,7 @@ def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_p
     assert inside.read_bytes().startswith(b"\x89PNG")
 
 
-def test_contact_sheet_spreads_over_ssfr_and_takes_each_galaxy_once(small, demo, monkeypatch):
+def test_contact_sheet_spreads_over_the_labels_and_takes_each_galaxy_once(small, demo, monkeypatch):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=8)
     ids = [label.split()[1] for label in labels]
@@ -523,7 +528,7 @@ def test_contact_sheet_shows_all_when_there_are_few(small, demo, monkeypatch):
     assert len(labels) == len(set(labels)) == 36
 
 
-@pytest.mark.parametrize("order", ["ssfr", "random", "id"])
+@pytest.mark.parametrize("order", ["label", "random", "id"])
 def test_contact_sheet_of_a_subset_shows_only_its_images(small, demo, monkeypatch, order):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=1000, subset="test", order=order)
@@ -569,7 +574,7 @@ def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
 def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(quick, demo, mass):
     """Everything said sSFR [1/yr], which of two it was stood nowhere."""
     recipe = demo.with_fields("sample", ssfr_mass=mass)
-    target = target_of(recipe.sample)
+    target = target_of(recipe)
     page = page_of(write_report(quick, recipe))
     assert page.count(target.name) > 8
     assert target.sentence.replace("'", "&#39;") in page
@@ -584,7 +589,8 @@ def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(qu
     assert ("the published sample" in page) == target.is_published
 
 
-def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+def texts_of_figures(monkeypatch):
+    """Record all that stands in each figure that is written."""
     texts = []
     write = Figure.savefig
 
@@ -593,6 +599,11 @@ def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypa
         write(figure, *args, **options)
 
     monkeypatch.setattr(Figure, "savefig", look)
+    return texts
+
+
+def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+    texts = texts_of_figures(monkeypatch)
     for mass, symbol in (("total_code", "M$_{\\rm total}$"), ("stellar_msun", "M$_{\\rm stars}$")):
         texts.clear()
         recipe = demo.with_fields("sample", ssfr_mass=mass)
@@ -604,6 +615,71 @@ def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypa
         for text in set().union(*texts):
             is_rate = text == "log$_{10}$ SFR [M$_\\odot$ yr$^{-1}$]"
             assert "yr$^{-1}$" not in text or symbol in text or is_rate
+
+
+#: Columns that give each target a spread, and what its report must and must not say.
+OTHERS = {
+    "age_gyr": ({"transform": "none", "unit": "Gyr"}, "RMSE<br>[Gyr]", "Gyr", "age_gyr [Gyr]"),
+    "stellar_mass_msun": ({}, "RMSE<br>[dex]", "dex", "log$_{10}$ M$_{\\rm stars}$ [M$_\\odot$]"),
+    "gas_fraction": ({"transform": "none"}, "RMSE<br></th>", "", "f$_{\\rm gas}$"),
+}
+
+
+def make_folder_of(root, recipe):
+    """Make a run's folder with one case whose network predicts the recipe's target."""
+    workspace = make_folder(root, cases=(), n_galaxies=24, n_test=20)
+    rng, sample = np.random.default_rng(7), read_table(workspace.sample_csv, SAMPLE)
+    n = sample["snapshot"].size
+    sample |= {name: 10 ** rng.uniform(9, 11, n) for name in ("stellar_mass_msun", "gas_mass_msun")}
+    write_table(workspace, workspace.sample_csv, sample | {"age_gyr": rng.uniform(1, 9, n)})
+    target = target_of(recipe)
+    _, values = read_values(workspace, target)
+    split = read_table(workspace.split_csv, SPLIT)
+    table = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id")}
+    truth = target.label(values)
+    table |= {"filename": split["filename"], "subset": split["subset"], "truth": truth}
+    table["prediction"] = truth + 0.1 * np.ptp(truth) * rng.standard_normal(n)
+    make_head(workspace, "mass", 0, table, target=target)
+    return workspace, table, values
+
+
+@pytest.mark.parametrize("column", OTHERS)
+def test_a_report_on_another_target_spoke_of_the_ssfr(tmp_path, demo, monkeypatch, column):
+    fields, heading, unit, axis = OTHERS[column]
+    recipe = demo.with_fields("target", column=column, **fields)
+    recipe = recipe.with_fields("cases", names=["mass"])
+    target = target_of(recipe)
+    workspace, table, values = make_folder_of(tmp_path / "run", recipe)
+    texts = texts_of_figures(monkeypatch)
+    summary = write_report(workspace, recipe)
+    page = page_of(summary)
+    everything = [page, *set().union(*texts), *(path.read_text() for path in summary.tables)]
+    assert not [text for text in everything if "sSFR" in text]
+    assert "SFR = 0" not in page
+    assert heading in page
+    assert f"What images of gas say about {target.name}" in page
+    assert page.count(target.name) > 8
+    assert ("dex" in page.replace("index", "")) == target.is_log
+    assert ("Difference of the logarithms" in page) == target.is_log
+    assert sum(any(text.endswith(axis) for text in shown) for shown in texts) >= 5, (
+        "predictions, a case, both distributions, a sheet"
+    )
+    row, by_snapshot = cases_of(summary)["mass"], rows_of(summary, "by_snapshot.csv")
+    test = table["subset"] == "test"
+    difference = (table["prediction"] - table["truth"])[test]
+    assert float(row["rmse"]) == pytest.approx(np.sqrt(np.mean(difference**2)))
+    assert (row["unit"], row["label"]) == (unit, target.text)
+    assert row["outlier_limit"] == ("0.5" if target.is_log else "")
+    assert float(by_snapshot[0]["mean"]) == pytest.approx(values[table["snapshot"] == 99].mean())
+    assert not any("published" in name for name in by_snapshot[0])
+
+
+def test_networks_of_another_target_were_reported_as_this_one(tmp_path, demo):
+    one = demo.with_fields("target", column="age_gyr", transform="none", unit="Gyr")
+    workspace, *_ = make_folder_of(tmp_path / "run", one.with_fields("cases", names=["mass"]))
+    for other in (demo, one.with_fields("target", transform="log10")):
+        with pytest.raises(DataMissingError, match="no trained case"):
+            write_report(workspace, other)
 
 
 def test_a_scale_that_a_part_of_the_galaxies_set_is_told(quick, demo):

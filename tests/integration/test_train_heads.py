@@ -277,7 +277,7 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
     assert stored["dead"] is True
     assert stored["r"] is None
     assert stored["spearman"] is None
-    assert stored["rmse_dex"] > 3
+    assert stored["rmse"] > 3
     assert [result.seed for result in summary.dead] == [0]
     assert "dead" in caplog.text
     row = table(workspace)[0]
@@ -333,7 +333,7 @@ def test_more_seeds_leave_the_earlier_ones(workspace):
     train_case(workspace, recipe(), "composite")
     again = train_case(workspace, recipe(seeds=2), "composite")
     assert [r.status for r in again.results] == ["current", "trained"]
-    assert len({r.metrics["rmse_dex"] for r in again.results}) == 2
+    assert len({r.metrics["rmse"] for r in again.results}) == 2
 
 
 def test_forced_training_repeats_everything(workspace):
@@ -394,10 +394,10 @@ def test_zeros_and_missing_images_are_left_out_and_counted(tmp_path, caplog):
     workspace = write_run(tmp_path, ssfr=ssfr)
     next(iter(workspace.images.glob("Snap99ID0.png"))).unlink()
     summary = train_case(workspace, recipe(), "composite")
-    assert (summary.n_dropped_zero_sfr, summary.n_missing_images) == (3, 1)
+    assert (summary.n_dropped_zero, summary.n_missing_images) == (3, 1)
     stored = summary.results[0].metrics
     assert (stored["n"], stored["n_train"]) == (1, 7)
-    assert stored["n_dropped_zero_sfr"] == 3
+    assert stored["n_dropped_zero"] == 3
     assert (stored["r"], stored["dead"]) == (None, False)
     table = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
     assert len(table["truth"]) == N - 4

@@ -315,7 +315,7 @@ def test_predictions_are_kept_at_the_epochs_asked_for(workspace):
     folder = workspace.head("composite", 0)
     stored = json.loads((folder / "metrics.json").read_text())
     assert [found["epoch"] for found in stored["at_epochs"]] == [1, 3]
-    assert stored["at_epochs"][-1]["rmse_dex"] == pytest.approx(stored["rmse_dex"])
+    assert stored["at_epochs"][-1]["rmse"] == pytest.approx(stored["rmse"])
     end = read_table(folder / "predictions.csv", PREDICTIONS)
     same = read_table(folder / "predictions-epoch-00003.csv", PREDICTIONS)
     np.testing.assert_allclose(same["prediction"], end["prediction"], rtol=1e-6)

@@ -20,16 +20,14 @@ class Loses:
     def __init__(self, case, times):
         self.case, self.times = case, times
 
-    def map_shards(self, work, job, tasks, on_done):
+    def do_tasks(self, work, job, tasks, on_done):
         for task in tasks:
             if self.case in task.cases and self.times:
                 self.times -= 1
                 yield task, WorkerLostError("its worker process was killed by SIGKILL")
             else:
                 # as a process of its own would get it
-                yield from Serial().map_shards(
-                    work, pickle.loads(pickle.dumps(job)), [task], on_done
-                )
+                yield from Serial().do_tasks(work, pickle.loads(pickle.dumps(job)), [task], on_done)
 
 
 def statuses(summary):

@@ -114,7 +114,7 @@ def work_on(address, name, job, tasks):
     from sfr.pipeline.workers import open_workers
 
     with open_workers(scheduler=address) as workers:
-        return dict(workers.map_shards(getattr(work, name), job, tasks, ignore))
+        return dict(workers.do_tasks(getattr(work, name), job, tasks, ignore))
 
 
 def in_background(function):
@@ -173,7 +173,7 @@ def test_a_package_of_another_version_is_named(cluster):
         open_workers(scheduler=address, packages=["keras"]) as workers,
         pytest.raises(ConfigError, match=r"keras 0\.1 \(here 3"),
     ):
-        list(workers.map_shards(work.whoami, None, [1], ignore))
+        list(workers.do_tasks(work.whoami, None, [1], ignore))
 
 
 def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks):
@@ -198,9 +198,9 @@ def test_a_worker_that_joins_between_two_steps_does_not_end_the_command(cluster,
     with open_workers(scheduler=address) as workers:
         import work_of_dask_test as work
 
-        assert dict(workers.map_shards(work.whoami, None, [1], ignore)) == {1: good.pid}
+        assert dict(workers.do_tasks(work.whoami, None, [1], ignore)) == {1: good.pid}
         _, without = worker(NO_SFR)
-        found = dict(workers.map_shards(work.whoami, None, range(4), ignore))
+        found = dict(workers.do_tasks(work.whoami, None, range(4), ignore))
     assert set(found.values()) == {good.pid}
     assert without in caplog.text
 

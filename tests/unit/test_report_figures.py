@@ -17,6 +17,7 @@ from sfr.report import figures
 from sfr.report.figures import _prediction_panel, _residual_panel
 from sfr.report.results import Head
 from sfr.report.tables import CaseRow
+from sfr.target import PUBLISHED
 from sfr.train.evaluate import metrics
 
 NAMES = ["entropy", "mass", "temperature"]
@@ -148,7 +149,7 @@ def test_panels_say_what_does_not_exist(truth, r, spread):
     head = Head(0, metrics(truth, prediction), truth, prediction, truth.size, None)
     left, right = Figure().subplots(1, 2)
     _prediction_panel(left, head, (2.0, 5.0), size=9.0)
-    _residual_panel(right, head, 1.0, "black")
+    _residual_panel(right, head, 1.0, "black", PUBLISHED)
     assert left.texts[0].get_text().startswith(r + "\n")
     assert right.get_title("right") == spread
 

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sfr.paths import without_folders
 from sfr.recipe import load_recipe
 from sfr.report.html import number, table_number
-from sfr.report.tables import bare, case_rows, compared_rows
+from sfr.report.tables import case_rows, compared_rows
 from sfr.report.verdict import verdict
 from sfr.train.evaluate import ScoredHead, compare, metrics
 
@@ -58,7 +59,7 @@ def judged(recipe, *heads):
     ],
 )
 def test_bare_cuts_folders_and_keeps_units(text, expected):
-    assert bare(text) == expected
+    assert without_folders(text) == expected
 
 
 def test_numbers_have_true_minus_signs_and_a_dash_for_nothing():

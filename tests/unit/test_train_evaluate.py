@@ -39,13 +39,13 @@ def test_metrics_agree_with_independent_formulae():
     assert found["r"] == pytest.approx(np.corrcoef(truth, prediction)[0, 1], rel=1e-12)
     assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1], rel=1e-12)
     assert found["r2"] == pytest.approx(1 - d.var() / truth.var() - d.mean() ** 2 / truth.var())
-    assert found["rmse_dex"] == pytest.approx(np.hypot(d.std(), d.mean()))
+    assert found["rmse"] == pytest.approx(np.hypot(d.std(), d.mean()))
     assert found["bias"] == pytest.approx(d.mean())
     assert found["nmad"] == pytest.approx(stats.median_abs_deviation(d, scale=1 / 1.4826))
     far = [x for x in d if x > 0.5 or x < -0.5]
     assert 0 < len(far) < 200
     assert found["outlier_fraction"] == pytest.approx(len(far) / 200)
-    assert found["outlier_dex"] == 0.5
+    assert found["outlier_limit"] == 0.5
     assert (found["n"], found["dead"]) == (200, False)
 
 
@@ -78,7 +78,7 @@ def test_constant_prediction_is_dead_and_has_no_correlation(constant):
     assert found["r"] is None
     assert found["spearman"] is None
     assert found["r2"] <= 0.0
-    assert found["rmse_dex"] == pytest.approx(np.sqrt(np.mean((truth - constant) ** 2)), rel=1e-5)
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean((truth - constant) ** 2)), rel=1e-5)
 
 
 def test_constant_truth_has_no_correlation_but_is_not_dead():
@@ -96,7 +96,7 @@ def test_labels_that_are_equal_but_for_rounding_have_no_correlation(label, noise
     found = metrics(label + noise, np.linspace(3, 4, 8) + 0.01 * noise)
     assert (found["r"], found["spearman"], found["r2"]) == (None, None, None)
     assert found["dead"] is False
-    assert found["rmse_dex"] > 0
+    assert found["rmse"] > 0
     json.dumps(found, allow_nan=False)
 
 
@@ -123,7 +123,7 @@ def test_few_rows_give_none_never_nan(n):
     found = metrics(np.arange(float(n)), np.arange(float(n)) + 0.5)
     undefined = {"r", "spearman", "r2", "nmad"}
     if n == 0:
-        undefined |= {"rmse_dex", "bias", "outlier_fraction"}
+        undefined |= {"rmse", "bias", "outlier_fraction"}
     assert {name for name in AVERAGED if found[name] is None} == undefined
     assert found["n"] == n
     assert found["dead"] is False
@@ -180,11 +180,11 @@ def test_table_averages_live_heads_and_counts_dead_ones(tmp_path):
     r = [np.corrcoef(TRUTH, TRUTH + d)[0, 1] for d in (noise, -2 * noise)]
     assert row["r"] == pytest.approx(np.mean(r))
     assert row["r_std"] == pytest.approx(np.std(r, ddof=1))
-    assert row["rmse_dex"] == pytest.approx(1.5 * np.sqrt(np.mean(noise**2)))
+    assert row["rmse"] == pytest.approx(1.5 * np.sqrt(np.mean(noise**2)))
     assert row["bias"] == pytest.approx(-0.5 * noise.mean())
     # what metrics.json of an older version says is another quantity
     assert row["outlier_fraction"] == pytest.approx((1 + 3) / 18)
-    assert row["outlier_dex"] == 0.5
+    assert row["outlier_limit"] == 0.5
     assert (row["n"], row["n_galaxies"], row["n_train"]) == (9, 3, 20)
     assert row["weights"] == "random"
 
@@ -195,7 +195,7 @@ def test_table_of_dead_heads_only_has_no_values(tmp_path):
     row = case_table(workspace)[0]
     assert (row["state"], row["dead"]) == ("dead", 1)
     assert row["r"] is None
-    assert row["rmse_dex"] is None
+    assert row["rmse"] is None
     assert row["r_std"] is None
 
 

@@ -93,7 +93,7 @@ def map_(
     )
     frame = f"; {look.rest_frame}" if look.rest_frame else ""
     console.table(
-        f"{look.n_in_frame} of {look.n_read} gas cells in the frame, centre "
+        f"{look.n_in_frame} of {look.n_read} {look.particles} in the frame, centre "
         f"{', '.join(f'{x:.3f}' for x in look.centre)} ckpc/h, {look.orientation}{frame}",
         look.rows(),
         key="channels",

@@ -32,12 +32,13 @@ def predict(
     *,
     voice: opt.Voice,
 ) -> None:
-    """Predict the specific star formation rate of galaxies from new images or maps.
+    """Predict what a model was trained on, of galaxies in new images or maps.
 
     The images are composites, as sfr render writes them; the case that the model was trained on
     is applied here. Maps are normalised and stretched as those of the model's run were. The
-    table has the image, log10(1e15 label), the label itself (ssfr_per_yr), and which label it
-    is: total-mass sSFR = SFR / (SubhaloMass x 1e10) in h/yr for models of the recipe thesis.
+    table has the image, the predicted label (thesis: log10 of 1e15 sSFR), its value under the
+    name of the target's column (ssfr_per_yr), and what it is: total-mass sSFR = SFR /
+    (SubhaloMass x 1e10) in h/yr for models of the recipe thesis.
     Files that cannot be used are named and left out; the exit code is then 4.
 
     Examples:

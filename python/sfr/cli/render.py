@@ -11,7 +11,7 @@ from sfr.errors import ConfigError
 from sfr.progress import readable_bytes
 
 if TYPE_CHECKING:
-    from sfr.render.shards import RenderPlan
+    from sfr.render.snapshot import RenderPlan
 
 __all__ = ["render"]
 

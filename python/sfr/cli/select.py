@@ -21,8 +21,8 @@ def select(
     The file is the union of all snapshots selected in the folder. Rows that you remove from it
     and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
     without galaxies does not stop the others; the exit code is then 4. The column ssfr_per_yr is
-    the label of the recipe: with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h; with
-    corrected SFR / stellar mass in Msun. by_snapshot.csv says which.
+    with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h, with corrected SFR / stellar mass
+    in Msun; by_snapshot.csv says which. What is predicted is target.column of the recipe.
 
     Examples:
 
@@ -41,7 +41,7 @@ def select(
         folder.open(console, simulation=sim, allow_partial=allow_partial, force=force) as run,
     ):
         summary = run.select(snapshots, force=force)
-    label = target_of(run.recipe.sample).text
+    label = target_of(run.recipe).text
     rows = [
         {
             "snapshot": cut.snapshot,

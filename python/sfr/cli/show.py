@@ -17,9 +17,9 @@ def show(
     case: Annotated[str, typer.Option("--case", help="Version of the images.")] = "composite",
     count: Annotated[int, typer.Option("--count", min=1, help="Number of galaxies.")] = 20,
     order: Annotated[
-        Literal["ssfr", "random", "id"],
-        typer.Option("--order", help="Spread over the range of sSFR, random, or by id."),
-    ] = "ssfr",
+        Literal["label", "random", "id"],
+        typer.Option("--order", help="Spread over the range of labels, random, or by id."),
+    ] = "label",
     subset: Annotated[
         str | None,
         typer.Option("--subset", help="train, validation or test only.", show_default=False),
@@ -36,9 +36,9 @@ def show(
     folder: opt.Folder,
     voice: opt.Voice,
 ) -> None:
-    """Make a contact sheet of galaxies, labelled with their specific star formation rate.
+    """Make a contact sheet of galaxies, labelled with what the recipe predicts.
 
-    Which one is written above the images: the label of the recipe.
+    What that is stands above the images: the sSFR, or the recipe's target.column.
 
     Examples:
 

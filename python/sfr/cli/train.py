@@ -24,7 +24,7 @@ def print_cases(run: Run, console: Console) -> None:
 
     rows = case_rows(run)
     weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
-    label = target_of(run.recipe.sample).text
+    label = target_of(run.recipe).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
         rows if console.as_json else [_for_people(row) for row in rows],
@@ -42,6 +42,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
     from sfr.train.evaluate import UNDEFINED
 
+    unit = f" [{row['unit']}]" if row["unit"] else ""
     spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
     return {
         "case": row["case"],
@@ -52,11 +53,16 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "seeds": row["seeds"],
         "dead": row["dead"],
         "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
-        "RMSE [dex]": row["rmse_dex"],
-        "bias [dex]": row["bias"],
-        "NMAD [dex]": row["nmad"],
-        f"outliers ({row['outlier_dex']:g} dex)": row["outlier_fraction"],
+        f"RMSE{unit}": row["rmse"],
+        f"bias{unit}": row["bias"],
+        f"NMAD{unit}": row["nmad"],
+        **_outliers(row),
     }
+
+
+def _outliers(row: Mapping[str, Any]) -> dict[str, object]:
+    limit = row["outlier_limit"]
+    return {} if limit is None else {f"outliers ({limit:g} {row['unit']})": row["outlier_fraction"]}
 
 
 def _interval(row: Mapping[str, Any]) -> str | None:

@@ -109,7 +109,7 @@ class DaskWorkers:
         """Use one thread: a Dask worker has a thread for each of its tasks."""
         return self._threads
 
-    def map_shards(
+    def do_tasks(
         self,
         work: Work[JobT, TaskT, ResultT],
         job: JobT,

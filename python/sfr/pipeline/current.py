@@ -6,7 +6,7 @@ import shlex
 
 from sfr.errors import DataMissingError
 from sfr.recipe import Recipe
-from sfr.render.shards import maps_fingerprint
+from sfr.render.plan import maps_fingerprint
 from sfr.run.edited_tables import read_sample
 from sfr.run.tables import Table
 from sfr.run.workspace import Workspace

@@ -48,7 +48,7 @@ def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
                 "images %d: left alone, its maps were made with other settings or rows", snapshot
             )
             continue
-        with run.step(f"images-{snapshot:03d}", "image") as record:
+        with run.step(f"images-{snapshot:03d}", "image", locked=False) as record:
             summary = write_images(
                 workspace,
                 recipe,

@@ -25,7 +25,7 @@ from sfr.imaging.png import write_png
 from sfr.paths import plain
 from sfr.plot.maps import map_figure
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
-from sfr.render import gas, kernels
+from sfr.render import fields, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
     STAR_FIELDS,
@@ -58,7 +58,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class FileMaps:
-    """The gas of one file, mapped; a notebook shows the figure.
+    """The gas, or the dark matter, of one file, mapped; a notebook shows the figure.
 
     Attributes
     ----------
@@ -100,15 +100,20 @@ class FileMaps:
     files: tuple[Path, ...] = ()
 
     @property
+    def particles(self) -> str:
+        """What is counted: gas cells, ..."""
+        return fields.PARTICLES[fields.part_type(self.settings.channels)].particles
+
+    @property
     def channels(self) -> list[str]:
         """Names of the channels."""
-        return gas.names(self.settings.channels)
+        return fields.names(self.settings.channels)
 
     @property
     def units(self) -> list[str]:
         """What the pixels of each channel are, with their unit."""
         return [
-            gas.channel_unit(channel, star_forming_gas=self.settings.star_forming_gas)
+            fields.channel_unit(channel, star_forming_gas=self.settings.star_forming_gas)
             for channel in self.settings.channels
         ]
 
@@ -156,7 +161,7 @@ def map_file(
     pixels: int = 256,
     threads: int | None = None,
 ) -> FileMaps:
-    """Map the gas of one snapshot chunk or cutout.
+    """Map the gas, or the dark matter, of one snapshot chunk or cutout.
 
     Parameters
     ----------
@@ -176,7 +181,7 @@ def map_file(
     width_ckpc_h, depth_ckpc_h : float
         Frame [ckpc/h]; no depth: all along the line of sight.
     channels : sequence of str
-        Names of the recipe's channels or of gas quantities (then their mass-weighted mean).
+        Names of the recipe's channels or of quantities (then their mass-weighted mean).
     pixels : int
         Pixels on a side.
     threads : int or None
@@ -212,10 +217,10 @@ def map_file(
         middle = _densest(file, width_ckpc_h) if centre is None else _vector("center", centre)
         orientation = _orientation(file, middle, normal, maps, experiment)
         velocity, rest_frame = None, ""
-        if gas.is_relative(maps.channels):
+        if fields.is_relative(maps.channels):
             velocity, rest_frame = _rest_frame(file, middle, width_ckpc_h)
         made = make_maps(
-            file.stretches(_GAS),
+            file.stretches(fields.part_type(maps.channels)),
             middle,
             orientation,
             header,
@@ -243,19 +248,24 @@ def map_file(
 
 
 def _check_fields(file: ParticleFile, maps: MapsRecipe, *, by_spin: bool) -> None:
-    """Raise where the gas of a file has not what its maps need."""
-    if file.counts[_GAS] == 0:
-        raise EmptySelectionError(f"{file.path} holds no gas (PartType0)")
-    needed = gas.required_fields(maps.channels, star_forming_gas=maps.star_forming_gas)
+    """Raise where a file has not what its maps need."""
+    shown = fields.part_type(maps.channels)
+    # gas says where the centre is, and stars and gas which way up
+    for kind in {_GAS, shown}:
+        if file.counts[kind] == 0:
+            matter = fields.PARTICLES[kind].matter
+            raise EmptySelectionError(f"{file.path} holds no {matter} (PartType{kind})")
+    needed = fields.required_fields(maps.channels, star_forming_gas=maps.star_forming_gas)
     turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
-    moves = gas.is_relative(maps.channels) or turns_with_gas
-    extra = _VELOCITY_FIELDS if moves else ("Coordinates",)
-    absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
-    if absent:
-        raise DataMissingError(
-            f"PartType0 of {file.path} has no field {absent[0]}; it has: "
-            f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
-        )
+    moves = fields.is_relative(maps.channels) or turns_with_gas
+    for kind, names in ((_GAS, _VELOCITY_FIELDS if moves else ("Coordinates",)), (shown, needed)):
+        absent = sorted(set(names) - set(file.readable(kind)))
+        if absent:
+            raise DataMissingError(
+                f"PartType{kind} of {file.path} has no field {absent[0]}; it has: "
+                f"{', '.join(file.readable(kind))}. Choose what can be made of these with "
+                "--channels"
+            )
 
 
 def _extreme(reduce: Callable[..., Any], values: NDArray[np.float32]) -> float | None:
@@ -272,7 +282,7 @@ def _maps_recipe(
     ]
     if not chosen or len(set(names)) != len(names):
         raise ConfigError(f"--channels {','.join(names)!r}: give one or more different names")
-    gas.required_fields(chosen)
+    fields.required_fields(chosen)
     for option, length in (("--width", width), ("--depth", depth)):
         if length is not None and not 0 < length < np.inf:
             raise ConfigError(f"{option} {length:g}: allowed is a length above 0 [ckpc/h]")
@@ -348,8 +358,8 @@ def _orientation(
     return replace(found, source=f"the spin of {found.count} {_named(found.source)}")
 
 
-def _has(file: ParticleFile, part_type: int, fields: Sequence[str]) -> bool:
-    return file.counts[part_type] > 0 and set(fields) <= set(file.fields(part_type))
+def _has(file: ParticleFile, part_type: int, names: Sequence[str]) -> bool:
+    return file.counts[part_type] > 0 and set(names) <= set(file.fields(part_type))
 
 
 def _named(rung: str) -> str:
@@ -369,10 +379,10 @@ def _rest_frame(
     A smaller sphere would follow the rotation of the side that its centre lies on.
     """
     radius = width / 2
-    fields = nearby(
+    gas = nearby(
         file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
-    velocity, count = bulk_velocity(centre, radius, fields, file.header)
+    velocity, count = bulk_velocity(centre, radius, gas, file.header)
     return velocity, (
         f"speed relative to ({', '.join(f'{v:.2f}' for v in velocity)}) km/s, the mass-weighted "
         f"mean of {count} gas cells within {radius:g} ckpc/h of the centre"

@@ -15,13 +15,8 @@ from sfr.pipeline.meter import Meter
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_failures, select, state_in_words
 from sfr.render import kernels
-from sfr.render.shards import (
-    RenderPlan,
-    RenderSummary,
-    maps_fingerprint,
-    plan_render,
-    render_snapshot,
-)
+from sfr.render.plan import maps_fingerprint
+from sfr.render.snapshot import RenderPlan, RenderSummary, plan_render, render_snapshot
 from sfr.run.tables import Table
 from sfr.sample.select import select as select_galaxies
 
@@ -50,7 +45,7 @@ def render(run: Run, snapshots: Sequence[int] = (), *, sample: Table | None = No
     """Make maps and images; a part of the maps only where one is asked for.
 
     No snapshots mean the sample's, else the recipe's; ``sample`` is one that was selected just now.
-    Errors are those of `select`, `sfr.render.shards.render_snapshot` and `images`.
+    Errors are those of `select`, `sfr.render.snapshot.render_snapshot` and `images`.
     """
     snapshots = _snapshots(run, snapshots)
     if kernels.build_profile() == "debug":

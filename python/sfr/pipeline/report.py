@@ -18,6 +18,7 @@ from sfr.report.contact_sheet import contact_sheet
 from sfr.run.workspace import Workspace
 from sfr.sample.select import check_settings
 from sfr.sample.split import is_current
+from sfr.target import target_of
 
 __all__ = ["report", "show"]
 
@@ -38,7 +39,7 @@ def report(run: Run) -> ReportSummary:
         images(run, only_stale=True)
     say_edits(run)
     stored = run.workspace.stored_recipe() or run.recipe
-    if not is_current(run.workspace, stored.split):
+    if not is_current(run.workspace, stored.split, target_of(stored)):
         log.info("report: sample.csv or split.csv was edited since the last training")
         outdate_heads(run.workspace)
     with run.step("report") as record:

@@ -17,7 +17,7 @@ from sfr.pipeline.record import NOT_THE_EXPERIMENT, differences, provenance, tak
 from sfr.pipeline.workers import open_workers
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe, load_recipe
-from sfr.render.gas import required_fields
+from sfr.render.fields import required_fields
 from sfr.run.workspace import RECIPE, Workspace, digest
 from sfr.simulation import LocalSimulation, open_simulation
 

@@ -10,6 +10,7 @@ from sfr.pipeline.select import say_edits, state_in_words
 from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
+from sfr.target import target_of
 
 __all__ = ["split"]
 
@@ -24,8 +25,8 @@ def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSu
     """
     check_is_run(run.workspace)
     check_settings(run.workspace, run.recipe)
-    with run.step("split", "split") as record:
-        summary = split_sample(run.workspace, run.recipe.split, force=force)
+    with run.step("split", "split", "target") as record:
+        summary = split_sample(run.workspace, run.recipe.split, target_of(run.recipe), force=force)
         record["fingerprint"] = summary.fingerprint
         record["counts"] = summary.counts
         record["seeds"] = [run.recipe.split.seed]

@@ -16,6 +16,7 @@ from sfr.pipeline.run import Run
 from sfr.pipeline.split import split
 from sfr.pipeline.workers import open_workers
 from sfr.recipe import parse_case
+from sfr.target import target_of
 from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 from sfr.train.fit import TrainSummary, train_cases
 
@@ -46,7 +47,10 @@ def train(
     split(run, only_stale=True)
     if has_maps:
         images(run, only_stale=True)
-    with _trainers(run, processes) as workers, run.step("train", "train", "cases") as record:
+    with (
+        _trainers(run, processes) as workers,
+        run.step("train", "train", "cases", "target") as record,
+    ):
         summary = train_cases(
             run.workspace,
             run.recipe,
@@ -64,7 +68,7 @@ def train(
         record["counts"] = {
             "heads": len(summary.results),
             "dead": len(summary.dead),
-            "left out, SFR = 0": summary.n_dropped_zero_sfr,
+            f"left out, {target_of(run.recipe).zero_words}": summary.n_dropped_zero,
             "without image": summary.n_missing_images,
         }
         record["seconds_backbone"] = round(summary.seconds_features, 3)

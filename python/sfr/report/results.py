@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.run.tables import LABEL_SCALE_YR, Table, read_table
+from sfr.run.tables import Table, read_table
 from sfr.run.workspace import Workspace
+from sfr.target import Target
 from sfr.train.evaluate import ScoredHead
 
-__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_results"]
+__all__ = ["CaseResult", "Head", "read_results"]
 
-#: What truth and prediction have above the logarithm of the label (METHOD 3).
-LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
 _HISTORY = {"epoch": int, "loss": float, "validation_loss": float}
 
 
@@ -32,7 +30,7 @@ class Head:
     metrics : dict
         Content of ``metrics.json``.
     truth, prediction : ndarray of float64
-        log10 of the label of the test images; `sfr.target` has its name and unit.
+        Labels of the test images as axes show them (`sfr.target`).
     n_galaxies : int
         Galaxies that the test images show.
     history : dict of str to ndarray or None
@@ -71,7 +69,7 @@ class CaseResult:
 
 
 def read_results(
-    workspace: Workspace, heads: Mapping[str, Sequence[ScoredHead]]
+    workspace: Workspace, heads: Mapping[str, Sequence[ScoredHead]], target: Target
 ) -> list[CaseResult]:
     """Return the trained cases as the figures take them, with their losses.
 
@@ -81,6 +79,8 @@ def read_results(
         The run's folder.
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
+    target : Target
+        What they predict.
 
     Returns
     -------
@@ -93,18 +93,18 @@ def read_results(
         A file of a trained case cannot be read.
     """
     return [
-        CaseResult(case, tuple(_with_history(workspace, head) for head in found))
+        CaseResult(case, tuple(_with_history(workspace, head, target) for head in found))
         for case, found in heads.items()
     ]
 
 
-def _with_history(workspace: Workspace, head: ScoredHead) -> Head:
+def _with_history(workspace: Workspace, head: ScoredHead, target: Target) -> Head:
     history = workspace.head(head.case, head.seed) / "history.csv"
     return Head(
         seed=head.seed,
         metrics=head.metrics,
-        truth=head.truth - LABEL_OFFSET_DEX,
-        prediction=head.prediction - LABEL_OFFSET_DEX,
+        truth=target.shown(head.truth),
+        prediction=target.shown(head.prediction),
         n_galaxies=head.n_galaxies,
         history=read_table(history, _HISTORY) if history.is_file() else None,
     )

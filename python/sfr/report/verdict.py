@@ -77,7 +77,7 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
             if members:
                 points.append(_family_point(words, members, comparison, recipe))
     return Verdict(
-        _headline(rows, comparison, target_of(recipe.sample)),
+        _headline(rows, comparison, target_of(recipe)),
         points,
         _cautions(rows, comparison, recipe),
     )

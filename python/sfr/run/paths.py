@@ -1,6 +1,6 @@
-"""Every path of a run's folder, but those of locks, states and scratch files: `workspace`.
+"""Every path of a run's folder; locks, states and notes name their files in ``.state`` themselves.
 
-No other module builds a path inside the folder.
+No module outside this room builds a path inside the folder.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ class RunPaths:
                 )
 
     @property
+    def state(self) -> Path:
+        """Folder of what is known of steps: fingerprints, locks, notes."""
+        return self.root / ".state"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of writes in progress."""
+        return self.root / ".tmp"
+
+    @property
     def recipe_toml(self) -> Path:
         """The resolved recipe."""
         return self.root / "recipe.toml"
@@ -61,7 +71,7 @@ class RunPaths:
 
     def kept(self, path: Path) -> Path:
         """Return where a step keeps a table as it wrote it, to know what people edit in it."""
-        return self.root / ".state" / path.name
+        return self.state / path.name
 
     def old(self, path: Path) -> Path:
         """Return where an edited table is left that a step was forced to write anew."""
@@ -114,9 +124,8 @@ class RunPaths:
 
     def images_of(self, snapshot: int) -> list[Path]:
         """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
-        name = re.compile(rf"Snap{snapshot}ID\d+(V\d+)?\.png")
         folder = self.images.glob(f"Snap{snapshot}ID*.png")
-        return sorted(path for path in folder if name.fullmatch(path.name))
+        return sorted(path for path in folder if ImageId.is_name(path.name))
 
     def features(self, case: str, key: str) -> Path:
         """Return the file of a case's cached backbone output."""

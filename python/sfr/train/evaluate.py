@@ -18,6 +18,7 @@ from sfr.recipe import Recipe, parse_case
 from sfr.run.documents import read_json
 from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
 from sfr.run.workspace import Workspace
+from sfr.target import ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
 
 __all__ = [
@@ -48,12 +49,13 @@ log = logging.getLogger(__name__)
 #: Out of date: trained with other settings or images than the last training.
 TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
 FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
-#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
+#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex]. Labels that
+#: are no logarithms have no outliers: what is far depends on the quantity.
 OUTLIER_DEX: Final = 0.5
 #: Note under which the settings of the last training are kept.
 SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
-AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
+AVERAGED: Final = ("r", "spearman", "r2", "rmse", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
 _ROUNDING: Final = 1e-9
 #: Decimals of a logarithm that the arithmetic of float64 leaves: what agrees in them is a tie.
@@ -64,7 +66,7 @@ FEWEST_IMAGES: Final = 3
 Metrics = dict[str, Any]
 
 
-def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
+def metrics(truth: ArrayLike, prediction: ArrayLike, unit: str = "dex") -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
@@ -75,16 +77,18 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 of the label, with any common offset [dex].
+        Labels, with any common offset.
+    unit : str
+        Unit of their differences: ``dex`` where they are logarithms.
 
     Returns
     -------
     dict
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
-        mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias`` = mean d;
-        ``nmad`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of rows with
-        |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the predictions of 2
-        rows or more are constant.
+        mean)^2, below 0 when worse than the mean; ``rmse`` = sqrt(mean d^2); ``bias`` = mean d;
+        ``nmad`` = 1.4826 median |d - median d|; ``unit`` of these three; ``outlier_fraction``,
+        the share of rows with |d| > ``outlier_limit`` = `OUTLIER_DEX`, both None where the unit is
+        not dex; ``n`` = N; ``dead``, whether the predictions of 2 rows or more are constant.
 
     Raises
     ------
@@ -102,18 +106,24 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     n = y.size
     d = p - y
     dead = n > 1 and _is_constant(p)
+    limit = _outlier_limit(unit)
     found: Metrics = dict.fromkeys(AVERAGED)
     if n > 0:
-        found["rmse_dex"] = float(np.sqrt(np.mean(d**2)))
+        found["rmse"] = float(np.sqrt(np.mean(d**2)))
         found["bias"] = float(np.mean(d))
-        found["outlier_fraction"] = float(np.mean(np.abs(d) > OUTLIER_DEX))
+        if limit is not None:
+            found["outlier_fraction"] = float(np.mean(np.abs(d) > limit))
     if n >= FEWEST_IMAGES:
         found["nmad"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
     if n >= FEWEST_IMAGES and not _is_constant(y):
         found["r2"] = float(1.0 - np.sum(d**2) / np.sum((y - np.mean(y)) ** 2))
         if not dead:
             found["r"], found["spearman"] = _correlations(y, p)
-    return {**found, "outlier_dex": OUTLIER_DEX, "n": n, "dead": dead}
+    return {**found, "unit": unit, "outlier_limit": limit, "n": n, "dead": dead}
+
+
+def _outlier_limit(unit: str) -> float | None:
+    return OUTLIER_DEX if unit == "dex" else None
 
 
 def _vectors(
@@ -168,7 +178,7 @@ class ScoredHead:
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
-        log10(1e15 label) [dex].
+        Labels of the target (`sfr.target`).
     """
 
     case: str
@@ -228,7 +238,8 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     dict of str to list of ScoredHead
         By case, in the order of their seeds. Heads whose settings or images are not those of the
         last training are left out, with a warning: only like is compared with like. So are those
-        of a case that is none of the recipe's channels.
+        that predict another target than the recipe's, and those of a case that is none of its
+        channels.
 
     Raises
     ------
@@ -236,8 +247,10 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
         ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
-    outdated = []
-    latest = workspace.recalled(SETTINGS)
+    outdated: list[str] = []
+    others: dict[str, list[str]] = {}
+    latest, target = workspace.recalled(SETTINGS), target_of(recipe)
+    older = ssfr_of(recipe.sample).text
     for case, seed in workspace.trained():
         head = _read_metrics(workspace, case, seed)
         if not _is_case(case, recipe):
@@ -245,10 +258,23 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
             log.warning(
                 "%s, seed %d is left out: the channels of the recipe are %s", case, seed, channels
             )
+        elif (predicts := head.get("label", older)) != target.text or (
+            head.get("unit", "dex") != target.error_unit
+        ):
+            others.setdefault(predicts, []).append(f"{case} seed {seed}")
         elif latest is None or head.get("settings") == latest:
-            found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
+            scored = _read_head(workspace, case, seed, head, target.error_unit)
+            found.setdefault(case, []).append(scored)
         else:
             outdated.append(f"{case} seed {seed}")
+    for predicts, names in others.items():
+        log.warning(
+            "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
+            predicts,
+            target.text,
+            target.error_unit or "no unit",
+            ", ".join(names),
+        )
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "
@@ -324,12 +350,12 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     return True
 
 
-def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> ScoredHead:
+def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics, unit: str) -> ScoredHead:
     table = read_table(workspace.head(case, seed) / "predictions.csv", PREDICTIONS)
     rows = np.flatnonzero(
         (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
     )
-    found = found | metrics(table["truth"][rows], table["prediction"][rows])
+    found = found | metrics(table["truth"][rows], table["prediction"][rows], unit)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
     return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
 
@@ -357,9 +383,9 @@ def case_table(
         then for each of `AVERAGED` its mean over the heads that are not dead and, as
         ``<name>_std``, the standard deviation (n - 1) of two or more of them; ``r_low`` and
         ``r_high``, the 95 % interval of that mean of r from a bootstrap over galaxies;
-        ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of ``n_galaxies``
-        galaxies and ``n_train`` images; ``weights`` of the backbone. None where a value is
-        undefined, or where there are too few galaxies for an interval.
+        ``unit`` of errors and ``outlier_limit``, what ``outlier_fraction`` counts from; ``n`` test
+        images of ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the backbone. None
+        where a value is undefined, or where there are too few galaxies for an interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
     rows = []
@@ -390,8 +416,9 @@ def _case_row(
         if name == "r":
             interval = None if draws is None else percentiles(draws)
             row["r_low"], row["r_high"] = interval or (None, None)
-    row["outlier_dex"] = OUTLIER_DEX
     first = heads[0] if heads else None
+    row["unit"] = first.metrics.get("unit") if first else None
+    row["outlier_limit"] = first.metrics.get("outlier_limit") if first else None
     row["n"] = first.metrics.get("n") if first else None
     row["n_galaxies"] = first.n_galaxies if first else None
     row["n_train"] = first.metrics.get("n_train") if first else None

@@ -35,7 +35,6 @@ from sfr.recipe import Recipe
 from sfr.run.documents import read_json
 from sfr.run.tables import TEST, TRAIN, VALIDATION, count_galaxies, write_table
 from sfr.run.workspace import StepState, Workspace, digest
-from sfr.target import target_of
 from sfr.train.evaluate import SETTINGS, metrics
 from sfr.train.features import (
     BackboneInUse,
@@ -114,7 +113,7 @@ class TrainSummary:
         One entry per case and seed, in the order of the cases.
     fingerprint : str
         Digest of the heads' fingerprints.
-    n_missing_images, n_dropped_zero_sfr : int
+    n_missing_images, n_dropped_zero : int
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
         Time in the backbone and in the heads, of all processes together [s].
@@ -123,7 +122,7 @@ class TrainSummary:
     results: tuple[HeadResult, ...]
     fingerprint: str
     n_missing_images: int
-    n_dropped_zero_sfr: int
+    n_dropped_zero: int
     seconds_features: float
     seconds_heads: float
 
@@ -242,7 +241,7 @@ def train_cases(
         results=tuple(results),
         fingerprint=digest([run.fingerprint(name) for name in names]),
         n_missing_images=run.rows.n_missing_images,
-        n_dropped_zero_sfr=run.rows.n_dropped_zero_sfr,
+        n_dropped_zero=run.rows.n_dropped_zero,
         seconds_features=sum(outcome.seconds["features"] for outcome in outcomes),
         seconds_heads=sum(outcome.seconds["heads"] for outcome in outcomes),
     )
@@ -388,7 +387,7 @@ class _Run:
         #: What is done at the moment.
         self.task = _Task((), (), "all")
         self.backbone = BackboneInUse(recipe)
-        self.rows = read_rows(workspace)
+        self.rows = read_rows(workspace, recipe)
         #: Features of the cases at work, and of those which the model has.
         self._arrays: dict[str, Features] = {}
         self._loaded: dict[int, Features] = {}
@@ -762,9 +761,9 @@ class _Run:
 
     def _metrics(self, case: str, end: State, prediction: NDArray[np.float64]) -> dict[str, Any]:
         rows, recipe = self.rows, self.recipe.train
-        test = rows.indices(TEST)
+        test, unit = rows.indices(TEST), rows.target.error_unit
         return {
-            **metrics(rows.label[test], prediction[test]),
+            **metrics(rows.label[test], prediction[test], unit),
             "n_galaxies": count_galaxies(rows.galaxy_id[test]),
             "weights": self.weights,
             "seed": end.seeds[0],
@@ -772,20 +771,20 @@ class _Run:
             "n_train": int(rows.indices(TRAIN).size),
             "n_validation": int(rows.indices(VALIDATION).size),
             "n_missing_images": rows.n_missing_images,
-            "n_dropped_zero_sfr": rows.n_dropped_zero_sfr,
+            "n_dropped_zero": rows.n_dropped_zero,
             "epochs": recipe.epochs,
             "epoch_used": int(end.predicting(recipe.predict_from)[1][0]),
             "best_training_epoch": int(end.best_epoch[0]),
             "dead_at_first_epoch": bool(end.dead_at_first[0]),
             "at_epochs": [
-                {"epoch": epoch, **metrics(rows.label[test], array[0][test])}
+                {"epoch": epoch, **metrics(rows.label[test], array[0][test], unit)}
                 for epoch, array in sorted(end.marks.items())
             ],
             "backbone": recipe.backbone,
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
             "recipe": self.recipe.name,
-            "label": target_of(self.recipe.sample).text,
+            "label": rows.target.text,
             "settings": self.settings,
         }
 
