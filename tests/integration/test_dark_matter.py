@@ -7,6 +7,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+
 from sfr.errors import InternalError
 from sfr.pipeline.quicklook import map_file
 from sfr.recipe import Channel, load_recipe
