@@ -69,7 +69,7 @@ class FileMaps:
     maps : ndarray of float32, shape (channel, y, x)
         Maps, y upwards [``units``]; without a gas cell a pixel is 0 in sums and NaN in means.
     n_dropped : tuple of int
-        Gas cells of the frame that have no value of a channel and are left out of it.
+        Cells of the frame that have no value of a channel and are left out of it.
     rgb : ndarray of uint8, shape (y, x, 3), or None
         Composite of one or three channels by the recipe's stretch, each over its own maximum; row
         0 at the top.
@@ -81,7 +81,7 @@ class FileMaps:
         Along what the gas is seen, and what speeds are relative to (empty where no channel shows
         velocities), in words.
     n_read, n_in_frame : int
-        Gas cells of the file, and of the frame.
+        Cells or particles of the file, and of the frame (``particles``).
     files : tuple of Path
         What was written; empty without a folder.
     """
@@ -248,17 +248,17 @@ def map_file(
 
 
 def _check_fields(file: ParticleFile, maps: MapsRecipe, *, by_spin: bool) -> None:
-    """Raise where a file has not what its maps need."""
+    """Raise where the particles of a file have not what their maps need."""
     shown = fields.part_type(maps.channels)
-    # gas says where the centre is, and stars and gas which way up
-    for kind in {_GAS, shown}:
+    for kind in {_GAS, shown}:  # gas says where the centre is, and stars and gas which way up
         if file.counts[kind] == 0:
             matter = fields.PARTICLES[kind].matter
             raise EmptySelectionError(f"{file.path} holds no {matter} (PartType{kind})")
     needed = fields.required_fields(maps.channels, star_forming_gas=maps.star_forming_gas)
     turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
     moves = fields.is_relative(maps.channels) or turns_with_gas
-    for kind, names in ((_GAS, _VELOCITY_FIELDS if moves else ("Coordinates",)), (shown, needed)):
+    extra = _VELOCITY_FIELDS if moves else ("Coordinates",)
+    for kind, names in ((_GAS, extra), (shown, needed)):
         absent = sorted(set(names) - set(file.readable(kind)))
         if absent:
             raise DataMissingError(
@@ -379,10 +379,10 @@ def _rest_frame(
     A smaller sphere would follow the rotation of the side that its centre lies on.
     """
     radius = width / 2
-    gas = nearby(
+    moving = nearby(
         file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
-    velocity, count = bulk_velocity(centre, radius, gas, file.header)
+    velocity, count = bulk_velocity(centre, radius, moving, file.header)
     return velocity, (
         f"speed relative to ({', '.join(f'{v:.2f}' for v in velocity)}) km/s, the mass-weighted "
         f"mean of {count} gas cells within {radius:g} ckpc/h of the centre"
