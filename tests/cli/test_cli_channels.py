@@ -49,8 +49,8 @@ def rows_of(path):
 def test_predict_divides_each_channel_by_its_own_maximum(work, sfr, tmp_path):
     """The keys of sfr.json are sorted, and divisors were taken in that order."""
     wanted = {
-        row["filename"]: float(row["prediction"])
-        for row in rows_of(work / "train/mass/seed-0/predictions.csv")
+        row["filename"]: float(row["seed_0"])
+        for row in rows_of(work / "train/mass/predictions.csv")
     }
     for source in (work / "images", work / "maps/snap_099"):
         result = sfr("predict", work / "train/mass/seed-0", source, "--out", "found.csv")

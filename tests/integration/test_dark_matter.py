@@ -76,9 +76,9 @@ def test_masses_that_are_stored_are_not_those_of_the_header(output, recipe, tmp_
     orientation = Orientation(np.eye(3), "none", 0, 1.0)
     with open_particle_file(path) as file:
         centre = coordinates[0].astype(float)
-        made = make_maps(file.stretches(1), centre, orientation, file.header, recipe.maps)
+        made = make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)
         with pytest.raises(InternalError, match="type 0 given for channels of dark matter"):
-            make_maps(file.stretches(0), centre, orientation, file.header, recipe.maps)
+            make_maps(file.segments(0), centre, orientation, file.header, recipe.maps)
         count = inside(coordinates, centre, file.header).sum()
     assert made.maps[0].sum(dtype=float) == pytest.approx(2.5 * count)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from tests.made_heads import add_head
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.png import write_png
@@ -18,12 +19,13 @@ from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
-from sfr.run.names import ImageId
+from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, write_shard
-from sfr.run.tables import FAILURES, PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.tables import FAILURES, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import read_values, target_of
 from sfr.train.evaluate import SETTINGS
+from sfr.train.output import CaseFiles
 
 SCATTER = {
     "composite": 0.30, "entropy": 0.33, "mass": 0.24, "temperature": 0.26, "gauss3": 0.31,
@@ -104,8 +106,6 @@ def make_split(workspace, sample, rng, n_test):
 
 def make_head(workspace, case, seed, table, *, weights="random", dead=False, target=None):
     """Write what `sfr train` leaves of one network."""
-    folder = workspace.head(case, seed)
-    write_table(workspace, folder / "predictions.csv", table)
     test = table["subset"] == "test"
     truth, prediction = table["truth"][test], table["prediction"][test]
     difference = prediction - truth
@@ -135,12 +135,9 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False, tar
     if target is not None:
         # older versions did not say it
         metrics |= {"label": target.text, "unit": target.error_unit}
-    workspace.write_json(folder / "metrics.json", metrics)
-    np.save(folder / "YValues.npy", np.stack([truth, prediction]))
     epoch = np.arange(1, 61)
     loss = 0.2 + 4 * np.exp(-epoch / 8.0) * (1 + 0.1 * np.sin(epoch * (seed + 1)))
-    history = {"epoch": epoch, "loss": loss, "validation_loss": np.full(60, np.nan)}
-    write_table(workspace, folder / "history.csv", history)
+    add_head(workspace, case, seed, table, metrics, losses=loss)
 
 
 def make_predictions(sample, names, subset, scatter, rng, *, dead=False):
@@ -157,7 +154,6 @@ def make_predictions(sample, names, subset, scatter, rng, *, dead=False):
         "truth": truth,
         "prediction": np.zeros_like(truth) if dead else prediction,
     }
-    assert set(columns) == set(PREDICTIONS)
     return columns
 
 
@@ -271,7 +267,7 @@ def test_report_counts_images_and_galaxies_and_puts_the_cases_side_by_side(tmp_p
     make_more_seeds(workspace, "mass", 2)
     recipe = demo.with_fields("cases", names=cases)
     summary = write_report(workspace, recipe)
-    predictions = read_table(workspace.head("mass", 0) / "predictions.csv", PREDICTIONS)
+    predictions = CaseFiles(workspace, "mass").read().predictions
     galaxies = len(set(predictions["galaxy_id"][predictions["subset"] == "test"].tolist()))
     assert galaxies < 30
     for row in cases_of(summary).values():
@@ -293,16 +289,17 @@ def test_report_counts_images_and_galaxies_and_puts_the_cases_side_by_side(tmp_p
 
 def make_more_seeds(workspace, case, seeds):
     """Add heads whose predictions are worse."""
-    table = read_table(workspace.head(case, 0) / "predictions.csv", PREDICTIONS)
+    table = CaseFiles(workspace, case).read().predictions
     for seed in range(1, seeds):
         noise = np.random.default_rng(seed).standard_normal(table["truth"].size)
-        make_head(workspace, case, seed, table | {"prediction": table["prediction"] + noise})
+        make_head(workspace, case, seed, table | {"prediction": table["seed_0"] + noise})
 
 
 def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     """The tables left them out, the figures did not."""
-    path = small.head("mass", 0) / "metrics.json"
-    small.write_json(path, json.loads(path.read_text()) | {"settings": "now"})
+    path = small.case("mass") / "metrics.json"
+    (entry,) = json.loads(path.read_text())["heads"]
+    small.write_json(path, {"heads": [entry | {"settings": "now"}]})
     small.remember(SETTINGS, "now")
     summary = write_report(small, demo)
     assert summary.n_cases == 1
@@ -412,7 +409,7 @@ def test_report_shows_the_first_seed_that_is_alive_and_averages_without_the_dead
     )
     summary = write_report(workspace, demo)
     r = [
-        json.loads((workspace.head("mass", seed) / "metrics.json").read_text())["r"]
+        CaseFiles(workspace, "mass").read().metrics[ModelId("mass", seed=seed)]["r"]
         for seed in (1, 2)
     ]
     row = cases_of(summary)["mass"]

@@ -9,11 +9,13 @@ from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
 from sfr.report import write_report
 from sfr.run.edited_tables import image_names
-from sfr.run.tables import PREDICTIONS, SAMPLE, read_table, write_table
+from sfr.run.names import ModelId
+from sfr.run.tables import SAMPLE, write_table
 from sfr.run.workspace import Workspace
 from sfr.sample.split import split
 from sfr.target import target_of
 from sfr.train.fit import train_cases
+from sfr.train.output import CaseFiles
 from sfr.train.predict import predict_images
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
@@ -46,21 +48,21 @@ def test_a_column_of_ones_own_is_predicted_in_its_unit_from_table_to_report(tmp_
     split(workspace, recipe.split, target_of(recipe))
     summary = train_cases(workspace, recipe, ["composite"], save_models=True)
     assert summary.n_dropped_zero == 0
-    head = workspace.head("composite", 0)
-    table = read_table(head / "predictions.csv", PREDICTIONS)
+    head = workspace.head(ModelId("composite"))
+    table = CaseFiles(workspace, "composite").read().predictions
     assert sorted(table["truth"]) == AGES.tolist()
     stored = json.loads((head / "metrics.json").read_text())
     assert (stored["label"], stored["unit"], stored["n_train"]) == ("age_gyr [Gyr]", "Gyr", 12)
     assert (stored["outlier_fraction"], stored["outlier_limit"]) == (None, None)
     test = table["subset"] == "test"
-    difference = (table["prediction"] - table["truth"])[test]
+    difference = (table["seed_0"] - table["truth"])[test]
     assert stored["rmse"] == pytest.approx(np.sqrt(np.mean(difference**2)))
     assert stored["at_epochs"][0]["unit"] == "Gyr"
 
     found = predict_images(head, [workspace.images])
     assert list(found.table) == ["image", "prediction", "age_gyr", "label"]
-    assert found.table["age_gyr"] == found.table["prediction"]
-    wanted = dict(zip(table["filename"].tolist(), table["prediction"].tolist(), strict=True))
+    assert found.table["age_gyr"] == found.table["seed_0"]
+    wanted = dict(zip(table["filename"].tolist(), table["seed_0"].tolist(), strict=True))
     for name, value in zip(found.table["image"], found.table["age_gyr"], strict=True):
         assert value == pytest.approx(wanted[name], abs=1e-3)
     assert set(found.table["label"]) == {"age_gyr [Gyr]"}

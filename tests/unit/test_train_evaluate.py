@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tests.made_heads import add_head
 
 from sfr.errors import DataFormatError, NonFiniteError, ShapeError
 from sfr.recipe import load_recipe
-from sfr.run.tables import write_table
+from sfr.run.names import ModelId
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import (
     AVERAGED,
@@ -23,6 +24,7 @@ from sfr.train.evaluate import (
     read_heads,
 )
 from sfr.train.evaluate import case_table as table_of
+from sfr.train.output import CaseFiles
 
 
 def some(n=200, seed=1):
@@ -154,19 +156,23 @@ TRUTH = np.array([3.0, 3.2, 3.9, 4.4, 4.1, 4.8, 5.0, 5.3, 5.1])
 
 def head(workspace, case, seed, prediction=TRUTH, truth=TRUTH, **values):
     """Write what a training leaves; of its numbers those of the predictions count."""
-    content = {**dict.fromkeys(AVERAGED), "n": 9, "n_train": 20, "weights": "random", "dead": False}
+    entry = {**dict.fromkeys(AVERAGED), "n": 9, "n_train": 20, "weights": "random", "dead": False}
     numbers = np.arange(9)
     columns = {
-        "filename": [f"Snap99ID{i}.png" for i in numbers],
+        "filename": np.array([f"Snap99ID{i}.png" for i in numbers]),
         "snapshot": numbers,
         "subhalo_id": numbers,
         "galaxy_id": numbers // 3,
-        "subset": ["test"] * 9,
+        "subset": np.array(["test"] * 9),
         "truth": truth,
         "prediction": prediction,
     }
-    write_table(workspace, workspace.head(case, seed) / "predictions.csv", columns)
-    workspace.write_json(workspace.head(case, seed) / "metrics.json", {**content, **values})
+    add_head(workspace, case, seed, columns, {**entry, **values})
+
+
+def failed(workspace, case, seed, settings):
+    reasons = {ModelId(case, seed=seed): "the loss is not finite"}
+    CaseFiles(workspace, case).say_failed(settings, reasons)
 
 
 def test_table_averages_live_heads_and_counts_dead_ones(tmp_path):
@@ -208,11 +214,11 @@ def test_every_head_and_case_has_one_word(tmp_path):
     workspace.remember(SETTINGS, "now")
     head(workspace, "composite", 0, settings="now")
     head(workspace, "composite", 1, np.zeros(9), settings="now")
-    workspace.mark_failed("composite", 2, "now", "the loss is not finite")
+    failed(workspace, "composite", 2, "now")
     head(workspace, "mass", 0, settings="before")
     head(workspace, "entropy", 0, np.zeros(9), settings="now")
-    workspace.mark_failed("gauss3", 0, "now", "the loss is not finite")
-    workspace.mark_failed("gauss5", 0, "before", "the loss is not finite")
+    failed(workspace, "gauss3", 0, "now")
+    failed(workspace, "gauss5", 0, "before")
     head(workspace, "gauss10", 0, truth=np.full(9, 4.0), settings="now")
     head(workspace, "structure5", 0, settings="before")
     heads = read_heads(workspace, recipe)
@@ -232,7 +238,7 @@ def test_every_head_and_case_has_one_word(tmp_path):
     assert {row["case"]: row["state"] for row in table} == cases
     assert all(row["r"] is None for row in table[1:])
     json.dumps(table, allow_nan=False)
-    workspace.unmark_failed("gauss3", 0)
+    CaseFiles(workspace, "gauss3").say_failed("now", {})
     assert ("gauss3", 0) not in head_states(workspace, recipe, heads)
 
 
@@ -254,10 +260,10 @@ def test_heads_of_a_case_that_the_recipe_has_no_channel_for_are_left_out(tmp_pat
     assert "metals, seed 0 is left out" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"heads": [{"seed": 0}]}'])
 def test_table_names_a_file_that_it_cannot_read(tmp_path, text):
     workspace = Workspace(tmp_path)
-    workspace.write_text(workspace.head("mass", 0) / "metrics.json", text)
+    workspace.write_text(workspace.case("mass") / "metrics.json", text)
     with pytest.raises(DataFormatError, match=r"metrics\.json"):
         case_table(workspace)
 
@@ -265,7 +271,7 @@ def test_table_names_a_file_that_it_cannot_read(tmp_path, text):
 def test_no_module_of_training_imports_keras_by_itself():
     names = (
         "nn.keras_import nn.backbone nn.first_weights train.evaluate train.rows train.features "
-        "train.head train.loop train.fit"
+        "train.head train.loop train.output train.training train.batch train.fit"
     )
     code = (
         "import sys, importlib\n"
@@ -273,3 +279,12 @@ def test_no_module_of_training_imports_keras_by_itself():
         "assert not {'keras', 'tensorflow', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_control_of_no_channel_is_a_row_of_its_own_kind(tmp_path):
+    """It was left out, because no case is called so."""
+    workspace = Workspace(tmp_path)
+    head(workspace, "mass", 0, TRUTH + 0.1)
+    head(workspace, "stellar_mass", 0, kind="control")
+    rows = {row["case"]: row["kind"] for row in case_table(workspace)}
+    assert rows == {"mass": "case", "stellar_mass": "control"}

@@ -122,7 +122,7 @@ def _kernels() -> Rows:
 
 
 def _backend() -> Rows:
-    from sfr.train.diagnose import describe_backend
+    from sfr.nn.diagnose import describe_backend
 
     try:
         return [_row("network backend", "ok", describe_backend())]
@@ -131,7 +131,7 @@ def _backend() -> Rows:
 
 
 def _weights() -> Rows:
-    from sfr.train.diagnose import find_imagenet_weights
+    from sfr.nn.diagnose import find_imagenet_weights
 
     weights = find_imagenet_weights()
     if weights:

@@ -80,30 +80,13 @@ def train(
     all_cases: Annotated[
         bool, typer.Option("--all-cases", help="Every case of the recipe.")
     ] = False,
-    together: Annotated[
-        int,
-        typer.Option(
-            "--together",
-            min=1,
-            help="Cases trained in one program. It holds the features of all of them in "
-            "memory: 0.5 GB a case for 7881 images.",
-        ),
-    ] = 1,
-    seeds_apart: Annotated[
-        bool,
-        typer.Option(
-            "--seeds-apart",
-            help="Every seed is a task of its own, for more workers than cases. Else the seeds "
-            "of a case train side by side.",
-        ),
-    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
             "--workers",
             min=1,
-            help="Processes that train, a case each (or --together). Default: this process, "
-            "which uses all cores for one case after the other; on few cores that is faster.",
+            help="Processes that train, each its share of cases and seeds. Default: this "
+            "process, which uses all cores; on few cores that is faster.",
             show_default=False,
         ),
     ] = None,
@@ -128,11 +111,9 @@ def train(
 
       sfr train --case mass gauss10 --seeds 3 --work run1
 
-      sfr train --all-cases --together 10
-
       sfr train --all-cases --scheduler tcp://node1:8786
 
-      sfr train --all-cases --seeds 8 --seeds-apart --scheduler tcp://node1:8786
+      sfr train --all-cases --seeds 8 --workers 2
 
       sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
     """
@@ -145,8 +126,6 @@ def train(
         run.train(
             cases,
             save_models=training.save_models,
-            together=together,
-            seeds_apart=seeds_apart,
             processes=workers,
         )
         print_cases(run, console)

@@ -23,6 +23,11 @@ OnDone = Callable[[TaskT, int], None]
 class Workers(Protocol):
     """Who does tasks: this process, processes of this machine, or a cluster."""
 
+    @property
+    def count(self) -> int:
+        """How many tasks are done at the same time."""
+        ...
+
     def threads(self, n_tasks: int) -> int | None:
         """Threads that each of so many tasks may use, as in `sfr.render.kernels`."""
         ...
@@ -44,6 +49,11 @@ class Workers(Protocol):
 
 class Serial:
     """The process itself, one task after the other."""
+
+    @property
+    def count(self) -> int:
+        """One."""
+        return 1
 
     def threads(self, n_tasks: int) -> int | None:
         """All cores for the one task at a time."""

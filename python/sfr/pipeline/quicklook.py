@@ -220,7 +220,7 @@ def map_file(
         if fields.is_relative(maps.channels):
             velocity, rest_frame = _rest_frame(file, middle, width_ckpc_h)
         made = make_maps(
-            file.stretches(fields.part_type(maps.channels)),
+            file.segments(fields.part_type(maps.channels)),
             middle,
             orientation,
             header,
@@ -339,13 +339,13 @@ def _orientation(
     near = partial(nearby, centre=centre, radius=reach, header=file.header)
 
     def stars_near(formed_after: float) -> dict[str, NDArray[Any]]:
-        pieces = file.stretches(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
+        pieces = file.segments(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
         return near(pieces, STAR_FIELDS, formed_after=formed_after)
 
     def gas_near() -> dict[str, NDArray[Any]]:
         if not _has(file, _GAS, _VELOCITY_FIELDS):
             return near((), GAS_FIELDS)
-        return near(file.stretches(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
+        return near(file.segments(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
 
     galaxy = Galaxy(centre, reach / recipe.orientation.radius_half_mass)
     found = orient(galaxy, stars_near, gas_near, file.header, recipe.orientation)
@@ -380,7 +380,7 @@ def _rest_frame(
     """
     radius = width / 2
     moving = nearby(
-        file.stretches(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
+        file.segments(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
     velocity, count = bulk_velocity(centre, radius, moving, file.header)
     return velocity, (

@@ -28,8 +28,6 @@ def train(
     cases: Sequence[str] = (),
     *,
     save_models: bool = False,
-    together: int = 1,
-    seeds_apart: bool = False,
     processes: int | None = None,
 ) -> TrainSummary:
     """Train the heads of some cases: here, in so many processes, or on the Dask cluster.
@@ -57,8 +55,6 @@ def train(
             cases or run.recipe.case_names,
             force=run.options.force,
             save_models=save_models,
-            together=together,
-            seeds_apart=seeds_apart,
             workers=workers,
             on_progress=run.on_progress,
         )
@@ -73,10 +69,8 @@ def train(
         }
         record["seconds_backbone"] = round(summary.seconds_features, 3)
         record["seconds_heads"] = round(summary.seconds_heads, 3)
-        record["failures"] = [
-            {"case": r.case, "seed": r.seed, "reason": r.reason} for r in summary.failures
-        ]
-    run.failures += [f"{r.case}, seed {r.seed}: {r.reason}" for r in summary.failures]
+        record["failures"] = [{**r.model._asdict(), "reason": r.reason} for r in summary.failures]
+    run.failures += [f"{r.model}: {r.reason}" for r in summary.failures]
     return summary
 
 

@@ -330,8 +330,8 @@ def loss_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     )
     seen = set()
     for axes, result in zip(panels, results, strict=True):
-        for head in result.heads:
-            seen |= _loss_lines(axes, head)
+        for history in (history for head in result.heads for history in head.histories):
+            seen |= _loss_lines(axes, history)
         axes.set_title(result.name)
         axes.set_yscale("log")
         axes.grid()
@@ -358,15 +358,13 @@ def _plain_decades(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _loss_lines(axes: Axes, head: Head) -> set[str]:
-    if head.history is None:
-        return set()
-    epoch, drawn_names = np.asarray(head.history["epoch"]), set()
+def _loss_lines(axes: Axes, history: Table) -> set[str]:
+    epoch, drawn_names = np.asarray(history["epoch"]), set()
     for column, name, colour in (
         ("loss", "training", BLUE),
         ("validation_loss", "validation", ORANGE),
     ):
-        values = np.asarray(head.history[column], np.float64)
+        values = np.asarray(history[column], np.float64)
         good = np.isfinite(values) & (values > 0)
         if good.any():
             marker = "o" if good.sum() == 1 else None

@@ -10,6 +10,7 @@ from sfr.recipe import Recipe, parse_case
 from sfr.report.tables import CaseRow
 from sfr.target import Target, target_of
 from sfr.train.evaluate import (
+    CASE,
     DEAD,
     FAILED,
     FEWEST_IMAGES,
@@ -69,6 +70,7 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
     Verdict
         Plain sentences.
     """
+    rows = [row for row in rows if row.kind == CASE]
     points = []
     if len(comparison.r) > 1 and comparison.above_chance(comparison.best(comparison.r)):
         points.append(_rivals(comparison, list(comparison.r)))

@@ -22,7 +22,7 @@ from sfr.report import figures
 from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
-from sfr.report.results import CaseResult, read_results
+from sfr.report.results import CaseResult, as_results
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
@@ -138,7 +138,7 @@ def write_report(
             "the report again"
         )
     target = target_of(recipe)
-    results = read_results(workspace, heads, target)
+    results = as_results(heads, target)
     sample, values = read_values(workspace, target)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)

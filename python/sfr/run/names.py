@@ -78,6 +78,11 @@ class ModelId(NamedTuple):
     fold: int = 0
     seed: int = 0
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder, in that of its case, of what recipes with one fold publish of it."""
+        return f"seed-{self.seed}"
+
     def __str__(self) -> str:
         """Name it in words; a fold of its own is named where there are several.
 

@@ -6,17 +6,13 @@ No module outside this room builds a path inside the folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from sfr.errors import ConfigError
 from sfr.paths import numbered
-from sfr.run.names import ImageId
+from sfr.run.names import ImageId, ModelId
 
 __all__ = ["RunPaths"]
-
-#: What a head leaves that could not be trained, in its folder.
-_FAILED = "failed.json"
 
 
 class RunPaths:
@@ -135,17 +131,13 @@ class RunPaths:
         """Return the file of a part of a case's features, before all of them are there."""
         return self.root / "features" / f"{case}-{key}.part-{index:05d}.npy"
 
-    def case_checkpoint(self, case: str, seeds: Sequence[int] = ()) -> Path:
-        """Where the heads of a case stand that are being trained: all together, or some seeds."""
-        return self.case(case) / f"checkpoint{''.join(f'-{seed}' for seed in seeds)}.npz"
-
     def case(self, case: str) -> Path:
         """Folder of one case's heads."""
         return self.root / "train" / case
 
-    def head(self, case: str, seed: int) -> Path:
-        """Folder of one trained head."""
-        return self.case(case) / f"seed-{seed}"
+    def head(self, model: ModelId) -> Path:
+        """Folder of what recipes with one fold publish of a head."""
+        return self.case(model.case) / model.folder
 
     def semantic(self, name: str, seed: int) -> Path:
         """Folder of one trained encoder of the semantic autoencoder."""
@@ -160,28 +152,19 @@ class RunPaths:
         """Table (``.csv``) or figure (``.png``) of the study of network sizes."""
         return self.root / "semantic" / f"sizes{suffix}"
 
-    def failed_head(self, case: str, seed: int) -> Path:
-        """Return what a head leaves that could not be trained, in its folder."""
-        return self.head(case, seed) / _FAILED
+    def trained(self) -> list[str]:
+        """Cases with heads that have finished training, sorted."""
+        return self._cases_with("metrics.json")
 
-    def trained(self) -> list[tuple[str, int]]:
-        """Cases and seeds that have finished training, sorted."""
-        return self._heads_with("metrics.json")
+    def failed(self) -> list[str]:
+        """Cases with heads that a training could not train, sorted."""
+        return self._cases_with("failed.json")
 
-    def failed(self) -> list[tuple[str, int]]:
-        """Cases and seeds that a training could not train, sorted."""
-        return self._heads_with(_FAILED)
-
-    def _heads_with(self, file: str) -> list[tuple[str, int]]:
+    def _cases_with(self, file: str) -> list[str]:
         # not hidden ones, nor copies that somebody made
         cases = sorted((self.root / "train").glob("[!.]*"))
-        return [
-            (case.name, seed)
-            for case in cases
-            if re.fullmatch(r"[\w.-]+", case.name)
-            for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
-            if (folder / file).is_file()
-        ]
+        plain = (case for case in cases if re.fullmatch(r"[\w.-]+", case.name))
+        return [case.name for case in plain if (case / file).is_file()]
 
     def relative(self, path: Path) -> str:
         """Return a path as seen from the run's folder, with forward slashes."""

@@ -17,7 +17,6 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
-    "PREDICTIONS",
     "SAMPLE",
     "SPLIT",
     "TEST",
@@ -63,17 +62,7 @@ SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "see
 FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"
-PREDICTIONS: Schema = {
-    "filename": str,
-    "snapshot": int,
-    "subhalo_id": int,
-    "galaxy_id": int,
-    "subset": str,
-    "truth": float,
-    "prediction": float,
-}
-
-#: Subsets of `SPLIT` and `PREDICTIONS`.
+#: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sfr.errors import ConfigError
-from sfr.paths import require_folder, without_folders
+from sfr.paths import require_folder
 from sfr.recipe import Recipe, load_recipe
 from sfr.run.locks import RECIPE, Locks
 from sfr.run.notes import Notes
@@ -34,25 +34,6 @@ class Workspace(States, Notes, Locks):
     root : str or Path
         The folder; made when the first file is written.
     """
-
-    # -- heads that failed ---------------------------------------------------------------------
-
-    def mark_failed(self, case: str, seed: int, settings: str, reason: str) -> None:
-        """Record that a head could not be trained with some settings, and why."""
-        record = {"settings": settings, "reason": without_folders(reason)}
-        self.write_json(self.failed_head(case, seed), record)
-
-    def unmark_failed(self, case: str, seed: int) -> None:
-        """Drop that record: the head is trained now."""
-        self.failed_head(case, seed).unlink(missing_ok=True)
-
-    def failed_with(self, case: str, seed: int) -> str:
-        """Return the settings of a head that could not be trained; empty where they are lost."""
-        try:
-            found = json.loads(self.failed_head(case, seed).read_text("utf-8"))
-            return str(found["settings"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
 
     # -- sample ----------------------------------------------------------------------------------
 

@@ -15,14 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from sfr.arrays import real
 from sfr.errors import ConfigError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
-from sfr.run.documents import read_json
-from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.run.names import ModelId
+from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
 from sfr.target import ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
+from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
 __all__ = [
     "AVERAGED",
+    "CASE",
+    "CONTROL",
     "DEAD",
     "FAILED",
     "FEWEST_IMAGES",
@@ -49,6 +52,9 @@ log = logging.getLogger(__name__)
 #: Out of date: trained with other settings or images than the last training.
 TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
 FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
+#: What a row of the table is: a case, or a control, which is there to be measured against and is
+#: never the best.
+CASE, CONTROL = "case", "control"
 #: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex]. Labels that
 #: are no logarithms have no outliers: what is far depends on the quantity.
 OUTLIER_DEX: Final = 0.5
@@ -63,16 +69,14 @@ _DECIMALS: Final = 9
 #: Fewest rows for a correlation or a spread.
 FEWEST_IMAGES: Final = 3
 
-Metrics = dict[str, Any]
-
 
 def metrics(truth: ArrayLike, prediction: ArrayLike, unit: str = "dex") -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
-    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and ``r2``
-    where the truth is constant; the correlations where the prediction is constant (a dead head).
-    Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
+    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and
+    ``r2`` where the truth is constant; the correlations where the prediction is constant (a dead
+    head). Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
 
     Parameters
     ----------
@@ -162,23 +166,27 @@ def _correlations(
 
 @dataclass(frozen=True)
 class ScoredHead:
-    """What a trained head left of the test subset.
+    """What the heads of a case and seed left of the images that they are tested on.
+
+    With several folds each image is predicted by the head that has not seen it, and what is said of
+    the seed holds for them together: it is dead where one of them is.
 
     Attributes
     ----------
     case : str
         Version of the image.
     seed : int
-        Its seed.
+        The seed.
     metrics : dict
-        Content of ``metrics.json``, with what `metrics` says now: older versions computed some of
-        it otherwise.
+        Entry of ``metrics.json``, of the first fold, with what `metrics` says of all test images.
     filename : ndarray of str, shape (N,)
         Test images, sorted.
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
         Labels of the target (`sfr.target`).
+    histories : tuple of dict of str to ndarray
+        Columns epoch, loss, validation_loss (NaN where there is no validation subset) of each head.
     """
 
     case: str
@@ -188,11 +196,17 @@ class ScoredHead:
     galaxy_id: NDArray[np.int64]
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
+    histories: tuple[Table, ...] = ()
 
     @property
     def dead(self) -> bool:
-        """Whether the head gives the same number for every image."""
+        """Whether a head gives the same number for every image."""
         return bool(self.metrics.get("dead"))
+
+    @property
+    def kind(self) -> str:
+        """`CASE` or `CONTROL`."""
+        return str(self.metrics.get("kind", CASE))
 
     @property
     def state(self) -> str:
@@ -216,7 +230,7 @@ class ScoredHead:
     def on(self, images: NDArray[np.str_]) -> ScoredHead:
         """Return the head on some of its images, in this order."""
         at = np.searchsorted(self.filename, images)
-        columns = {name: getattr(self, name)[at] for name in _COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self, name)[at] for name in _COLUMNS}
         return dataclasses.replace(self, **columns)
 
 
@@ -238,35 +252,39 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     dict of str to list of ScoredHead
         By case, in the order of their seeds. Heads whose settings or images are not those of the
         last training are left out, with a warning: only like is compared with like. So are those
-        that predict another target than the recipe's, and those of a case that is none of its
-        channels.
+        that predict another target than the recipe's, those of a case that is none of its
+        channels, and seeds that lack the head of a fold.
 
     Raises
     ------
     DataMissingError, DataFormatError
-        ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
+        ``metrics.json``, ``predictions.csv`` or ``history.csv`` of a case cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
     outdated: list[str] = []
     others: dict[str, list[str]] = {}
     latest, target = workspace.recalled(SETTINGS), target_of(recipe)
-    older = ssfr_of(recipe.sample).text
-    for case, seed in workspace.trained():
-        head = _read_metrics(workspace, case, seed)
-        if not _is_case(case, recipe):
-            channels = ", ".join(recipe.channels)
-            log.warning(
-                "%s, seed %d is left out: the channels of the recipe are %s", case, seed, channels
-            )
-        elif (predicts := head.get("label", older)) != target.text or (
-            head.get("unit", "dex") != target.error_unit
-        ):
-            others.setdefault(predicts, []).append(f"{case} seed {seed}")
-        elif latest is None or head.get("settings") == latest:
-            scored = _read_head(workspace, case, seed, head, target.error_unit)
-            found.setdefault(case, []).append(scored)
-        else:
-            outdated.append(f"{case} seed {seed}")
+    for case in workspace.trained():
+        output = CaseFiles(workspace, case).read()
+        for seed in sorted({model.seed for model in output.metrics}):
+            heads = [entry for model, entry in output.metrics.items() if model.seed == seed]
+            if not _is_shown(case, heads, recipe):
+                log.warning(
+                    "%s, seed %d is left out: the channels of the recipe are %s",
+                    case,
+                    seed,
+                    ", ".join(recipe.channels),
+                )
+            elif predicts := _other_target(heads, recipe):
+                others.setdefault(predicts, []).append(f"{case} seed {seed}")
+            elif latest is not None and any(head.get("settings") != latest for head in heads):
+                outdated.append(f"{case} seed {seed}")
+            elif missing := _missing_folds(output, seed):
+                log.warning(
+                    "%s, seed %d is left out: folds %s are not trained", case, seed, missing
+                )
+            else:
+                found.setdefault(case, []).append(_scored(output, seed, target.error_unit))
     for predicts, names in others.items():
         log.warning(
             "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
@@ -307,11 +325,16 @@ def head_states(
     """
     states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
     latest = workspace.recalled(SETTINGS)
-    failed = [head for head in workspace.failed() if workspace.failed_with(*head) == latest]
-    for state, found in ((FAILED, failed), (OUT_OF_DATE, workspace.trained())):
-        for case, seed in found:
-            if _is_case(case, recipe):
-                states.setdefault((case, seed), state)
+    for case in workspace.failed():
+        settings, reasons = CaseFiles(workspace, case).failures()
+        if settings == latest and _is_case(case, recipe):
+            for model in reasons:
+                states.setdefault((case, model.seed), FAILED)
+    for case in workspace.trained():
+        for model, entry in CaseFiles(workspace, case).read().metrics.items():
+            is_other = entry.get("settings") != latest or _other_target([entry], recipe)
+            if is_other and _is_shown(case, [entry], recipe):
+                states.setdefault((case, model.seed), OUT_OF_DATE)
     order = {name: place for place, name in enumerate(recipe.case_names)}
     return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
 
@@ -342,6 +365,11 @@ def case_states(recipe: Recipe, states: Mapping[tuple[str, int], str]) -> dict[s
     }
 
 
+def _is_shown(case: str, heads: Iterable[Metrics], recipe: Recipe) -> bool:
+    """Whether heads are of a control, or of a case of the recipe's channels."""
+    return any(head.get("kind") == CONTROL for head in heads) or _is_case(case, recipe)
+
+
 def _is_case(name: str, recipe: Recipe) -> bool:
     try:
         parse_case(name, recipe.channels)
@@ -350,18 +378,58 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     return True
 
 
-def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics, unit: str) -> ScoredHead:
-    table = read_table(workspace.head(case, seed) / "predictions.csv", PREDICTIONS)
+def _other_target(heads: Iterable[Metrics], recipe: Recipe) -> str:
+    """Name what heads predict where that is not the recipe's target; else empty."""
+    target, older = target_of(recipe), ssfr_of(recipe.sample).text
+    for head in heads:
+        predicts = str(head.get("label", older))
+        if predicts != target.text or head.get("unit", "dex") != target.error_unit:
+            return predicts
+    return ""
+
+
+def _missing_folds(output: CaseOutput, seed: int) -> str:
+    """List the folds that test images and have no head of a seed; empty where there is none."""
+    folds = {fold for fold in output.predictions["fold"].tolist() if fold >= 0}
+    return ", ".join(map(str, sorted(folds - {m.fold for m in output.metrics if m.seed == seed})))
+
+
+def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
+    """Put the heads of a seed together, each on the images that it is tested on."""
+    models = [model for model in output.metrics if model.seed == seed]
+    table = output.predictions
+    prediction = table[seed_column(seed)]
     rows = np.flatnonzero(
-        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
+        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(prediction)
     )
-    found = found | metrics(table["truth"][rows], table["prediction"][rows], unit)
+    first = output.metrics[models[0]]
+    found = {**first, **metrics(table["truth"][rows], prediction[rows], unit)}
+    if len(models) > 1:
+        found["dead"] = any(output.metrics[model].get("dead") for model in models)
+        found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
-    return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
+    return ScoredHead(
+        output.files.case,
+        seed,
+        found,
+        table["filename"][rows],
+        table["galaxy_id"][rows],
+        table["truth"][rows],
+        prediction[rows],
+        _histories(output, models),
+    )
 
 
-def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
-    return read_json(workspace.head(case, seed) / "metrics.json", "train this case again")
+def _histories(output: CaseOutput, models: Iterable[ModelId]) -> tuple[Table, ...]:
+    """Return the losses of some heads, of those that have any."""
+    history = output.history
+    if history is None:
+        return ()
+    found = []
+    for model in models:
+        mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
+        found.append({n: history[n][mine] for n in ("epoch", "loss", "validation_loss")})
+    return tuple(part for part in found if part["epoch"].size)
 
 
 def case_table(
@@ -379,13 +447,14 @@ def case_table(
     Returns
     -------
     list of dict
-        ``case``, ``state`` in one word, ``seeds`` (heads), ``dead`` (heads with a constant output),
-        then for each of `AVERAGED` its mean over the heads that are not dead and, as
-        ``<name>_std``, the standard deviation (n - 1) of two or more of them; ``r_low`` and
-        ``r_high``, the 95 % interval of that mean of r from a bootstrap over galaxies;
-        ``unit`` of errors and ``outlier_limit``, what ``outlier_fraction`` counts from; ``n`` test
-        images of ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the backbone. None
-        where a value is undefined, or where there are too few galaxies for an interval.
+        ``case``, ``kind`` (`CASE` or `CONTROL`), ``state`` in one word, ``seeds`` (heads), ``dead``
+        (heads with a constant output), then for each of `AVERAGED` its mean over the heads that are
+        not dead and, as ``<name>_std``, the standard deviation (n - 1) of two or more of them;
+        ``r_low`` and ``r_high``, the 95 % interval of that mean of r from a bootstrap over
+        galaxies; ``unit`` of errors and ``outlier_limit``, what ``outlier_fraction`` counts from;
+        ``n`` test images of ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the
+        backbone. None where a value is undefined, or where there are too few galaxies for an
+        interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
     rows = []
@@ -407,7 +476,8 @@ def _case_row(
     case: str, state: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
 ) -> dict[str, Any]:
     live = [head for head in heads if not head.dead]
-    row: dict[str, Any] = {"case": case, "state": state}
+    kind = heads[0].kind if heads else CASE
+    row: dict[str, Any] = {"case": case, "kind": kind, "state": state}
     row |= {"seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
         values = [float(head.metrics[name]) for head in live if head.metrics.get(name) is not None]
@@ -523,14 +593,16 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
     Parameters
     ----------
     heads : mapping of str to sequence of ScoredHead
-        Result of `read_heads`. Cases without a head that has a correlation are not compared.
+        Result of `read_heads`. Cases without a head that has a correlation are not compared, and
+        controls never: none of them is the best, nor decides which seeds and images count.
 
     Returns
     -------
     Comparison
         With ``problem`` where seeds, images or labels have nothing in common.
     """
-    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in heads}
+    cases = [case for case, found in heads.items() if all(head.kind == CASE for head in found)]
+    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in cases}
     alive = {case: found for case, found in alive.items() if found}
     if not alive:
         return Comparison(problem="no case has a correlation")

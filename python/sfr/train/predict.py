@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import zipfile
@@ -25,6 +23,7 @@ from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.run.shards import Shard, read_shard
+from sfr.run.tables import table_text
 from sfr.target import Target, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
 
@@ -206,15 +205,6 @@ def _check_numbers(
             path,
             len(values),
         )
-
-
-def table_text(table: Mapping[str, Sequence[object]]) -> str:
-    """Return columns as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
 
 
 def _read_about(path: Path) -> dict[str, Any]:
