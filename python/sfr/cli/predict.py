@@ -47,8 +47,9 @@ def predict(
 
       sfr predict sfr-work/train/mass/seed-0 other-run/maps/snap_080 --out predictions.csv
     """
+    from sfr.run.tables import table_text
     from sfr.run.workspace import Workspace
-    from sfr.train.predict import predict_images, table_text
+    from sfr.train.predict import predict_images
 
     with voice.console() as console:
         found = predict_images(model, images, on_progress=console.progress)

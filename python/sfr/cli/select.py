@@ -20,10 +20,9 @@ def select(
 
     The file is the union of all snapshots selected in the folder. Rows that you remove from it
     and labels that you edit stay so; --force takes back what the catalogue says. A snapshot
-    without galaxies does not stop the others; the exit code is then 4.
-    Its column ssfr_per_yr is with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h, with
-    corrected SFR / stellar mass in Msun; by_snapshot.csv says which. What is predicted is
-    target.column of the recipe.
+    without galaxies does not stop the others; the exit code is then 4. The column ssfr_per_yr is
+    with thesis SFR / (SubhaloMass x 1e10), total mass in Msun/h, with corrected SFR / stellar mass
+    in Msun; by_snapshot.csv says which. What is predicted is target.column of the recipe.
 
     Examples:
 

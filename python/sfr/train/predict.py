@@ -23,13 +23,12 @@ from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
 from sfr.run.shards import Shard, read_shard
-from sfr.run.tables import table_text
 from sfr.target import Target, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"]
+__all__ = ["ABOUT", "Predictions", "about_model", "predict_images"]
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
