@@ -285,7 +285,7 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
                 ("subhalo", sample["subhalo_id"][rows], 4),
             )
             for i in ids
-            for segment in simulation.segments(SNAP, kind, int(i), part_type)
+            for segment in simulation.rows(SNAP, kind, int(i), part_type)
         ]
         return {segment.path.name for segment in segments}
 

@@ -129,12 +129,3 @@ def test_a_case_that_is_no_channel_ends_the_command_before_its_first_step(sfr, m
         assert result.exit_code == 2
         assert "cases.names: unknown case 'temperature'" in result.stderr
     assert not (tmp_path / "sfr-work").exists()
-
-
-def test_a_run_without_its_reference_snapshot_ended_after_rendering(sfr, mock_sim, tmp_path):
-    result = sfr("run", "--sim", mock_sim, "--recipe", "demo", "--snap", "97,98")
-    assert result.exit_code == 2
-    assert "normalised by snapshot 99, which is not among those of this run (97, 98)" in (
-        result.stderr
-    )
-    assert not (tmp_path / "sfr-work").exists()

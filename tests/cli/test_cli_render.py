@@ -99,7 +99,7 @@ def test_two_commands_share_a_folder_and_make_each_shard_once(sim, recipe, whole
 
 
 def test_parts_then_the_whole_command_make_the_same_files(sfr, sim, recipe, whole, tmp_path):
-    common = ("render", "--sim", sim, "--snap", 99, "--recipe", recipe)
+    common = ("render", "--sim", sim, "--snap", 99, "--recipe", recipe, "--workers", 1)
     for part in ("2/2", "1/2"):
         result = sfr(*common, "--shard", part, "--json")
         assert result.exit_code == 0, result.stderr
@@ -164,7 +164,7 @@ def test_a_dry_run_counts_and_writes_nothing(sfr, sim, recipe, tmp_path):
 def test_other_settings_and_force_are_refused_while_another_process_renders(
     sfr, sim, recipe, whole, tmp_path
 ):
-    common = ("render", "--sim", sim, "--snap", 99)
+    common = ("render", "--sim", sim, "--snap", 99, "--workers", 1)
     assert sfr(*common, "--recipe", recipe, "--shard", "1/2").exit_code == 0
     workspace = Workspace(tmp_path / "sfr-work")
     shard = read_shard(workspace.shards(99)[0], with_maps=False)
@@ -339,7 +339,7 @@ def test_galaxies_of_a_fetched_chunk_get_images_and_enter_the_normalisation(
     chunk = copy / "output/snapdir_099/snap_099.1.hdf5"
     aside = tmp_path / "aside.hdf5"
     chunk.rename(aside)
-    common = ("render", "--sim", copy, "--recipe", recipe, "--snap", 99)
+    common = ("render", "--sim", copy, "--recipe", recipe, "--snap", 99, "--workers", 1)
     refused = sfr(*common, "--allow-partial")
     assert refused.exit_code == 3
     assert f"of {N} galaxies of snapshot 99" in refused.stderr

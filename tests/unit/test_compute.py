@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sfr.compute.identity import differences, identity
+from sfr.compute.dask import differences
 from sfr.compute.machine import anonymous_memory, free_memory, usable_cores
 from sfr.compute.processes import Processes
 from sfr.compute.tasks import Serial, run_all
-from sfr.compute.workers import open_workers
 from sfr.errors import ConfigError, DataMissingError, WorkerLostError
+from sfr.pipeline.identity import identity
+from sfr.pipeline.workers import open_workers
 
 #: Functions that spawned processes import by name.
 WORK = """
@@ -282,10 +283,13 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 
 def test_what_makes_the_numbers_is_the_same_in_every_process_and_for_any_threads():
-    mine = identity(["keras", "no-such-package"])
+    packages = ["keras", "no-such-package"]
+    mine = identity(packages)
     assert mine["no-such-package"] == "not installed"
     assert {"sfr", "kernels", "numpy", "h5py", "pillow", "keras"} < mine.keys()
-    code = "from sfr.compute.identity import identity;print(identity(['keras', 'no-such-package']))"
+    code = (
+        "from sfr.pipeline.identity import identity;print(identity(['keras', 'no-such-package']))"
+    )
     environ = {**os.environ, "RAYON_NUM_THREADS": "3"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)

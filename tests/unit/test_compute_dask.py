@@ -111,7 +111,7 @@ def ignore(task, done):
 def work_on(address, name, job, tasks):
     import work_of_dask_test as work
 
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     with open_workers(scheduler=address) as workers:
         return dict(workers.do_tasks(getattr(work, name), job, tasks, ignore))
@@ -161,7 +161,7 @@ def test_workers_that_would_make_other_numbers_are_refused_before_a_job_is_sent(
 
 
 def test_a_package_of_another_version_is_named(cluster):
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     address, worker = cluster
     worker("import importlib.metadata as m; v = m.version;"
@@ -191,7 +191,7 @@ def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks)
 
 
 def test_a_worker_that_joins_between_two_steps_does_not_end_the_command(cluster, caplog):
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     address, worker = cluster
     good, _ = worker()

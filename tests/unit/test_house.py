@@ -53,6 +53,7 @@ LEAF_IMPORTS = {
 #: tables above allow.
 ORDER = (
     {"cli"},
+    {"pipeline"},
     set(STEPS),
     {"nn", "plot", "target"},
     {"run"},
@@ -100,18 +101,15 @@ def test_leaves_import_leaves_only(leaf):
     assert paths
     for path in paths:
         allowed = LEAF_IMPORTS[leaf] | {leaf}
-        if path == ROOT / "compute" / "identity.py":
-            # the bits that the kernels make are part of what a process is
-            allowed |= {"units", "render"}
         assert rooms(path) <= allowed, path
 
 
 def test_imports_point_one_way():
     row_of = {room: row for row, rooms_there in enumerate(ORDER) for room in rooms_there}
-    assert set(row_of) == LEAVES | set(STEPS) | {"cli"}
+    assert set(row_of) == LEAVES | set(STEPS) | {"cli", "pipeline"}
     for path in FILES:
         room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room.startswith("__") or path == ROOT / "compute" / "identity.py":
+        if room.startswith("__"):
             continue
         for other in rooms(path) - {room, "__version__", "_core"}:
             may = STEPS.get(room, set()) | LEAF_IMPORTS.get(room, set())
@@ -141,17 +139,28 @@ def test_paths_of_a_run_are_built_in_its_room():
         assert is_ours or not re.search(folders, path.read_text("utf-8")), path
 
 
-def test_who_works_is_chosen_in_the_cli_and_the_steps_know_tasks_only():
+def test_who_works_is_chosen_in_the_pipeline_and_the_steps_know_tasks_only():
     for path in FILES:
         used = {i.split(".")[2] for i in imports(path) if i.startswith("sfr.compute.")}
-        if path.parent.name not in {"cli", "compute"}:
+        if path.parent.name not in {"pipeline", "compute"}:
             assert used <= {"tasks"}, path
+
+
+def test_only_the_command_line_knows_what_a_terminal_is():
+    for path in FILES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"typer", "click", "rich"} or path.parent.name == "cli", path
 
 
 def test_the_report_reads_evaluations_and_nothing_else_of_training():
     names = {i for path in (ROOT / "report").rglob("*.py") for i in imports(path)}
     used = {i.split(".")[2] for i in names if i.startswith("sfr.train.")}
     assert used <= {"evaluate"}
+
+
+def test_commands_are_plain_functions_of_one_table():
+    for path in (ROOT / "cli").glob("*.py"):
+        assert path.name == "__init__.py" or ".command(" not in path.read_text("utf-8"), path
 
 
 def test_only_one_module_imports_the_compiled_one():

@@ -14,7 +14,7 @@ from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, Range
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
-from sfr.plot.style import GREY, drawn
+from sfr.plot.style import GREY, as_png
 from sfr.recipe import Recipe
 from sfr.report.files import save
 from sfr.run.edited_tables import image_names, read_split
@@ -216,7 +216,7 @@ def _spread(
     return np.array(chosen, np.int64)
 
 
-@drawn
+@as_png
 def _sheet(
     tiles: Sequence[tuple[RGB, str]], columns: int, width_ckpc_h: float, title: str, note: str
 ) -> Figure:

@@ -16,7 +16,7 @@ from sfr.plot.matplotlib_import import (
     MaxNLocator,
     NullLocator,
 )
-from sfr.plot.style import BLUE, GREY, INK, ORANGE, density, drawn, grid, say
+from sfr.plot.style import BLUE, GREY, INK, ORANGE, as_png, density, grid, say
 from sfr.report.results import CaseResult, Head
 from sfr.report.tables import CaseRow
 from sfr.run.tables import Table
@@ -43,7 +43,7 @@ _NOTHING: Final = (-12.0, -10.0)
 _EMPTY: Final = np.zeros(0)
 
 
-@drawn
+@as_png
 def r_figure(rows: Sequence[CaseRow], colours: Mapping[str, str]) -> Figure:
     """Draw Pearson's r of every case with its 95 % interval, one row a case."""
     figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
@@ -73,7 +73,7 @@ def _r_row(axes: Axes, place: int, row: CaseRow, low: float, colour: str) -> Non
         axes.plot(row.seed_r, [place] * len(row.seed_r), "o", mfc="white", mec=colour, ms=4)
 
 
-@drawn
+@as_png
 def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     """Draw predicted against true label, one panel a case, coloured by the density of points."""
     limits = _limits([result.shown for result in results], target)
@@ -88,7 +88,7 @@ def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def residual_figure(
     results: Sequence[CaseResult], colours: Mapping[str, str], target: Target
 ) -> Figure:
@@ -103,7 +103,7 @@ def residual_figure(
     return figure
 
 
-@drawn
+@as_png
 def case_figure(result: CaseResult, colour: str, target: Target) -> Figure:
     """Draw one case in large: predicted against true, and the histogram of the differences."""
     head = result.shown
@@ -198,7 +198,7 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str, target: T
     axes.set_title(f"$\\sigma$ = {sigma}", loc="right", fontsize=9, fontweight="normal")
 
 
-@drawn
+@as_png
 def predicted_figure(
     sample_values: Floats,
     results: Sequence[CaseResult],
@@ -256,7 +256,7 @@ def _edges(values: Floats, target: Target) -> Floats:
     return np.linspace(low - pad, high + pad, _bins(values.size) + 1)
 
 
-@drawn
+@as_png
 def sample_figure(sample_values: Floats, target: Target) -> Figure:
     """Draw the histogram of the sample's label; galaxies without one are counted."""
     figure = Figure(figsize=(6.4, 4.4))
@@ -284,7 +284,7 @@ def sample_figure(sample_values: Floats, target: Target) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def mass_figure(sample: Table) -> Figure:
     """Draw the star formation rate against the total mass of the sample's galaxies."""
     mass = np.asarray(sample["total_mass_msun"], np.float64)
@@ -322,7 +322,7 @@ def _padded(values: Floats) -> Limits:
     return low - pad, high + pad
 
 
-@drawn
+@as_png
 def loss_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     """Draw the loss of every network against the epoch, one panel a case."""
     figure, panels = grid(

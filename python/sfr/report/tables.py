@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
 from sfr.paths import without_folders
+from sfr.run.cells import read_cells
 from sfr.run.edited_tables import image_names, read_sample, read_split
 from sfr.run.tables import FAILURES, Table, count_galaxies, read_table
 from sfr.run.workspace import Workspace
@@ -201,17 +201,20 @@ def snapshot_rows(
     -------
     dict of str to list
         Columns; empty when ``sfr select`` has written no such table.
+
+    Raises
+    ------
+    DataFormatError
+        It cannot be read.
     """
     if target.column != SSFR:
         return _by_snapshot(target, sample, values)
     path = workspace.by_snapshot_csv
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        names, *lines = list(csv.reader(file)) or [[]]
     return {
-        name: [line[place] if place < len(line) else "" for line in lines]
-        for place, name in enumerate(names)
+        name: cells
+        for name, cells in read_cells(path, ("snapshot", "redshift", "n")).columns.items()
         if target.is_published or not name.startswith("published_")
     }
 

@@ -143,6 +143,11 @@ class RunPaths:
         """Folder of one trained encoder of the semantic autoencoder."""
         return self.root / "semantic" / name / f"seed-{seed}"
 
+    def encoders(self) -> list[Path]:
+        """Folders of the encoders whose training has begun, sorted; not copies of them."""
+        found = self.root.glob("semantic/*/seed-*")
+        return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
+
     def semantic_sizes(self, suffix: str) -> Path:
         """Table (``.csv``) or figure (``.png``) of the study of network sizes."""
         return self.root / "semantic" / f"sizes{suffix}"

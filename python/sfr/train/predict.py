@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import zipfile
@@ -30,7 +28,7 @@ from sfr.train.bootstrap import CONSTANT_RANGE
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"]
+__all__ = ["ABOUT", "Predictions", "about_model", "predict_images"]
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
@@ -206,15 +204,6 @@ def _check_numbers(
             path,
             len(values),
         )
-
-
-def table_text(table: Mapping[str, Sequence[object]]) -> str:
-    """Return columns as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
 
 
 def _read_about(path: Path) -> dict[str, Any]:

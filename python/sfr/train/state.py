@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import SfrError
 from sfr.nn.first_weights import initial_weights
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.names import ModelId
-from sfr.run.npz import read_arrays, write_arrays
 from sfr.run.workspace import Workspace
 
 __all__ = ["State", "read_states", "write_states"]
@@ -211,48 +209,36 @@ def write_states(workspace: Workspace, path: Path, key: str, states: Sequence[St
     states : sequence of State
         The states.
     """
+    about = [
+        {
+            "models": state.models,
+            "iterations": state.iterations,
+            "failed": [[*model, epoch] for model, epoch in sorted(state.failed.items())],
+            "marks": list(state.marks),
+        }
+        for state in states
+    ]
     arrays: dict[str, Any] = {}
-    about = []
     for place, state in enumerate(states):
-        about.append(
-            {
-                "models": state.models,
-                "iterations": state.iterations,
-                "failed": [[*model, epoch] for model, epoch in sorted(state.failed.items())],
-                "lengths": {name: len(getattr(state, name)) for name in _LISTS},
-                "marks": sorted(state.marks),
-            }
-        )
-        kept = {name: getattr(state, name) for name in _BY_HEAD}
-        for name in _LISTS:
-            kept |= {f"{name}_{i}": array for i, array in enumerate(getattr(state, name))}
-        kept |= {f"mark_{epoch}": array for epoch, array in state.marks.items()}
-        arrays |= {f"{place}_{name}": array for name, array in kept.items()}
-    text = json.dumps({"key": key, "states": about})
-    write_arrays(workspace, path, {"about": np.array(text), **arrays})
+        kept = {name: getattr(state, name) for name in (*_BY_HEAD, *_LISTS)}
+        kept["marks"] = list(state.marks.values())
+        arrays |= {f"{place}_{name}": values for name, values in kept.items()}
+    write_checkpoint(workspace, path, key, {"states": about}, arrays)
 
 
 def read_states(path: Path, key: str) -> list[State]:
     """Read states; none if they are not there, are damaged, or belong to another key."""
-    try:
-        file = read_arrays(path)
-        about = json.loads(str(file["about"]))
-        if about["key"] != key:
-            return []
-        return [_state(file, f"{place}_", part) for place, part in enumerate(about["states"])]
-    except (SfrError, ValueError, KeyError, TypeError):
-        return []
+    about, arrays = read_checkpoint(path, key) or ({"states": []}, {})
+    return [_state(arrays, f"{place}_", part) for place, part in enumerate(about["states"])]
 
 
-def _state(file: Mapping[str, Any], prefix: str, about: Mapping[str, Any]) -> State:
-    arrays: dict[str, Any] = {name: file[f"{prefix}{name}"] for name in _BY_HEAD}
-    for name in _LISTS:
-        count = about["lengths"][name]
-        arrays[name] = tuple(file[f"{prefix}{name}_{i}"] for i in range(count))
+def _state(arrays: Mapping[str, Any], prefix: str, about: Mapping[str, Any]) -> State:
+    kept: dict[str, Any] = {name: arrays[prefix + name] for name in _BY_HEAD}
+    kept |= {name: tuple(arrays[prefix + name]) for name in _LISTS}
     return State(
         models=tuple(ModelId(*model) for model in about["models"]),
         iterations=int(about["iterations"]),
         failed={ModelId(*model): epoch for *model, epoch in about["failed"]},
-        marks={epoch: file[f"{prefix}mark_{epoch}"] for epoch in about["marks"]},
-        **arrays,
+        marks=dict(zip(about["marks"], arrays[f"{prefix}marks"], strict=True)),
+        **kept,
     )

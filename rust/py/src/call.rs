@@ -158,7 +158,7 @@ pub(crate) fn rotate<'py>(
     segments, frames, *, columns, box_size, bins, bin_scale=None, whole=false, threads=None
 ))]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn project<'py>(
+pub(crate) fn project_frames<'py>(
     py: Python<'py>,
     segments: Argument<'_, 'py>,
     frames: Argument<'_, 'py>,
