@@ -17,6 +17,8 @@ mod accumulate;
 mod bin2d;
 mod channel;
 mod cull;
+#[allow(missing_docs)]
+pub mod deposit;
 mod error;
 mod math;
 mod parallel;

@@ -1,0 +1,3 @@
+//! Ways of leaving on a picture what particles hold.
+
+pub mod smoothed;
