@@ -170,12 +170,12 @@ def _pointer(array: NDArray[np.generic]) -> ctypes.c_void_p:
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
-def weights(g: Gas) -> list[kernels.Weight]:
+def weights(g: Gas) -> list[kernels.Quantity | kernels.Weight]:
     """K, m and log10 T for the kernels to make."""
     return [
         kernels.Thermal(g.energy, g.electrons, FACTORS, g.density),
         g.masses,
-        kernels.Thermal(g.energy, g.electrons, FACTORS, log10=True),
+        kernels.Weight(kernels.Thermal(g.energy, g.electrons, FACTORS), log10=True),
     ]
 
 

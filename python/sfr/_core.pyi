@@ -6,23 +6,21 @@ import numpy.typing as npt
 
 __all__ = [
     "__version__",
-    "bin_2d",
     "build_profile",
     "cull_box",
     "disk_normal",
     "face_on_rotation",
     "project",
-    "project_segments",
     "rotate",
 ]
 
 _Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 _Vector: TypeAlias = Sequence[float] | _Floats
 _Matrix: TypeAlias = Sequence[Sequence[float]] | _Floats
-#: sfr.render.kernels.Thermal, by its attributes.
-_Thermal: TypeAlias = Any
+#: Frame, Weight, Product, Length and Thermal of sfr.render.kernels, by their attributes.
+_Made: TypeAlias = Any
 _Projected: TypeAlias = tuple[
-    npt.NDArray[np.float64], int, int, int, list[int], list[float], list[float]
+    npt.NDArray[np.float64], tuple[int, int, int, int], list[int], list[float], list[float]
 ]
 
 __version__: str
@@ -57,39 +55,14 @@ def rotate(
     box_size: float | None = None,
     threads: int | None = None,
 ) -> npt.NDArray[np.float64]: ...
-def bin_2d(
-    x: _Floats,
-    y: _Floats,
-    weights: Iterable[_Floats],
-    *,
-    bins: int | Sequence[int],
-    extent: Sequence[Sequence[float]],
-    bin_scale: float | None = None,
-    threads: int | None = None,
-) -> npt.NDArray[np.float64]: ...
 def project(
-    coordinates: _Floats,
-    weights: Iterable[_Floats | _Thermal],
+    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Made]]],
+    frames: Sequence[_Made],
     *,
-    center: _Vector,
+    columns: int | None,
     box_size: float | None,
-    rotation: _Matrix | None,
-    half_width: float | _Vector,
     bins: int | Sequence[int],
-    depth: float | None = None,
     bin_scale: float | None = None,
+    whole: bool = False,
     threads: int | None = None,
-) -> _Projected: ...
-def project_segments(
-    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Thermal]]],
-    *,
-    channels: int,
-    center: _Vector,
-    box_size: float | None,
-    rotation: _Matrix | None,
-    half_width: float | _Vector,
-    bins: int | Sequence[int],
-    depth: float | None = None,
-    bin_scale: float | None = None,
-    threads: int | None = None,
-) -> _Projected: ...
+) -> list[_Projected]: ...

@@ -9,7 +9,8 @@ from astropy import constants, units
 
 from sfr.imaging.png import read_png
 from sfr.recipe import Channel
-from sfr.render import gas
+from sfr.render import fields as registry
+from sfr.render import reference
 from sfr.units import electron_density_cgs, entropy_kev_cm2, temperature_k
 
 pytestmark = pytest.mark.external
@@ -117,17 +118,15 @@ def test_which_logarithms_of_the_entropy_are_positive_in_star_forming_gas(extern
         fields = {name: file["PartType0"][name][()] for name in file["PartType0"]}
         header = dict(file["Header"].attrs)
     forming = fields["StarFormationRate"] > 0
-    cells = gas.Cells(
-        {name: values[forming] for name, values in fields.items()},
-        header["Time"], header["HubbleParam"], np.zeros(3), 1.0,
-    )  # fmt: skip
+    cells = {name: values[forming] for name, values in fields.items()}
+    setting = registry.Setting(header["Time"], header["HubbleParam"], np.zeros(3), 1.0)
     ranges = {
         "log10_entropy": (-2.3, -2.0),
         "log10_entropy_k_cm2": (4.8, 5.1),
         "log10_entropy_code": (6.1, 6.3),
     }
     for name, (low, high) in ranges.items():
-        values, _ = gas.weights(Channel("x", name), cells)
+        values = reference.columns(registry.weight(Channel("x", name), cells, setting))[0]
         assert len(values) == 5
         assert low < values.min() < values.max() < high
 

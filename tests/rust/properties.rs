@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use sfr_core::{
-    BLOCK, Channel, Frame, Grid, Matrix, Projection, Threads, bin_2d, cull_box, disk_normal,
-    face_on_rotation, project, rotate,
+    BLOCK, Channel, Frame, Matrix, Projection, Threads, cull_box, disk_normal, face_on_rotation,
+    project, rotate,
 };
 
 fn number() -> impl Strategy<Value = f64> {
@@ -76,7 +76,17 @@ proptest! {
         let weights: Vec<f64> = weights.into_iter().take(points.len()).map(f64::from).collect();
         let picture = picture(&points, &weights, &frame);
         prop_assert_eq!(&picture.ledger.sum_in_frame[..], &[picture.maps.iter().sum::<f64>()]);
-        prop_assert_eq!(&picture.ledger.sum_read[..], &[weights.iter().sum::<f64>()]);
+        let all = picture.ledger.sum_in_frame[0] + picture.ledger.sum_out_of_frame[0];
+        prop_assert_eq!(all, weights.iter().sum::<f64>());
+    }
+
+    #[test]
+    fn what_was_read_is_in_the_frame_out_of_it_or_bad(points in points(60), frame in frame()) {
+        let ledger = picture(&points, &ones(points.len()), &frame).ledger;
+        let bad = points.iter().filter(|p| p.iter().any(|v| !v.is_finite())).count();
+        prop_assert_eq!(ledger.bad_coordinates, bad);
+        prop_assert_eq!(ledger.in_frame + ledger.out_of_frame + bad, points.len());
+        prop_assert_eq!(&ledger.sum_out_of_frame[..], &[(points.len() - ledger.in_frame) as f64]);
     }
 
     #[test]
@@ -102,35 +112,39 @@ proptest! {
 
     #[test]
     fn a_move_by_one_pixel_moves_the_picture(places in prop::collection::vec((0..7_u8, 0..8_u8), 0..40)) {
-        let grid = Grid::new([[0.0, 8.0]; 2], [8, 8], 1.0).unwrap();
+        let frame = Frame::new([4.0, 4.0, 0.0], None, None, [4.0; 2], None).unwrap();
         let shot = |dx: f64| {
-            let x: Vec<f64> = places.iter().map(|p| f64::from(p.0) + 0.5 + dx).collect();
-            let y: Vec<f32> = places.iter().map(|p| f32::from(p.1)).collect();
-            bin_2d(&x, &y, &[Channel::from(&ones(x.len())[..])], &grid, Threads::SERIAL).unwrap()
+            let place = |p: &(u8, u8)| [f64::from(p.0) + 0.5 + dx, f64::from(p.1), 0.0];
+            let points: Vec<_> = places.iter().map(place).collect();
+            let ones = ones(points.len());
+            project(&points, &[Channel::from(&ones[..])], &frame, [8; 2], 1.0, Threads::SERIAL)
+                .unwrap()
+                .maps
         };
         prop_assert_eq!(&shot(0.0)[..56], &shot(1.0)[8..]);
     }
 
     #[test]
     fn bins_agree_with_a_plain_loop(
-        places in prop::collection::vec((number(), number()), 0..40),
+        points in points(40),
         bins in [1..9_usize, 1..9_usize],
         scale in prop_oneof![Just(1.0), Just(0.99), 0.01..1.0_f64],
     ) {
-        let (low, high) = ([-2.0, -1.5], [1.0, 2.5]);
-        let grid = Grid::new([[low[0], high[0]], [low[1], high[1]]], bins, scale).unwrap();
-        let x: Vec<f64> = places.iter().map(|p| p.0).collect();
-        let y: Vec<f64> = places.iter().map(|p| p.1).collect();
-        let got = bin_2d(&x, &y, &[Channel::from(&ones(x.len())[..])], &grid, Threads::SERIAL).unwrap();
+        let half = [2.0, 1.5];
+        let frame = Frame::new([0.0; 3], None, None, half, None).unwrap();
+        let ones = ones(points.len());
+        let channels = [Channel::from(&ones[..])];
+        let got = project(&points, &channels, &frame, bins, scale, Threads::SERIAL).unwrap().maps;
         let mut expected = vec![0.0; bins[0] * bins[1]];
-        for &(x, y) in &places {
-            let index = |axis: usize, v: f64| {
-                (low[axis]..high[axis]).contains(&v).then(|| {
-                    let place = (v - low[axis]) / (high[axis] - low[axis]) * scale;
+        for point in points {
+            let index = |axis: usize| {
+                let (v, half) = (point[axis], half[axis]);
+                (-half..half).contains(&v).then(|| {
+                    let place = (v + half) / (2.0 * half) * scale;
                     ((place * bins[axis] as f64).floor() as usize).min(bins[axis] - 1)
                 })
             };
-            if let (Some(i), Some(j)) = (index(0, x), index(1, y)) {
+            if let (Some(i), Some(j), true) = (index(0), index(1), point[2].is_finite()) {
                 expected[i * bins[1] + j] += 1.0;
             }
         }

@@ -75,6 +75,13 @@ def assert_maps_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * scale)
 
 
+def sums_of(x, y, weights, **options):
+    """Project particles in the plane of the picture."""
+    coordinates = np.stack([x, y, np.zeros(len(x))], axis=1)
+    frame = {"center": (0, 0, 0), "box_size": None, "rotation": None}
+    return kernels.project(coordinates, weights, **frame, **options).maps
+
+
 # Against the twins
 
 
@@ -97,10 +104,10 @@ def test_project_makes_what_the_twin_makes(scene, bins, bin_scale):
     assert found.maps.shape == expected.maps.shape
     assert found.maps.dtype == np.float64
     assert_maps_close(found.maps, expected.maps)
-    assert found.ledger[:4] == expected.ledger[:4]
+    assert found.ledger[:5] == expected.ledger[:5]
     for c, channel in enumerate(weights):
         size = np.abs(channel[np.isfinite(channel)].astype(np.float64)).sum()
-        for sums in ("sum_read", "sum_in_frame"):
+        for sums in ("sum_in_frame", "sum_out_of_frame"):
             error = getattr(found.ledger, sums)[c] - getattr(expected.ledger, sums)[c]
             assert abs(error) <= 1e-14 * size
     assert found.ledger.n_in_frame == len(kernels.cull_box(coordinates, **frame))
@@ -133,16 +140,6 @@ def test_disk_normal_points_as_the_twin_does(data, box_size):
     assert abs(np.linalg.norm(found) - 1) < 1e-14
 
 
-@fast
-@given(st.data(), st.sampled_from([2, (4, 3)]), st.sampled_from([1.0, 0.99]))
-def test_bin_2d_sums_as_the_twin_does(data, bins, bin_scale):
-    n = data.draw(st.integers(0, 50))
-    x, y, *weights = (data.draw(arrays(count=n)) for _ in range(4))
-    options = {"bins": bins, "extent": ((-2.0, 1.5), (-1, 3)), "bin_scale": bin_scale}
-    found = kernels.bin_2d(x, y, weights, **options)
-    assert_maps_close(found, reference.bin_2d(x, y, weights, **options))
-
-
 @pytest.mark.parametrize("n", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_several_blocks_make_what_the_twin_makes(n, dtype):
@@ -151,31 +148,31 @@ def test_several_blocks_make_what_the_twin_makes(n, dtype):
     found = kernels.project(coordinates, weights, **frame, bins=(40, 33), threads=2)
     expected = reference.project(coordinates, weights, **frame, bins=(40, 33))
     assert_maps_close(found.maps, expected.maps)
-    assert found.ledger[:4] == expected.ledger[:4]
+    assert found.ledger[:5] == expected.ledger[:5]
 
 
 # Against numpy.histogram2d, which closes the last edge
 
 
 @pytest.mark.parametrize("n", [0, 1, 1000, 2 * BLOCK])
-def test_bin_2d_has_the_orientation_of_histogram2d(n):
+def test_maps_have_the_orientation_of_histogram2d(n):
     rng = np.random.default_rng(3)
-    x, y = rng.uniform(-0.2, 1.2, (2, n))
+    x, y = rng.uniform(-0.7, 0.7, (2, n))
     weights = rng.uniform(0, 1, n)
-    extent = ((0.0, 1.0), (0.0, 1.0))
-    found = kernels.bin_2d(x, y, [weights, np.ones(n)], bins=(6, 9), extent=extent)
+    found = sums_of(x, y, [weights, np.ones(n)], half_width=0.5, bins=(6, 9))
     for image, w in zip(found, (weights, None), strict=True):
-        expected = np.histogram2d(x, y, bins=(6, 9), range=extent, weights=w)[0]
+        limits = ((-0.5, 0.5), (-0.5, 0.5))
+        expected = np.histogram2d(x, y, bins=(6, 9), range=limits, weights=w)[0]
         np.testing.assert_allclose(image, expected, rtol=1e-12)
 
 
 @fast
-@given(st.lists(st.tuples(st.integers(-2, 18), st.integers(-2, 18)), max_size=50))
-def test_bin_2d_differs_from_histogram2d_only_at_the_last_edge(places):
+@given(st.lists(st.tuples(st.integers(-10, 10), st.integers(-10, 10)), max_size=50))
+def test_maps_differ_from_histogram2d_only_at_the_last_edge(places):
     x, y = np.array(places, dtype=np.float64).reshape(-1, 2).T.copy() / 2
-    found = kernels.bin_2d(x, y, [np.ones(len(x))], bins=8, extent=((0, 8), (0, 8)))[0]
-    open_end = (x != 8) & (y != 8)
-    expected = np.histogram2d(x[open_end], y[open_end], bins=8, range=((0, 8), (0, 8)))[0]
+    found = sums_of(x, y, [np.ones(len(x))], half_width=4, bins=8)[0]
+    open_end = (x != 4) & (y != 4)
+    expected = np.histogram2d(x[open_end], y[open_end], bins=8, range=((-4, 4), (-4, 4)))[0]
     np.testing.assert_array_equal(found, expected)
 
 
@@ -192,25 +189,19 @@ def test_frames_are_half_open():
 def test_an_index_that_rounds_up_falls_in_the_last_bin():
     rng = np.random.default_rng(8)
     rounded_up = 0
-    for low, width, n in zip(
-        rng.uniform(-9, 9, 400), rng.uniform(0.1, 9, 400), rng.integers(1, 300, 400), strict=True
-    ):
-        high = low + width
-        x = np.array([np.nextafter(high, low)])
-        rounded_up += (x[0] - low) / (high - low) * n >= n
-        image = kernels.bin_2d(
-            x, np.zeros(1), [np.ones(1)], bins=(int(n), 1), extent=((low, high), (0, 1))
-        )
+    for half, n in zip(rng.uniform(0.1, 9, 2000), rng.integers(1, 300, 2000), strict=True):
+        x = np.array([np.nextafter(half, 0)])
+        rounded_up += (x[0] + half) / (2 * half) * n >= n
+        image = sums_of(x, np.zeros(1), [np.ones(1)], half_width=half, bins=(int(n), 1))
         assert image[0, -1, 0] == 1
     assert rounded_up
 
 
 def test_the_scale_gives_the_index_of_the_listing():
-    x = np.linspace(0, 1, 5000, endpoint=False)
-    image = kernels.bin_2d(
-        x, np.zeros(5000), [np.ones(5000)], bins=(256, 1), extent=((0, 1), (0, 1)), bin_scale=0.99
-    )[0, :, 0]
-    index = [int((v - 0.0) / (1.0 - 0.0) * 0.99 * 256) for v in x]
+    x = np.linspace(-0.5, 0.5, 5000, endpoint=False)
+    options = {"half_width": 0.5, "bins": (256, 1), "bin_scale": 0.99}
+    image = sums_of(x, np.zeros(5000), [np.ones(5000)], **options)[0, :, 0]
+    index = [int((v + 0.5) / (0.5 + 0.5) * 0.99 * 256) for v in x]
     np.testing.assert_array_equal(image, np.bincount(index, minlength=256))
     assert not image[254:].any()
 
@@ -245,7 +236,8 @@ def test_huge_weights_overflow_to_infinity_not_nan():
         bins=1,
     )
     assert result.maps[0, 0, 0] == math.inf
-    assert result.ledger.sum_read == result.ledger.sum_in_frame == (math.inf,)
+    assert result.ledger.sum_in_frame == (math.inf,)
+    assert result.ledger.sum_out_of_frame == (0.0,)
     assert result.ledger.n_bad_weight == (0,)
 
 
@@ -267,9 +259,10 @@ def test_sums_agree_with_fsum(weight, bins):
     )
     inside = kernels.cull_box(coordinates, (0, 0, 0), 1.0)
     for c, channel in enumerate(weights):
-        assert math.isclose(result.ledger.sum_read[c], math.fsum(channel), rel_tol=1e-14)
         exact = math.fsum(channel[inside])
         assert math.isclose(result.ledger.sum_in_frame[c], exact, rel_tol=1e-14)
+        rest = math.fsum(np.delete(channel, inside))
+        assert math.isclose(result.ledger.sum_out_of_frame[c], rest, rel_tol=1e-14)
         assert math.isclose(math.fsum(result.maps[c].ravel()), exact, rel_tol=1e-12)
 
 
@@ -287,7 +280,21 @@ def test_no_particles_make_zero_maps():
         bins=(2, 3),
     )
     np.testing.assert_array_equal(result.maps, np.zeros((1, 2, 3)))
-    assert result.ledger == kernels.Ledger(0, 0, 0, (0,), (0.0,), (0.0,))
+    assert result.ledger == kernels.Ledger(0, 0, 0, 0, (0,), (0.0,), (0.0,))
+
+
+@fast
+@given(scenes())
+def test_what_was_read_is_in_the_frame_out_of_it_or_bad(scene):
+    coordinates, weights, frame = scene
+    whole = [np.where(np.isfinite(w), w, 1).astype(w.dtype) for w in weights]
+    ledger = kernels.project(coordinates, whole, **frame, bins=2).ledger
+    assert ledger.n_read == ledger.n_in_frame + ledger.n_out_of_frame + ledger.n_bad_coordinates
+    for weight, inside, outside in zip(
+        whole, ledger.sum_in_frame, ledger.sum_out_of_frame, strict=True
+    ):
+        size = np.abs(weight.astype(float)).sum()
+        assert abs(inside + outside - math.fsum(weight.tolist())) <= 1e-14 * size
 
 
 # Rotations
@@ -332,15 +339,13 @@ def test_bits_do_not_depend_on_threads(n):
         maps, ledger = kernels.project(
             coordinates, weights, **frame, bins=(61, 47), bin_scale=0.99, threads=threads
         )
-        x, y = coordinates[:, 0].copy(), coordinates[:, 1].copy()
         turned = kernels.rotate(coordinates, tilt, center=(0, 1, 2), box_size=4.0, threads=threads)
         normal = kernels.disk_normal(
             coordinates, coordinates[::-1].copy(), weights[0], center=(0.3, 0, 0),
             bulk_velocity=(0, 0, 1), threads=threads,
         )  # fmt: skip
-        binned = kernels.bin_2d(x, y, weights, bins=50, extent=((-1, 1), (-2, 1)), threads=threads)
         found = kernels.cull_box(coordinates, **frame, threads=threads)
-        parts = [maps, turned, normal, binned, found]
+        parts = [maps, turned, normal, found]
         return [part.tobytes() for part in parts], ledger
 
     first = everything(1)
@@ -441,7 +446,7 @@ def test_results_are_new_and_writable():
         kernels.cull_box(coordinates, (0, 0, 0), 1.0),
         kernels.rotate(coordinates, np.eye(3)),
         kernels.face_on_rotation((0, 0, 1)),
-        kernels.bin_2d(*coordinates.T.copy()[:2], [np.ones(3)], bins=2, extent=((0, 1), (0, 1))),
+        sums_of(*coordinates.T[:2], [np.ones(3)], half_width=1, bins=2),
     ):
         assert result.flags.writeable
         assert result.flags.c_contiguous

@@ -31,7 +31,6 @@ GOOD = {
     },
     "face_on_rotation": {"normal": (0, 0, 1)},
     "rotate": {"coordinates": X, "rotation": np.eye(3), "center": ORIGIN},
-    "bin_2d": {"x": W, "y": W, "weights": [W], "bins": 2, "extent": ((0, 2), (0, 2))},
     "project": {
         "coordinates": X, "weights": [W, W], "center": ORIGIN, "box_size": 9.0,
         "rotation": np.eye(3), "half_width": 1.0, "bins": 2,
@@ -51,7 +50,7 @@ def takers(argument):
         "threads": [name for name in GOOD if name != "face_on_rotation"],
         "box_size": ["cull_box", "disk_normal", "rotate", "project"],
         "depth": ["cull_box", "project"],
-        "bin_scale": ["bin_2d", "project"],
+        "bin_scale": ["project"],
     }[argument]
 
 
@@ -80,8 +79,6 @@ VALUES_SHAPE = [X, np.ones(8)[::2], np.ones(4)[::-1], misaligned(W), np.ones(())
         "coordinates": POINTS_SHAPE,
         "velocities": [*POINTS_SHAPE, X[:3].copy()],
         "masses": [*VALUES_SHAPE, W[:3].copy()],
-        "x": VALUES_SHAPE,
-        "y": [*VALUES_SHAPE, W[:3].copy()],
         "weights": [[X], [np.ones(8)[::2]], [misaligned(W)], [W, W[:3].copy()], [np.ones(5)]],
         "center": [(0, 0), (0, 0, 0, 0), 1.0],
         "bulk_velocity": [(0, 0), 1.0],
@@ -89,7 +86,6 @@ VALUES_SHAPE = [X, np.ones(8)[::2], np.ones(4)[::-1], misaligned(W), np.ones(())
         "rotation": [np.eye(2), np.zeros(9), 1.0, np.zeros((4, 3))],
         "half_width": [(1.0,), (1.0, 1.0, 1.0)],
         "bins": [(1,), (1, 1, 1)],
-        "extent": [(0, 1), ((0, 1),), ((0, 1, 2), (0, 1)), 1.0],
     }),
 )  # fmt: skip
 def test_shapes(function, argument, value):
@@ -106,8 +102,6 @@ BAD_TYPES = [np.int64, np.int32, np.float16, ">f8", ">f4", np.complex128, bool, 
         "coordinates": [*(X.astype(t) for t in BAD_TYPES), X.tolist(), None],
         "velocities": [*(X.astype(t) for t in BAD_TYPES), X.tolist(), None],
         "masses": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
-        "x": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
-        "y": [*(W.astype(t) for t in BAD_TYPES), W.tolist(), None],
         "weights": [*([W.astype(t)] for t in BAD_TYPES), [W.tolist()], W, None, 1.0, [None]],
         "center": [("a", 0, 0), (None, 0, 0), "abc"],
         "bulk_velocity": [("a", 0, 0)],
@@ -115,7 +109,6 @@ BAD_TYPES = [np.int64, np.int32, np.float16, ">f8", ">f4", np.complex128, bool, 
         "rotation": [[["a", 0, 0]] * 3],
         "half_width": ["ab", None, (1.0, None)],
         "bins": [2.5, None, (2, 2.0), "ab"],
-        "extent": [((0, "a"), (0, 1))],
         "box_size": ["a", (1.0, 1.0)],
         "depth": ["a"],
         "bin_scale": ["a"],
@@ -139,8 +132,6 @@ POSITIVE = [0.0, -1.0, NAN, INF]
         "half_width": [*POSITIVE, (1.0, 0.0), (NAN, 1.0), 1e308],
         "bins": [0, -1, (1, 0), 2**40, (2**20, 2**20), 10**30],
         "bin_scale": [0.0, -0.5, 1.5, NAN],
-        "extent": [((0, 0), (0, 1)), ((1, 0), (0, 1)), ((0, NAN), (0, 1)), ((0, 1), (0, INF)),
-                   ((-1.7e308, 1.7e308), (0, 1))],
         "weights": [[], ()],
     }),
 )  # fmt: skip
@@ -228,13 +219,12 @@ def hidden(array):
     ("function", "argument", "value"),
     cases({
         **{name: hidden(X) for name in ("coordinates", "velocities")},
-        **{name: hidden(W) for name in ("masses", "x", "y")},
+        "masses": hidden(W),
         "weights": [[W, array] for array in hidden(W)] + hidden(np.ones((2, 4)))[:3],
         **{name: hidden((1, 2, 3)) for name in ("center", "bulk_velocity", "normal")},
         "rotation": hidden(np.eye(3)),
         "half_width": [*hidden((1, 2)), *hidden(1.0)],
         "bins": [np.ma.masked_array([2, 2], [True, False])],
-        "extent": hidden(((0, 2), (0, 2))),
         **{name: hidden(1.0) for name in ("box_size", "depth", "bin_scale")},
         "threads": [np.ma.masked_array(1, True)],
     }),
@@ -308,21 +298,56 @@ def test_a_rotation_of_single_precision_is_one():
 
 def test_one_array_in_place_of_a_list_of_them_says_so():
     """``project(x, w)`` said "got numpy.float64"."""
-    for one in (W, kernels.Thermal(W, W, (1.0,) * 6)):
+    made = kernels.Thermal(W, W, (1.0,) * 6)
+    for one in (W, made, kernels.Weight(made), kernels.Product((W,)), kernels.Length(X)):
         with pytest.raises(errors.DTypeError, match=r"weights: got one .*give \[weights\]"):
             call("project", weights=one)
     assert call("project", weights=np.ones((2, 4))).maps.shape == (2, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("made", "kind", "match"),
+    [
+        (kernels.Product((W, W, W)), errors.ShapeError, r"\[0\]\.fields.*up to 2"),
+        (kernels.Product(7), errors.DTypeError, r"\[0\]\.fields"),
+        (kernels.Product((W, W[:2])), errors.ShapeError, r"\[0\]\.fields\[1\]"),
+        (kernels.Product((W,), "2"), errors.DTypeError, r"\[0\]\.factor"),
+        (kernels.Product((W,), per=W[:2]), errors.ShapeError, r"\[0\]\.per"),
+        (kernels.Length(W), errors.ShapeError, r"\[0\]\.vectors.*\(N, 3\)"),
+        (kernels.Length(X[:2]), errors.ShapeError, r"\[0\]\.vectors"),
+        (kernels.Length(X, offset=(1, 2)), errors.ShapeError, r"\[0\]\.offset"),
+        (kernels.Weight(W, times=W[:1]), errors.ShapeError, r"\[0\]\.times"),
+        (kernels.Weight(W, without=W[:1]), errors.ShapeError, r"\[0\]\.without"),
+        (kernels.Weight(W, times=kernels.Length(X[:1])), errors.ShapeError, r"\.times\.vectors"),
+        (kernels.Weight(kernels.Weight(W)), errors.DTypeError, r"weights\[0\]"),
+    ],
+)
+def test_recipes_of_weights_say_which_field_is_wrong(made, kind, match):
+    with pytest.raises(kind, match=match):
+        call("project", weights=[made])
+
+
 FRAME = {"center": ORIGIN, "box_size": None, "rotation": None, "half_width": 1.0, "bins": 2}
 
 
+def test_frames_that_are_none():
+    options = {"columns": 1, "box_size": None, "bins": 2}
+    for frames in (None, [ORIGIN], [{"center": ORIGIN}]):
+        with pytest.raises(errors.DTypeError, match=r"frames.*Frame"):
+            kernels.project_frames([], frames, **options)
+    with pytest.raises(errors.RangeError, match="half_width"):
+        kernels.project_frames([], [kernels.Frame(ORIGIN, 0.0)], **options)
+    with pytest.raises(errors.RangeError, match="weights"):
+        kernels.project_frames([], [kernels.Frame(ORIGIN, 1.0)], **{**options, "columns": None})
+    assert kernels.project_frames([(X, [W])], [], **options) == []
+
+
 @pytest.mark.parametrize(
-    ("channels", "segments", "kind", "match"),
+    ("columns", "segments", "kind", "match"),
     [
-        (-1, [], errors.RangeError, "channels"),
-        (True, [], errors.DTypeError, "channels"),
-        (1.0, [], errors.DTypeError, "channels"),
+        (-1, [], errors.RangeError, "columns"),
+        (True, [], errors.DTypeError, "columns"),
+        (1.0, [], errors.DTypeError, "columns"),
         (1, None, errors.DTypeError, "segments"),
         (1, [(X,)], errors.ShapeError, "segments"),
         (1, [X], errors.ShapeError, "segments"),
@@ -330,6 +355,6 @@ FRAME = {"center": ORIGIN, "box_size": None, "rotation": None, "half_width": 1.0
         (1, [(X, [np.ma.masked_array(W)])], errors.DTypeError, "mask"),
     ],
 )
-def test_segments(channels, segments, kind, match):
+def test_segments(columns, segments, kind, match):
     with pytest.raises(kind, match=match):
-        kernels.project_segments(segments, channels=channels, **FRAME)
+        kernels.project_segments(segments, columns=columns, **FRAME)

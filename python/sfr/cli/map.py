@@ -104,7 +104,7 @@ def register(app: typer.Typer) -> None:
         )
         frame = f"; {summary.rest_frame}" if summary.rest_frame else ""
         console.table(
-            f"{summary.n_in_frame} of {summary.n_read} gas cells in the frame, centre "
+            f"{summary.n_in_frame} of {summary.n_read} {summary.particles} in the frame, centre "
             f"{', '.join(f'{x:.3f}' for x in summary.centre)} ckpc/h, {summary.orientation}{frame}",
             summary.rows,
             key="channels",

@@ -25,7 +25,7 @@ from sfr.imaging.png import write_png
 from sfr.paths import plain
 from sfr.plot.maps import map_figure
 from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
-from sfr.render import gas, kernels
+from sfr.render import fields, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
     STAR_FIELDS,
@@ -64,6 +64,8 @@ class MapSummary:
     rest_frame: str
     n_read: int
     n_in_frame: int
+    #: What is counted: gas cells, ...
+    particles: str
     #: One row per channel: name, unit, extremes and cells dropped.
     rows: list[dict[str, object]]
 
@@ -82,7 +84,7 @@ def map_file(
     pixels: int = 256,
     threads: int | None = None,
 ) -> MapSummary:
-    """Map the gas of one snapshot chunk or cutout.
+    """Map the gas, or the dark matter, of one snapshot chunk or cutout.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def map_file(
     width_ckpc_h, depth_ckpc_h : float
         Frame [ckpc/h]; no depth: all along the line of sight.
     channels : sequence of str
-        Names of the recipe's channels or of gas quantities (then their mass-weighted mean).
+        Names of the recipe's channels or of quantities (then their mass-weighted mean).
     pixels : int
         Pixels on a side.
     threads : int or None
@@ -125,26 +127,31 @@ def map_file(
     experiment = load_recipe(recipe)
     maps_recipe = _maps_recipe(experiment.maps, channels, width_ckpc_h, depth_ckpc_h, pixels)
     with open_particle_file(path) as file:
-        if file.counts[_GAS] == 0:
-            raise EmptySelectionError(f"{path} holds no gas (PartType0)")
-        needed = gas.required_fields(
+        shown = fields.part_type(maps_recipe.channels)
+        for kind in {_GAS, shown}:  # gas says where the centre is, and stars and gas which way up
+            if file.counts[kind] == 0:
+                matter = fields.PARTICLES[kind].matter
+                raise EmptySelectionError(f"{path} holds no {matter} (PartType{kind})")
+        needed = fields.required_fields(
             maps_recipe.channels, star_forming_gas=maps_recipe.star_forming_gas
         )
-        is_relative = gas.is_relative(maps_recipe.channels)
+        is_relative = fields.is_relative(maps_recipe.channels)
         turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
         extra = _VELOCITY_FIELDS if is_relative or turns_with_gas else ("Coordinates",)
-        absent = sorted({*needed, *extra} - set(file.fields(_GAS)))
-        if absent:
-            raise DataMissingError(
-                f"PartType0 of {path} has no field {absent[0]}; it has: "
-                f"{', '.join(file.fields(_GAS))}. Choose what can be made of these with --channels"
-            )
+        for kind, names in ((_GAS, extra), (shown, needed)):
+            absent = sorted(set(names) - set(file.readable(kind)))
+            if absent:
+                raise DataMissingError(
+                    f"PartType{kind} of {path} has no field {absent[0]}; it has: "
+                    f"{', '.join(file.readable(kind))}. Choose what can be made of these with "
+                    "--channels"
+                )
         header = file.header
         centre = _densest(file, width_ckpc_h) if center is None else np.array(center)
         orientation = _orientation(file, centre, normal, by_spin, maps_recipe, experiment)
         velocity, n_mean = _rest_frame(file, centre, width_ckpc_h) if is_relative else (None, 0)
         made = make_maps(
-            file.stretches(_GAS),
+            file.stretches(shown),
             centre,
             orientation,
             header,
@@ -166,6 +173,7 @@ def map_file(
         "the centre",
         n_read=made.ledger.n_read,
         n_in_frame=made.ledger.n_in_frame,
+        particles=fields.PARTICLES[shown].particles,
         rows=[
             {
                 "channel": channel.name,
@@ -187,7 +195,7 @@ def map_file(
 
 def _units(maps: MapsRecipe) -> list[str]:
     return [
-        gas.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
+        fields.channel_unit(channel, star_forming_gas=maps.star_forming_gas)
         for channel in maps.channels
     ]
 
@@ -206,7 +214,7 @@ def _maps_recipe(
     ]
     if not chosen or len(set(names)) != len(names):
         raise ConfigError(f"--channels {','.join(names)!r}: give one or more different names")
-    gas.required_fields(chosen)
+    fields.required_fields(chosen)
     for option, length in (("--width", width), ("--depth", depth)):
         if length is not None and not 0 < length < np.inf:
             raise ConfigError(f"{option} {length:g}: allowed is a length above 0 [ckpc/h]")
@@ -310,7 +318,7 @@ def _write(
     maps: MapsRecipe,
     recipe: Recipe,
 ) -> tuple[Path, ...]:
-    names, units = gas.names(maps.channels), _units(maps)
+    names, units = fields.names(maps.channels), _units(maps)
     shard = Shard(
         made.maps[np.newaxis],
         {"centre": centre[np.newaxis], "rotation": made.orientation.rotation[np.newaxis]},

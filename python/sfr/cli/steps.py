@@ -683,7 +683,7 @@ def open_run(
 
 def check_fields(recipe: Recipe) -> None:
     """Raise ConfigError where a channel names a quantity that does not exist."""
-    from sfr.render.gas import required_fields
+    from sfr.render.fields import required_fields
 
     required_fields([*recipe.maps.channels, *recipe.maps.candidates])
 

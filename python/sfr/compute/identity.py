@@ -73,7 +73,7 @@ def _kernels() -> str:
     coordinates = np.ascontiguousarray(numbers[:3].T.astype(np.float32))
     energy, electrons = 100.0 + 1e4 * numbers[3], 0.1 + numbers[0]
     factors = units.thermal_factors(0.9, 0.68)
-    temperature = kernels.Thermal(energy, electrons, factors, log10=True)
+    temperature = kernels.Weight(kernels.Thermal(energy, electrons, factors), log10=True)
     entropy = kernels.Thermal(energy, electrons, factors, density=1e-6 + numbers[1])
     maps = kernels.project(
         coordinates,

@@ -22,7 +22,7 @@ Limits = tuple[float, float]
 _COLUMNS: Final = 4
 #: Letters in a line beside a colour bar.
 _BAR_LETTERS: Final = 34
-#: Colour map of each quantity of the gas, the same in every figure.
+#: Colour map of each quantity, the same in every figure.
 _FIELD_COLOURS: Final = {
     "mass": "viridis",
     "surface_density": "viridis",
@@ -37,6 +37,8 @@ _FIELD_COLOURS: Final = {
     "sfr": "YlOrRd_r",
     "speed": "cool",
     "magnetic_field": "copper",
+    "dark_matter_mass": "bone",
+    "dark_matter_surface_density": "bone",
 }
 
 

@@ -15,6 +15,7 @@ be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,15 +24,20 @@ import numpy.typing as npt
 from sfr import _core
 
 __all__ = [
+    "Frame",
     "Ledger",
+    "Length",
+    "Product",
     "Projection",
+    "Quantity",
     "Thermal",
-    "bin_2d",
+    "Weight",
     "build_profile",
     "cull_box",
     "disk_normal",
     "face_on_rotation",
     "project",
+    "project_frames",
     "project_segments",
     "rotate",
 ]
@@ -47,26 +53,65 @@ def build_profile() -> str:
 
 
 class Ledger(NamedTuple):
-    """Where the particles of a projection went; per-channel entries are in channel order."""
+    """Where the particles of a projection went: all read are in the frame, out of it, or bad.
+
+    Entries per column are those of the maps.
+    """
 
     #: Particles given.
     n_read: int
     #: Particles with finite coordinates in the frame, whatever their weights.
     n_in_frame: int
+    #: Particles with finite coordinates that are not in the frame.
+    n_out_of_frame: int
     #: Particles with a NaN or infinite coordinate; they are in no frame.
     n_bad_coordinates: int
-    #: Per channel: particles whose weight is NaN or infinite; in the frame or not from
-    #: :func:`project`, in the frame from :func:`project_segments`.
+    #: Per column: particles in the frame whose weight is NaN or infinite.
     n_bad_weight: tuple[int, ...]
-    #: Per channel: sum of the finite weights of all particles, those not in the frame included;
-    #: empty from :func:`project_segments`, which looks at no others than those in the frame.
-    sum_read: tuple[float, ...]
-    #: Per channel: sum of the finite weights of the particles in the frame.
+    #: Per column: sum of the finite weights of the particles in the frame.
     sum_in_frame: tuple[float, ...]
+    #: Per column: sum of the finite weights of all others, those with bad coordinates included;
+    #: empty where only weights of particles in the frame were looked at.
+    sum_out_of_frame: tuple[float, ...]
 
 
-class Thermal(NamedTuple):
-    """Temperature or entropy of gas cells, made in the kernel as a weight.
+@dataclass(frozen=True)
+class Frame:
+    """A frame about a centre; the arguments of :func:`cull_box`."""
+
+    center: Vector
+    half_width: float | Vector
+    depth: float | None = None
+    rotation: Matrix | None = None
+
+
+@dataclass(frozen=True)
+class Product:
+    """``factor a b / c`` of numbers that cannot be negative; NaN, so dropped, where one is."""
+
+    #: Up to two arrays of float32 or float64, shape (N,): a and b.
+    fields: tuple[Floats, ...]
+    #: The same for every particle.
+    factor: float = 1.0
+    #: float32 or float64, shape (N,): c, if any.
+    per: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Length:
+    """``|factor v - offset|`` of vectors v."""
+
+    #: float32 or float64, shape (N, 3): v.
+    vectors: Floats
+    #: The same for every particle.
+    factor: float = 1.0
+    #: What is subtracted, in the unit of ``factor v``.
+    offset: Vector = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """Temperature or entropy of gas cells.
 
     ``T = heat u (top / (low + slope x_e))``, and with a density ``K = entropic T n^(-2/3)`` with
     ``n = dense rho x_e`` or, not ``of_electrons``, ``n = dense rho``. `sfr.units` has the factors.
@@ -80,21 +125,35 @@ class Thermal(NamedTuple):
     factors: tuple[float, float, float, float, float, float]
     #: float32 or float64, shape (N,): rho, for the entropy; None: the temperature.
     density: Floats | None = None
-    #: float32 or float64, shape (N,): what the value is multiplied by, if anything.
-    times: Floats | None = None
-    #: Whether to take the decimal logarithm of T or K first.
-    log10: bool = False
     #: Whether the density of K is that of the electrons.
     of_electrons: bool = True
 
 
-Weight: TypeAlias = Floats | Thermal
+#: A number per particle: stored, or made in the kernel.
+Quantity: TypeAlias = Floats | Product | Length | Thermal
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What is summed over particles, made in the kernel: one column of sums, or two for a mean."""
+
+    quantity: Quantity
+    #: Whether to take the decimal logarithm of the quantity first.
+    log10: bool = False
+    #: What that is multiplied by, if anything.
+    times: Quantity | None = None
+    #: float32 or float64, shape (N,): particles for which it is above 0 add nothing.
+    without: Floats | None = None
+    #: Whether a second column sums ``times``, or ones, of the particles whose product is finite:
+    #: what the first is divided by for a mean.
+    is_mean: bool = False
 
 
 class Projection(NamedTuple):
     """Maps of an object and the account of its particles."""
 
-    #: float64, shape (C, nx, ny): sum of weights per pixel, oriented as numpy.histogram2d.
+    #: float64, shape (C, nx, ny): sum of weights per pixel, oriented as numpy.histogram2d; a mean
+    #: has two of them, one after the other.
     maps: npt.NDArray[np.float64]
     #: Where the particles went.
     ledger: Ledger
@@ -335,74 +394,9 @@ def rotate(
     return _core.rotate(coordinates, rotation, center=center, box_size=box_size, threads=threads)
 
 
-def bin_2d(
-    x: Floats,
-    y: Floats,
-    weights: Iterable[Floats],
-    *,
-    bins: int | Sequence[int],
-    extent: Sequence[Sequence[float]],
-    bin_scale: float = 1.0,
-    threads: int | None = None,
-) -> npt.NDArray[np.float64]:
-    """Sum weights over the pixels of a grid.
-
-    Bins are half-open, the last one too, where :func:`numpy.histogram2d` closes it. Particles with
-    a NaN or infinite position and weights that are NaN or infinite are dropped.
-
-    Parameters
-    ----------
-    x, y : ndarray of float32 or float64, shape (N,)
-        Positions [any length].
-    weights : sequence of C ndarrays of float32 or float64, shape (N,)
-        What to sum, one array per channel, at least one; the types may differ.
-    bins : int or pair of ints
-        Number of bins along x and y, or one for each.
-    extent : pair of pairs of floats
-        ``((x0, x1), (y0, y1))`` [unit of the positions].
-    bin_scale : float
-        Factor on the index, above 0 and at most 1.
-    threads : int or None
-        None: shared pool; 1: serial; n: own pool. The result does not depend on it.
-
-    Returns
-    -------
-    ndarray of float64, shape (C, nx, ny)
-        Sum of weights per pixel; the orientation of :func:`numpy.histogram2d`.
-
-    Raises
-    ------
-    ShapeError
-        Lengths differ, or an array has the wrong shape or is not C-contiguous and aligned.
-    DTypeError
-        An array is not float32 or float64 in native byte order, a number is not a number.
-    RangeError
-        No channels; ``bins`` below 1 or more than 2**28 pixels; ``extent`` empty, reversed or not
-        finite; ``bin_scale`` out of range; ``threads`` below 1.
-    MemoryError
-        The maps do not fit in memory.
-
-    Notes
-    -----
-    The index is ``floor((x - x0) / (x1 - x0) * bin_scale * nx)``; ``bin_scale=0.99`` gives that of
-    the published listing. Sums over a pixel are grouped in blocks of particles by index.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> x, y = np.array([0.5, 1.5, 1.6]), np.array([0.5, 0.5, 0.5])
-    >>> bin_2d(x, y, [np.array([1.0, 2.0, 4.0])], bins=(2, 1), extent=((0, 2), (0, 1)))
-    array([[[1.],
-            [6.]]])
-    """
-    return _core.bin_2d(
-        x, y, weights, bins=bins, extent=extent, bin_scale=bin_scale, threads=threads
-    )
-
-
 def project(
     coordinates: Floats,
-    weights: Iterable[Weight],
+    weights: Iterable[Quantity | Weight],
     *,
     center: Vector,
     box_size: float | None,
@@ -416,15 +410,16 @@ def project(
     """Make maps of the particles about a centre in one pass.
 
     Recentres, unwraps, rotates, culls and bins without temporaries of length N: what
-    :func:`cull_box`, :func:`rotate` and :func:`bin_2d` over ``(-half_width, half_width)`` make in
-    three. Bins are half-open, the last one too.
+    :func:`cull_box`, :func:`rotate` and :func:`numpy.histogram2d` over
+    ``(-half_width, half_width)`` make in three, but for the last bin, which is half-open as the
+    others are.
 
     Parameters
     ----------
     coordinates : ndarray of float32 or float64, shape (N, 3)
         Positions [any length].
-    weights : sequence of C ndarrays of float32 or float64, shape (N,), or of Thermal
-        What to sum, one per channel, at least one; the types may differ.
+    weights : sequence of ndarrays of float32 or float64, shape (N,), Product, ... or Weight
+        What to sum, at least one; the types may differ.
     center : sequence of 3 floats
         Centre of the frame [unit of the coordinates].
     box_size : float or None
@@ -446,7 +441,8 @@ def project(
     -------
     Projection
         ``maps``, ndarray of float64, shape (C, nx, ny), the sum of weights per pixel in the
-        orientation of :func:`numpy.histogram2d`, and the ``ledger`` of the particles.
+        orientation of :func:`numpy.histogram2d`, and the ``ledger`` of the particles, with the
+        weights of all of them.
 
     Raises
     ------
@@ -483,26 +479,22 @@ def project(
     >>> result.ledger.n_in_frame, result.ledger.sum_in_frame
     (2, (3.0,))
     """
-    return _projection(
-        _core.project(
-            coordinates,
-            weights,
-            center=center,
-            box_size=box_size,
-            rotation=rotation,
-            half_width=half_width,
-            bins=bins,
-            depth=depth,
-            bin_scale=bin_scale,
-            threads=threads,
-        )
-    )
+    frame = Frame(center, half_width, depth, rotation)
+    return project_frames(
+        [(coordinates, weights)],
+        [frame],
+        box_size=box_size,
+        bins=bins,
+        bin_scale=bin_scale,
+        whole=True,
+        threads=threads,
+    )[0]
 
 
 def project_segments(
-    segments: Iterable[tuple[Floats, Sequence[Weight]]],
+    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
     *,
-    channels: int,
+    columns: int | None = None,
     center: Vector,
     box_size: float | None,
     rotation: Matrix | None,
@@ -514,62 +506,114 @@ def project_segments(
 ) -> Projection:
     """Make maps of particles that come in segments, of which one has to fit in memory.
 
-    The same maps, to the bit, as those of :func:`project` of all segments together, wherever they
-    are cut. Weights are read only of particles in the frame: what lies elsewhere in their arrays is
-    never looked at, so it need not be there.
+    :func:`project_frames` with one frame.
 
     Parameters
     ----------
-    segments : iterable of (coordinates, weights)
-        Consecutive particles, as in :func:`project`. The next one is asked for when the one before
-        has been summed.
-    channels : int
-        Number of weights of each segment, at least one.
+    segments
+        As in :func:`project_frames`.
+    columns
+        As in :func:`project_frames`.
     center, box_size, rotation, half_width, bins, depth, bin_scale, threads
         As in :func:`project`.
 
     Returns
     -------
     Projection
-        As of :func:`project`, but ``n_bad_weight`` counts particles in the frame only, and
-        ``sum_read`` is empty.
+        As of :func:`project`, but without ``sum_out_of_frame``.
 
     Raises
     ------
     ShapeError, DTypeError, RangeError, NonFiniteError, MemoryError
-        As in :func:`project`; ShapeError also for a segment with another number of weights.
+        As in :func:`project_frames`.
 
     Examples
     --------
     >>> import numpy as np
     >>> positions, masses = np.array([[0.5, 0.5, 0.0], [9.5, 0.5, 0.0]]), np.array([1.0, 2.0])
     >>> result = project_segments(
-    ...     ((positions[k : k + 1], [masses[k : k + 1]]) for k in range(2)), channels=1,
+    ...     ((positions[k : k + 1], [masses[k : k + 1]]) for k in range(2)),
     ...     center=(0, 0, 0), box_size=10.0, rotation=None, half_width=1.0, bins=(2, 1),
     ... )
     >>> result.maps
     array([[[2.],
             [1.]]])
     """
-    return _projection(
-        _core.project_segments(
-            segments,
-            channels=channels,
-            center=center,
-            box_size=box_size,
-            rotation=rotation,
-            half_width=half_width,
-            bins=bins,
-            depth=depth,
-            bin_scale=bin_scale,
-            threads=threads,
-        )
-    )
+    frame = Frame(center, half_width, depth, rotation)
+    return project_frames(
+        segments,
+        [frame],
+        columns=columns,
+        box_size=box_size,
+        bins=bins,
+        bin_scale=bin_scale,
+        threads=threads,
+    )[0]
 
 
-def _projection(found: tuple[Any, ...]) -> Projection:
-    maps, n_read, n_in_frame, n_bad, n_bad_weight, sum_read, sum_in_frame = found
-    ledger = Ledger(
-        n_read, n_in_frame, n_bad, tuple(n_bad_weight), tuple(sum_read), tuple(sum_in_frame)
+def project_frames(
+    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    frames: Sequence[Frame],
+    *,
+    columns: int | None = None,
+    box_size: float | None,
+    bins: int | Sequence[int],
+    bin_scale: float = 1.0,
+    whole: bool = False,
+    threads: int | None = None,
+) -> list[Projection]:
+    """Make maps in several frames, such as views of a galaxy, in one pass over the particles.
+
+    The same maps, to the bit, as those of :func:`project` of all segments together in each frame,
+    wherever the segments are cut and whatever the other frames. Weights are read only of particles
+    in a frame: what lies elsewhere in their arrays is never looked at, so it need not be there.
+
+    Parameters
+    ----------
+    segments : iterable of (coordinates, weights)
+        Consecutive particles, as in :func:`project`, of which one segment has to fit in memory. The
+        next one is asked for when the one before has been summed.
+    frames : sequence of Frame
+        The frames.
+    columns : int or None
+        Number of columns that the weights of a segment sum, two for a mean; None: as those of the
+        first segment, of which there has to be one.
+    box_size, bins, bin_scale, threads
+        As in :func:`project`; every frame has these bins.
+    whole : bool
+        Look at the weights of all particles, for ``sum_out_of_frame``.
+
+    Returns
+    -------
+    list of Projection
+        One for each frame.
+
+    Raises
+    ------
+    ShapeError, DTypeError, RangeError, NonFiniteError, MemoryError
+        As in :func:`project`; ShapeError also for a segment with another number of columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> positions, masses = np.array([[0.5, 0.5, 0.0], [9.5, 0.5, 0.0]]), np.array([1.0, 2.0])
+    >>> half_turn = [[-1, 0, 0], [0, -1, 0], [0, 0, 1]]
+    >>> frames = [Frame((0, 0, 0), 1.0), Frame((0, 0, 0), 1.0, rotation=half_turn)]
+    >>> made = project_frames([(positions, [masses])], frames, box_size=10.0, bins=(2, 1))
+    >>> [projection.maps.ravel() for projection in made]
+    [array([2., 1.]), array([1., 2.])]
+    """
+    found = _core.project(
+        segments,
+        frames,
+        columns=columns,
+        box_size=box_size,
+        bins=bins,
+        bin_scale=bin_scale,
+        whole=whole,
+        threads=threads,
     )
-    return Projection(maps, ledger)
+    return [
+        Projection(maps, Ledger(*counts, tuple(bad), tuple(inside), tuple(outside)))
+        for maps, counts, bad, inside, outside in found
+    ]

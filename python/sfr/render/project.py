@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,17 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import ConfigError, EmptySelectionError, NonFiniteError
+from sfr.errors import ConfigError, EmptySelectionError, InternalError, NonFiniteError
 from sfr.recipe import Channel, MapsRecipe, Recipe
-from sfr.render import gas, kernels
+from sfr.render import kernels
+from sfr.render.fields import (
+    PARTICLES,
+    Kind,
+    Setting,
+    finish,
+    is_relative,
+    part_type,
+    required_fields,
+    weight,
+)
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
 from sfr.simulation.protocol import Header, Particles, Simulation
 
 __all__ = [
     "GalaxyMaps",
     "check_frame",
-    "gas_fields",
     "make_maps",
+    "particle_fields",
     "render_galaxy",
     "said_of_dropped",
 ]
@@ -108,13 +118,13 @@ def make_maps(
     velocity: NDArray[np.float64] | None = None,
     threads: int | None = None,
 ) -> GalaxyMaps:
-    """Project gas cells to the recipe's channels.
+    """Project particles to the recipe's channels.
 
     Parameters
     ----------
     stretches : iterable of Particles
-        The gas piece by piece; of fields other than ``Coordinates`` only what lies in the frame
-        is looked at.
+        The particles that the channels show (`fields.part_type`), piece by piece; of fields other
+        than ``Coordinates`` only what lies in the frame is looked at.
     centre : ndarray of float64, shape (3,)
         Centre of the frame [ckpc/h, box frame].
     orientation : Orientation
@@ -124,7 +134,7 @@ def make_maps(
     recipe : MapsRecipe
         Pixels, frame and channels.
     velocity : ndarray of float64, shape (3,), or None
-        Peculiar velocity of the galaxy [km/s], for channels in its frame (``gas.is_relative``).
+        Peculiar velocity of the galaxy [km/s], for channels in its frame (`fields.is_relative`).
     threads : int or None
         As in `sfr.render.kernels`; the result does not depend on it.
 
@@ -136,39 +146,45 @@ def make_maps(
     Raises
     ------
     ConfigError
-        The frame reaches beyond the box.
+        The frame reaches beyond the box, or channels show different types of particles.
     EmptySelectionError
-        There is no gas, or none of it is in the frame.
+        There are no particles, or none of them is in the frame.
     NonFiniteError
-        More than one per cent of the cells have coordinates that are not finite, or none in the
-        frame has a finite value of a channel.
+        More than one per cent of them have coordinates that are not finite, or none in the frame
+        has a finite value of a channel.
     """
+    kind = PARTICLES[part_type((*recipe.channels, *recipe.candidates))]
     check_frame(recipe, header, orientation.rotation)
     weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
         weigher.weigh(stretches),
-        channels=weigher.n_columns,
+        columns=weigher.n_columns,
         bins=recipe.pixels,
         bin_scale=recipe.bin_scale,
         threads=threads,
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger)
-    _check_weights(projection.ledger, recipe.channels, spans)
-    # kernels return (channel, x, y); pictures are (channel, y, x)
-    binned = projection.maps.transpose(0, 2, 1)
+    _check_ledger(projection.ledger, kind)
+    _check_weights(projection.ledger, kind, recipe.channels, spans)
+    binned = projection.maps
     finished = [
-        gas.finish(channel, binned[i], None if j is None else binned[j])
+        finish(channel, binned[i], None if j is None else binned[j])
         for channel, (i, j) in zip((*recipe.channels, *recipe.candidates), spans, strict=True)
     ]
-    shape = (recipe.pixels, recipe.pixels)
     n = len(recipe.channels)
     return GalaxyMaps(
-        np.stack(finished[:n]),
-        np.stack(finished[n:]) if finished[n:] else np.zeros((0, *shape), np.float32),
+        _pictures(finished[:n], recipe.pixels),
+        _pictures(finished[n:], recipe.pixels),
         _of_channels(projection.ledger, [i for i, _ in spans[:n]]),
         orientation,
+    )
+
+
+def _pictures(maps: Sequence[NDArray[np.float32]], pixels: int) -> NDArray[np.float32]:
+    """Stack maps, turned from (x, y) of the kernels to (y, x) of pictures."""
+    return (
+        np.stack([image.T for image in maps]) if maps else np.zeros((0, pixels, pixels), np.float32)
     )
 
 
@@ -181,7 +197,7 @@ def _of_channels(ledger: kernels.Ledger, columns: Sequence[int]) -> kernels.Ledg
 
 
 class _Weigher:
-    """What the kernels sum for the channels of a recipe, stretch by stretch."""
+    """What the kernels sum for the channels of a recipe, piece by piece."""
 
     def __init__(
         self,
@@ -192,10 +208,9 @@ class _Weigher:
         velocity: NDArray[np.float64] | None,
         threads: int | None,
     ) -> None:
-        self._velocity = velocity
-        self._header = header
         self._recipe = recipe
         self._threads = threads
+        self._part_type = part_type((*recipe.channels, *recipe.candidates))
         #: Arguments that the kernels share.
         self.frame: dict[str, Any] = {
             "center": centre,
@@ -204,13 +219,18 @@ class _Weigher:
             "box_size": header.period,
             "rotation": orientation.rotation,
         }
+        pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
+        pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
+        self._setting = Setting(
+            header.scale_factor, header.hubble_param, velocity, float(pixel_kpc**2)
+        )
         self._sums: list[Channel] = []
         #: For each channel and candidate where its numerator and denominator are.
         self.spans: list[tuple[int, int | None]] = []
-        #: Weights of a stretch.
+        #: Columns of sums.
         self.n_columns = 0
         self._plan((*recipe.channels, *recipe.candidates))
-        self._fields = gas.required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
+        self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
 
     def _plan(self, channels: Sequence[Channel]) -> None:
         seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
@@ -227,78 +247,62 @@ class _Weigher:
     def weigh(
         self, stretches: Iterable[Particles]
     ) -> Iterator[tuple[kernels.Floats, list[kernels.Weight]]]:
-        """Yield positions and weights of each stretch."""
+        """Yield positions and weights of each piece."""
         for stretch in stretches:
-            coordinates = np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])
-            yield coordinates, self._columns(stretch, coordinates)
-
-    def _columns(self, stretch: Particles, coordinates: kernels.Floats) -> list[kernels.Weight]:
-        if stretch.is_mapped(self._fields):
-            fields = stretch.read(self._fields)
-            rows = None
-        else:
-            rows = self._rows(coordinates)
-            fields = stretch.read(self._fields, needed=rows)
-        cells = self._cells(fields)
-        columns: list[kernels.Weight] = []
-        for channel in self._sums:
-            star_forming = self._recipe.star_forming_gas
-            pair = gas.kernel_weights(channel, cells, star_forming_gas=star_forming)
-            if pair is None:
-                rows = self._rows(coordinates) if rows is None else rows
-                inside = self._cells({name: values[rows] for name, values in fields.items()})
-                pair = gas.weights(channel, inside, star_forming_gas=star_forming)
-                pair = (
-                    _spread(pair[0], rows, len(stretch)),
-                    (None if pair[1] is None else _spread(pair[1], rows, len(stretch))),
+            if stretch.part_type != self._part_type:
+                raise InternalError(
+                    f"particles of type {stretch.part_type} given for channels of "
+                    f"{PARTICLES[self._part_type].matter}, which are of type {self._part_type}"
                 )
-            columns += [column for column in pair if column is not None]
-        return columns
-
-    def _rows(self, coordinates: kernels.Floats) -> NDArray[np.int64]:
-        """Cells in the frame."""
-        return kernels.cull_box(coordinates, threads=self._threads, **self.frame)
-
-    def _cells(self, fields: Mapping[str, NDArray[Any]]) -> gas.Cells:
-        recipe, header = self._recipe, self._header
-        pixel_kpc = units.length_kpc(recipe.pixel_ckpc_h, header.scale_factor, header.hubble_param)
-        return gas.Cells(
-            fields,
-            header.scale_factor,
-            header.hubble_param,
-            self._velocity,
-            float(pixel_kpc**2),
-        )
-
-
-def _spread(values: kernels.Floats, rows: NDArray[np.int64], count: int) -> kernels.Floats:
-    """Put values of some rows in their places among all."""
-    spread = np.zeros(count, values.dtype)
-    spread[rows] = values
-    return spread
+            coordinates = np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])
+            rows = None
+            if not stretch.is_mapped(self._fields):
+                rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
+            fields = stretch.read(self._fields, needed=rows)
+            yield (
+                coordinates,
+                [
+                    weight(
+                        channel,
+                        fields,
+                        self._setting,
+                        star_forming_gas=self._recipe.star_forming_gas,
+                    )
+                    for channel in self._sums
+                ],
+            )
 
 
-def _check_ledger(ledger: kernels.Ledger) -> None:
+def _no_particles(kind: Kind) -> EmptySelectionError:
+    return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
+
+
+def _check_ledger(ledger: kernels.Ledger, kind: Kind) -> None:
     bad, read = ledger.n_bad_coordinates, ledger.n_read
     if read == 0:
-        raise EmptySelectionError("no gas: the group has no cell of PartType0")
+        raise _no_particles(kind)
     if bad > MAX_BAD_FRACTION * read:
         raise NonFiniteError(
-            f"Coordinates: {bad} of {read} gas cells are NaN or infinite, more than "
+            f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, more than "
             f"{MAX_BAD_FRACTION:.0%}"
         )
     if ledger.n_in_frame == 0:
-        raise EmptySelectionError(f"no gas in the frame: all {read} cells lie outside")
+        raise EmptySelectionError(
+            f"no {kind.matter} in the frame: all {read} {kind.particles} lie outside"
+        )
 
 
 def _check_weights(
-    ledger: kernels.Ledger, channels: Sequence[Channel], spans: Sequence[tuple[int, int | None]]
+    ledger: kernels.Ledger,
+    kind: Kind,
+    channels: Sequence[Channel],
+    spans: Sequence[tuple[int, int | None]],
 ) -> None:
     for channel, (column, _) in zip(channels, spans, strict=False):
         if ledger.n_bad_weight[column] == ledger.n_in_frame:
             raise NonFiniteError(
-                f"channel {channel.name!r}: none of {ledger.n_in_frame} gas cells in the frame has "
-                "a finite value"
+                f"channel {channel.name!r}: none of {ledger.n_in_frame} {kind.particles} in the "
+                "frame has a finite value"
             )
 
 
@@ -320,9 +324,10 @@ def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
         Numbers of cells, and channels.
     """
     ledger, said = made.ledger, []
+    many = PARTICLES[part_type(channels)].particles
     if ledger.n_bad_coordinates:
         said.append(
-            f"{ledger.n_bad_coordinates} of {ledger.n_read} gas cells have NaN or infinite "
+            f"{ledger.n_bad_coordinates} of {ledger.n_read} {many} have NaN or infinite "
             "coordinates; dropped"
         )
     without = [
@@ -332,7 +337,7 @@ def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
     ]
     if without:
         said.append(
-            f"of {ledger.n_in_frame} gas cells in the frame {', '.join(without)} (NaN, infinite, "
+            f"of {ledger.n_in_frame} {many} in the frame {', '.join(without)} (NaN, infinite, "
             "or of numbers that cannot be negative); dropped"
         )
     return "; ".join(said)
@@ -348,7 +353,7 @@ def render_galaxy(
     *,
     threads: int | None = None,
 ) -> GalaxyMaps:
-    """Read, orient and project one galaxy: gas of its FoF group, stars of the subhalo.
+    """Read, orient and project one galaxy: its FoF group, turned by the stars of the subhalo.
 
     Parameters
     ----------
@@ -376,27 +381,29 @@ def render_galaxy(
     if not np.isfinite(galaxy.centre).all():
         raise NonFiniteError(f"SubhaloPos = {galaxy.centre.tolist()} is not finite")
     header = simulation.header(snapshot)
-    cells = list(simulation.stretches(snapshot, "group", group_id, _GAS))
-    if not cells:
-        raise EmptySelectionError("no gas: the group has no cell of PartType0")
+    maps = recipe.maps
+    shown = part_type((*maps.channels, *maps.candidates))
+    particles = list(simulation.stretches(snapshot, "group", group_id, shown))
+    if not particles:
+        raise _no_particles(PARTICLES[shown])
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
     stars = list(simulation.stretches(snapshot, "subhalo", subhalo_id, _STARS))
     orientation = orient(
         galaxy,
         lambda scale_factor: near(stars, STAR_FIELDS, formed_after=scale_factor),
-        lambda: near(cells, GAS_FIELDS),
+        lambda: near(simulation.stretches(snapshot, "group", group_id, _GAS), GAS_FIELDS),
         header,
         recipe.orientation,
         threads=threads,
     )
     return make_maps(
-        cells,
+        particles,
         galaxy.centre,
         orientation,
         header,
-        recipe.maps,
-        velocity=_velocity(simulation, snapshot, subhalo_id, recipe.maps),
+        maps,
+        velocity=_velocity(simulation, snapshot, subhalo_id, maps),
         threads=threads,
     )
 
@@ -405,7 +412,7 @@ def _velocity(
     simulation: Simulation, snapshot: int, subhalo_id: int, recipe: MapsRecipe
 ) -> NDArray[np.float64] | None:
     """Velocity of the subhalo [km/s], where a channel is relative to it."""
-    if not gas.is_relative((*recipe.channels, *recipe.candidates)):
+    if not is_relative((*recipe.channels, *recipe.candidates)):
         return None
     found = simulation.value(snapshot, "subhalo", subhalo_id, "SubhaloVel")
     velocity = np.asarray(found, np.float64)
@@ -414,10 +421,11 @@ def _velocity(
     return velocity
 
 
-def gas_fields(recipe: Recipe) -> list[str]:
-    """List the fields of PartType0 that a galaxy's maps and orientation need."""
+def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
+    """List the fields that a galaxy's maps and orientation need, by particle type."""
     maps = recipe.maps
-    needed = gas.required_fields(
-        (*maps.channels, *maps.candidates), star_forming_gas=maps.star_forming_gas
-    )
-    return sorted({*GAS_FIELDS, *needed})
+    channels = (*maps.channels, *maps.candidates)
+    needed = {_GAS: {*GAS_FIELDS}, _STARS: {*STAR_FIELDS}}
+    shown = needed.setdefault(part_type(channels), {"Coordinates"})
+    shown.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
+    return {kind: sorted(names) for kind, names in needed.items()}

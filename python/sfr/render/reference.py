@@ -13,9 +13,28 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sfr.render.kernels import Floats, Ledger, Matrix, Projection, Vector
+from sfr.render.kernels import (
+    Floats,
+    Ledger,
+    Length,
+    Matrix,
+    Product,
+    Projection,
+    Quantity,
+    Thermal,
+    Vector,
+    Weight,
+)
 
-__all__ = ["bin_2d", "cull_box", "disk_normal", "face_on_rotation", "project", "rotate"]
+__all__ = [
+    "columns",
+    "cull_box",
+    "disk_normal",
+    "face_on_rotation",
+    "project",
+    "rotate",
+    "values",
+]
 
 
 def _pair(value: float | Vector | Sequence[int]) -> list[float]:
@@ -102,37 +121,66 @@ def rotate(
     return _turned(_offsets(coordinates, center, box_size), rotation)
 
 
-def bin_2d(
-    x: Floats,
-    y: Floats,
-    weights: Iterable[Floats],
-    *,
-    bins: int | Sequence[int],
-    extent: Sequence[Sequence[float]],
-    bin_scale: float = 1.0,
+def _not_negative(values: Floats) -> npt.NDArray[np.float64]:
+    return np.where(values >= 0, values, np.nan).astype(np.float64)
+
+
+def values(quantity: Quantity) -> npt.NDArray[np.float64]:
+    """Compute a quantity of every particle."""
+    with np.errstate(all="ignore"):
+        if isinstance(quantity, Product):
+            made = np.array(quantity.factor, np.float64)
+            for field in quantity.fields:
+                made = made * _not_negative(field)
+            return made if quantity.per is None else made / _not_negative(quantity.per)
+        if isinstance(quantity, Length):
+            parts = quantity.vectors.astype(np.float64) * quantity.factor - quantity.offset
+            x, y, z = parts.T
+            return np.asarray(np.sqrt(x * x + y * y + z * z))
+        if isinstance(quantity, Thermal):
+            heat, top, low, slope, dense, entropic = quantity.factors
+            x_e = _not_negative(quantity.electron_abundance)
+            made = heat * _not_negative(quantity.internal_energy) * (top / (low + slope * x_e))
+            if quantity.density is None:
+                return made
+            n = dense * _not_negative(quantity.density) * (x_e if quantity.of_electrons else 1.0)
+            return np.asarray(entropic * made / np.cbrt(n) ** 2)
+    return quantity.astype(np.float64)
+
+
+def columns(weight: Quantity | Weight) -> list[npt.NDArray[np.float64]]:
+    """Compute what a weight sums: values, and the divisors of a mean."""
+    if not isinstance(weight, Weight):
+        return [values(weight)]
+    with np.errstate(all="ignore"):
+        found = np.log10(values(weight.quantity)) if weight.log10 else values(weight.quantity)
+        divisors = np.ones(len(found)) if weight.times is None else values(weight.times)
+        found = found * divisors
+        if weight.without is not None:
+            found, divisors = (np.where(weight.without > 0, 0.0, v) for v in (found, divisors))
+    return [found, np.where(np.isfinite(found), divisors, 0.0)] if weight.is_mean else [found]
+
+
+def _binned(
+    places: npt.NDArray[np.float64],
+    half_width: Sequence[float],
+    shape: Sequence[int],
+    bin_scale: float,
+    values: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Sum weights over the pixels of a grid."""
-    shape = tuple(int(n) for n in _pair(bins))
-    inside = np.ones(x.shape, dtype=bool)
-    for values, (low, high) in zip((x, y), extent, strict=True):
-        wide = values.astype(np.float64)
-        inside &= (wide >= low) & (wide < high)
+    """Sum values over the pixels of a frame that all places are in."""
     index = []
-    for values, (low, high), n in zip((x, y), extent, shape, strict=True):
-        place = (values[inside].astype(np.float64) - low) / (high - low) * bin_scale * n
-        index.append(np.minimum(np.floor(place).astype(np.int64), n - 1))
-    maps = []
-    for channel in weights:
-        chosen = channel[inside].astype(np.float64)
-        image = np.zeros(shape)
-        np.add.at(image, tuple(index), np.where(np.isfinite(chosen), chosen, 0.0))
-        maps.append(image)
-    return np.stack(maps)
+    for place, half, n in zip(places.T, half_width, shape, strict=True):
+        found = (place + half) / (2 * half) * bin_scale * n
+        index.append(np.minimum(np.floor(found).astype(np.int64), n - 1))
+    image = np.zeros(shape)
+    np.add.at(image, tuple(index), np.where(np.isfinite(values), values, 0.0))
+    return image
 
 
 def project(
     coordinates: Floats,
-    weights: Iterable[Floats],
+    weights: Iterable[Quantity | Weight],
     *,
     center: Vector,
     box_size: float | None,
@@ -143,28 +191,27 @@ def project(
     bin_scale: float = 1.0,
 ) -> Projection:
     """Make maps of the particles about a centre."""
-    channels = list(weights)
+    channels = [column for weight in weights for column in columns(weight)]
     inside = cull_box(
         coordinates, center, half_width, box_size=box_size, depth=depth, rotation=rotation
     )
     q = _turned(_offsets(coordinates[inside], center, box_size), rotation)
-    maps = bin_2d(
-        q[:, 0],
-        q[:, 1],
-        [channel[inside] for channel in channels],
-        bins=bins,
-        extent=[(-half, half) for half in _pair(half_width)],
-        bin_scale=bin_scale,
-    )
+    shape = [int(n) for n in _pair(bins)]
+    maps = [
+        _binned(q[:, :2], _pair(half_width), shape, bin_scale, channel[inside])
+        for channel in channels
+    ]
+    n_bad = int(np.count_nonzero(~np.isfinite(coordinates).all(axis=1)))
+    is_in = np.isin(np.arange(len(coordinates)), inside)
     finite = [np.isfinite(channel) for channel in channels]
-    kept = [channel[good] for channel, good in zip(channels, finite, strict=True)]
-    seen = [channel[inside][good[inside]] for channel, good in zip(channels, finite, strict=True)]
+    pairs = list(zip(channels, finite, strict=True))
     ledger = Ledger(
         n_read=len(coordinates),
         n_in_frame=len(inside),
-        n_bad_coordinates=int(np.count_nonzero(~np.isfinite(coordinates).all(axis=1))),
-        n_bad_weight=tuple(int(np.count_nonzero(~good)) for good in finite),
-        sum_read=tuple(math.fsum(values) for values in kept),
-        sum_in_frame=tuple(math.fsum(values) for values in seen),
+        n_out_of_frame=len(coordinates) - len(inside) - n_bad,
+        n_bad_coordinates=n_bad,
+        n_bad_weight=tuple(int(np.count_nonzero(is_in & ~good)) for good in finite),
+        sum_in_frame=tuple(math.fsum(channel[is_in & good]) for channel, good in pairs),
+        sum_out_of_frame=tuple(math.fsum(channel[~is_in & good]) for channel, good in pairs),
     )
-    return Projection(maps, ledger)
+    return Projection(np.stack(maps), ledger)

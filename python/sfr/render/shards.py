@@ -31,9 +31,15 @@ from sfr.errors import (
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import MapsRecipe, Recipe, maps_settings
-from sfr.render import gas
-from sfr.render.orient import STAR_FIELDS, Galaxy
-from sfr.render.project import GalaxyMaps, check_frame, gas_fields, render_galaxy, said_of_dropped
+from sfr.render import fields
+from sfr.render.orient import Galaxy
+from sfr.render.project import (
+    GalaxyMaps,
+    check_frame,
+    particle_fields,
+    render_galaxy,
+    said_of_dropped,
+)
 from sfr.run.names import bare
 from sfr.run.shards import Shard, read_shard, write_shard
 from sfr.run.tables import FAILURES, FOR_GOOD, Table, read_table, table_digest, write_table
@@ -279,10 +285,6 @@ def plan_parts(costs: NDArray[Any], n: int, snapshot: int) -> NDArray[np.intp]:
     return np.asarray((places + snapshot) % n)
 
 
-def _particle_fields(recipe: Recipe) -> dict[int, Sequence[str]]:
-    return {_GAS: gas_fields(recipe), _STARS: STAR_FIELDS}
-
-
 def render_snapshot(
     simulation: Simulation,
     workspace: Workspace,
@@ -368,7 +370,7 @@ def render_snapshot(
     if (state := _state(job, force=force)).current:
         _say_what_changed(job)
         return _summarise(job, mine, "", 0)
-    simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    simulation.require(snapshot, particle_fields(recipe), allow_partial=allow_partial)
     check_frame(recipe.maps, simulation.header(snapshot))
     with ExitStack() as stack:
         with workspace.lock(job.step):
@@ -415,7 +417,7 @@ def plan_render(
     rows = _rows(sample, snapshot)
     shards = plan_shards(rows, recipe.maps)
     mine = _share(shards, rows, snapshot, part)
-    simulation.require(snapshot, _particle_fields(recipe), allow_partial=allow_partial)
+    simulation.require(snapshot, particle_fields(recipe), allow_partial=allow_partial)
     check_frame(recipe.maps, simulation.header(snapshot))
     paths = {i: workspace.shard(snapshot, i) for i in mine}
     there = [i for i in mine if not force and _is_current(paths[i], fingerprint)]
@@ -441,7 +443,7 @@ def _bytes_to_read(simulation: Simulation, recipe: Recipe, snapshot: int, rows: 
     """Count the bytes of the gas of each group and the stars of each subhalo."""
     if len(rows["subhalo_id"]) == 0:
         return 0
-    fields = _particle_fields(recipe)
+    fields = particle_fields(recipe)
     # types differ between full and mini snapshots; the smallest group shows them
     i = int(np.argmin(rows["n_gas_group"]))
     group_id, subhalo_id = int(rows["group_id"][i]), int(rows["subhalo_id"][i])
@@ -734,8 +736,8 @@ def _attributes(job: _Job) -> dict[str, object]:
     for kind, channels in (("channel", maps.channels), ("candidate", maps.candidates)):
         gas_in = maps.star_forming_gas
         texts = (
-            gas.names(channels),
-            [gas.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
+            fields.names(channels),
+            [fields.channel_unit(channel, star_forming_gas=gas_in) for channel in channels],
         )
         for what, values in zip(("names", "units"), texts, strict=True):
             # h5py cannot store an empty list of strings

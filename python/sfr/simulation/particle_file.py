@@ -240,7 +240,11 @@ class ParticleFile:
         """Whether all of these fields can be mapped instead of read."""
         if not self.counts[part_type]:
             return False
-        return all(self._view(part_type, field) is not None for field in fields)
+        return all(
+            self._constant_mass(part_type, field) is not None
+            or self._view(part_type, field) is not None
+            for field in fields
+        )
 
     def check(self) -> None:
         """Look at everything in the file, as `read` does at what it reads.
@@ -258,9 +262,14 @@ class ParticleFile:
                     self._dataset(part_type, field)
 
     def fields(self, part_type: int) -> list[str]:
-        """Names of the fields of a particle type, sorted; empty where the file has none of it."""
+        """Names of the fields stored of a particle type, sorted; empty where there are none."""
         group = self._group(part_type)
         return [] if group is None else sorted(group)
+
+    def readable(self, part_type: int) -> list[str]:
+        """Names of the fields that `read` gives: those stored, and masses that the header has."""
+        stated = self._constant_mass(part_type, "Masses") is not None
+        return sorted([*self.fields(part_type), *(["Masses"] if stated else [])])
 
     @property
     def is_mini(self) -> bool:
@@ -288,7 +297,8 @@ class ParticleFile:
             0 gas, 1 dark matter, 3 tracers, 4 stars and wind, 5 black holes.
         fields : sequence of str
             Names as in the file. What is a real number is given as float32 or float64, exactly,
-            also where it is stored as an integer or in half precision.
+            also where it is stored as an integer or in half precision. ``Masses`` that are not
+            stored are those of the header's MassTable, as for dark matter.
         start, stop : int
             Range of rows; ``None`` reads to the end.
         mapped : bool
@@ -325,6 +335,10 @@ class ParticleFile:
             return {field: empty_field(field) for field in fields}
         result = {}
         for field in fields:
+            mass = self._constant_mass(part_type, field)
+            if mass is not None:
+                result[field] = np.full(stop - start, mass)
+                continue
             view = self._view(part_type, field) if mapped else None
             if view is not None:
                 result[field] = view[start:stop]
@@ -333,6 +347,14 @@ class ParticleFile:
             values = _rows(dataset, start, stop, needed)
             result[field] = _real(dataset, values) if field in _REAL else values
         return result
+
+    def _constant_mass(self, part_type: int, field: str) -> float | None:
+        """Mass of every particle of a type whose masses are not stored, as of TNG's dark matter."""
+        table = self.header.mass_table
+        if field != "Masses" or table is None or not table[part_type] > 0:
+            return None
+        group = self._group(part_type)
+        return None if group is None or field in group else table[part_type]
 
     def _dataset(self, part_type: int, field: str) -> StoredDataset:
         if (part_type, field) not in self._datasets:

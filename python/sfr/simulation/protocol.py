@@ -135,6 +135,11 @@ class FileStatus:
 class Particles(Protocol):
     """Consecutive particles of one object, which fit in memory."""
 
+    @property
+    def part_type(self) -> int:
+        """Type of the particles, as in `Simulation.particles`."""
+        ...
+
     def __len__(self) -> int:
         """Count the particles."""
         ...

@@ -14,27 +14,28 @@
 #![deny(unsafe_code)]
 
 mod accumulate;
-mod bin2d;
+mod batch;
 mod channel;
 mod cull;
-#[allow(missing_docs)]
-pub mod deposit;
+mod deposit;
 mod error;
+mod frame;
+mod grid;
 mod math;
 mod parallel;
 mod project;
 mod rotate;
 #[allow(unsafe_code)]
 mod simd;
+mod sums;
 mod values;
 
-use accumulate::BATCH;
-pub use bin2d::{Grid, bin_2d};
-pub use channel::{Channel, Quantity, Thermal};
-pub use cull::{Frame, cull_box};
+pub use channel::{Channel, Length, Product, Quantity, Thermal};
+pub use cull::cull_box;
 pub use error::Error;
+pub use frame::Frame;
 pub use parallel::{BLOCK, Threads};
-pub use project::{Ledger, Projection, Projector, project};
+pub use project::{Ledger, Projection, Projector, Way, project};
 pub use rotate::{disk_normal, face_on_rotation, rotate};
 pub use simd::Level;
 pub use values::{Real, Values};

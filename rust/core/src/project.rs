@@ -1,31 +1,34 @@
 //! From the particles of a box to maps of an object, in one pass.
 
-use crate::accumulate::{Accumulator, Books};
-use crate::cull::Framed;
+use crate::accumulate::{Accumulator, Cells, Summed, View};
+use crate::deposit::{Deposit, Histogram, Layered, Smoothed};
+use crate::grid::{Flat, Grid};
 use crate::simd::Level;
 use crate::values::Real;
-use crate::{Channel, Error, Frame, Grid, Threads};
+use crate::{Channel, Error, Frame, Threads};
 
-/// Where the particles and their weights went.
+/// Where the particles and their weights went: what was read is in the frame, out of it or has bad
+/// coordinates. Entries per column are those of the maps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// Particles given.
     pub read: usize,
     /// Particles with finite coordinates in the frame.
     pub in_frame: usize,
+    /// Particles with finite coordinates that are not in the frame.
+    pub out_of_frame: usize,
     /// Particles with a NaN or infinite coordinate.
     pub bad_coordinates: usize,
-    /// Per channel: particles whose weight is NaN or infinite, among those whose weights were
-    /// looked at.
+    /// Per column: particles in the frame whose weight is NaN or infinite.
     pub bad_weight: Vec<usize>,
-    /// Per channel: sum of the finite weights of all particles; empty where only those of
-    /// particles in the frame were looked at.
-    pub sum_read: Vec<f64>,
-    /// Per channel: sum of the finite weights of the particles in the frame.
+    /// Per column: sum of the finite weights of the particles in the frame.
     pub sum_in_frame: Vec<f64>,
+    /// Per column: sum of the finite weights of all others, those with bad coordinates included;
+    /// empty where only weights of particles in the frame were looked at.
+    pub sum_out_of_frame: Vec<f64>,
 }
 
-/// Maps, channel by channel with x the slow axis, and their ledger.
+/// Maps, column by column with x the slow axis, and their ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Projection {
     /// Sums of weights per pixel.
@@ -34,94 +37,159 @@ pub struct Projection {
     pub ledger: Ledger,
 }
 
-/// Maps that grow by one segment of particles after the other.
+/// How particles are put into maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// A particle is a point.
+    #[default]
+    Histogram,
+    /// A particle is spread over a cubic spline whose support is 2.5 radii of a sphere of its
+    /// volume. In the frame, for the ledger, is what reaches into the picture from within the
+    /// depth; one whose volume is negative or not finite counts as one with bad coordinates.
+    Smoothed,
+}
+
+/// Maps, one for each frame, that grow by one segment of particles after the other.
 ///
 /// Recentres, unwraps, turns, culls and bins, without temporaries of the length of the input. The
-/// bits of the result depend on the particles and their order alone, not on how they come in
-/// segments. Weights are read only of particles in the frame, so the ledger's `sum_read` is empty
-/// and its `bad_weight` counts those in the frame.
+/// bits of a map depend on the particles, their order and its frame alone, not on how they come in
+/// segments nor on the other frames.
 pub struct Projector {
-    frame: Frame,
-    sums: Accumulator,
+    sums: Sums,
+    whole: bool,
+}
+
+enum Sums {
+    Histogram(Accumulator<Flat, Histogram>),
+    Smoothed(Accumulator<Layered, Smoothed>),
+}
+
+/// Pictures without particles.
+fn begin<G: Grid, D: Deposit<G>>(
+    frames: &[Frame],
+    grid: impl Fn(&Frame) -> Result<G, Error>,
+    columns: usize,
+    whole: bool,
+) -> Result<Accumulator<G, D>, Error> {
+    let view = |frame: &Frame| {
+        Ok(View {
+            frame: *frame,
+            grid: grid(frame)?,
+        })
+    };
+    let views = frames.iter().map(view).collect::<Result<_, _>>()?;
+    Accumulator::new(views, columns, whole)
 }
 
 impl Projector {
-    /// Maps without particles.
+    /// Maps without particles: for every frame `columns` of `bins`.
+    ///
+    /// Weights are looked at of particles in a frame only, so that others need not be there to be
+    /// read, unless the ledger is to be `whole`.
     ///
     /// # Errors
-    /// Those of [`Grid::new`] for `bins` and `bin_scale`, and [`Error::Range`] without channels.
+    /// [`Error::Range`] for no columns, no bins, more than 2^28 pixels, a `bin_scale` outside
+    /// (0, 1], and, of cells with a size, pixels that are not square.
     pub fn new(
-        frame: Frame,
+        way: Way,
+        frames: &[Frame],
         bins: [usize; 2],
         bin_scale: f64,
-        channels: usize,
+        columns: usize,
+        whole: bool,
     ) -> Result<Self, Error> {
-        Self::with(frame, bins, bin_scale, channels, Books::InFrame)
+        let flat = |frame: &Frame| {
+            let extent = frame.half_width().map(|half| [-half, half]);
+            Flat::new(extent, bins, bin_scale)
+        };
+        let sums = match way {
+            Way::Histogram => Sums::Histogram(begin(frames, flat, columns, whole)?),
+            Way::Smoothed => {
+                let layered = |frame: &Frame| Layered::new(flat(frame)?);
+                Sums::Smoothed(begin(frames, layered, columns, whole)?)
+            }
+        };
+        Ok(Self { sums, whole })
     }
 
     /// The same, with these vector instructions instead of the best ones.
     #[must_use]
     pub fn with_level(self, level: Level) -> Self {
-        Self {
-            sums: self.sums.with_level(level),
-            ..self
-        }
+        let sums = match self.sums {
+            Sums::Histogram(sums) => Sums::Histogram(sums.with_level(level)),
+            Sums::Smoothed(sums) => Sums::Smoothed(sums.with_level(level)),
+        };
+        Self { sums, ..self }
     }
 
-    fn with(
-        frame: Frame,
-        bins: [usize; 2],
-        bin_scale: f64,
-        channels: usize,
-        books: Books,
-    ) -> Result<Self, Error> {
-        let extent = frame.half_width().map(|half| [-half, half]);
-        let grid = Grid::new(extent, bins, bin_scale)?;
-        Ok(Self {
-            frame,
-            sums: Accumulator::new(grid, channels, books)?,
-        })
-    }
-
-    /// Adds the particles that follow those added before.
+    /// Adds the particles that follow those added before; with their volumes, in the unit of the
+    /// coordinates cubed, where they have a size.
     ///
     /// # Errors
-    /// [`Error::Length`] for a field without one entry per particle or another number of channels,
-    /// [`Error::Memory`], [`Error::Pool`].
+    /// [`Error::Length`] for a field without one entry per particle or another number of columns,
+    /// [`Error::Range`] for volumes that are missing or not asked for, [`Error::Memory`],
+    /// [`Error::Pool`].
     pub fn add<T: Real>(
         &mut self,
         coordinates: &[[T; 3]],
+        volumes: Option<&Channel<'_>>,
         weights: &[Channel<'_>],
         threads: Threads,
     ) -> Result<(), Error> {
-        let framed = Framed {
-            points: coordinates,
-            frame: &self.frame,
+        let cells = Cells {
+            channels: weights,
+            volumes,
         };
-        self.sums.add(&framed, weights, threads)
+        match (&mut self.sums, volumes) {
+            (Sums::Histogram(sums), None) => sums.add(coordinates, &cells, threads),
+            (Sums::Smoothed(sums), Some(_)) => sums.add(coordinates, &cells, threads),
+            (Sums::Histogram(_), Some(_)) => {
+                let allowed = "none for the deposit histogram: its particles are points";
+                Err(Error::range("volumes", &"given", allowed))
+            }
+            (Sums::Smoothed(_), None) => {
+                let allowed = "one per particle for the deposit smoothed";
+                Err(Error::range("volumes", &"none", allowed))
+            }
+        }
     }
 
-    /// The maps of all particles added.
+    /// The maps of all particles added, frame by frame.
     ///
     /// # Errors
     /// [`Error::Memory`].
-    pub fn finish(self) -> Result<Projection, Error> {
-        let summed = self.sums.finish()?;
-        Ok(Projection {
-            maps: summed.maps,
-            ledger: Ledger {
-                read: summed.read,
-                in_frame: summed.in_frame,
-                bad_coordinates: summed.bad_coordinates,
-                bad_weight: summed.bad_weight,
-                sum_read: summed.sum_read,
-                sum_in_frame: summed.sum_in_frame,
-            },
-        })
+    pub fn finish(self) -> Result<Vec<Projection>, Error> {
+        let (read, made) = match self.sums {
+            Sums::Histogram(sums) => (sums.read(), sums.finish()?),
+            Sums::Smoothed(sums) => (sums.read(), sums.finish()?),
+        };
+        let made = made.into_iter();
+        Ok(made
+            .map(|summed| closed(summed, read, self.whole))
+            .collect())
     }
 }
 
-/// Maps of particles that are all at hand, with the books of all their weights.
+/// A map with its ledger.
+fn closed(summed: Summed, read: usize, whole: bool) -> Projection {
+    let columns = &summed.columns;
+    let all_weights = if whole { &columns[..] } else { &[] };
+    let ledger = Ledger {
+        read,
+        in_frame: summed.in_frame,
+        out_of_frame: read - summed.in_frame - summed.bad_coordinates,
+        bad_coordinates: summed.bad_coordinates,
+        bad_weight: columns.iter().map(|total| total.bad).collect(),
+        sum_in_frame: columns.iter().map(|t| t.in_frame.value()).collect(),
+        sum_out_of_frame: all_weights.iter().map(|t| t.out_of_frame.value()).collect(),
+    };
+    Projection {
+        maps: summed.maps,
+        ledger,
+    }
+}
+
+/// Maps of particles that are all at hand, in one frame and with a whole ledger.
 ///
 /// # Errors
 /// Those of [`Projector`].
@@ -133,9 +201,10 @@ pub fn project<T: Real>(
     bin_scale: f64,
     threads: Threads,
 ) -> Result<Projection, Error> {
-    let mut projector = Projector::with(*frame, bins, bin_scale, weights.len(), Books::All)?;
-    projector.add(coordinates, weights, threads)?;
-    projector.finish()
+    let columns = weights.iter().map(Channel::columns).sum();
+    let mut projector = Projector::new(Way::Histogram, &[*frame], bins, bin_scale, columns, true)?;
+    projector.add(coordinates, None, weights, threads)?;
+    Ok(projector.finish()?.swap_remove(0))
 }
 
 #[cfg(test)]
@@ -166,10 +235,11 @@ mod tests {
             Ledger {
                 read: 6,
                 in_frame: 2,
+                out_of_frame: 2,
                 bad_coordinates: 2,
-                bad_weight: vec![0, 2],
-                sum_read: vec![63.0, 4.0],
+                bad_weight: vec![0, 1],
                 sum_in_frame: vec![3.0, 1.0],
+                sum_out_of_frame: vec![60.0, 3.0],
             }
         );
     }
@@ -217,10 +287,13 @@ mod tests {
             let shots: Vec<Vec<u64>> = Level::available()
                 .into_iter()
                 .map(|level| {
-                    let projector = Projector::new(frame, [64; 2], 0.99, 2).unwrap();
+                    let projector =
+                        Projector::new(Way::Histogram, &[frame], [64; 2], 0.99, 2, false).unwrap();
                     let mut projector = projector.with_level(level);
-                    projector.add(&points, &channels, Threads::SERIAL).unwrap();
-                    let found = projector.finish().unwrap();
+                    projector
+                        .add(&points, None, &channels, Threads::SERIAL)
+                        .unwrap();
+                    let found = projector.finish().unwrap().swap_remove(0);
                     let sums = found.ledger.sum_in_frame;
                     found
                         .maps
@@ -231,6 +304,106 @@ mod tests {
                 })
                 .collect();
             assert!(shots.iter().all(|shot| *shot == shots[0]));
+        }
+    }
+
+    fn count(points: &[[f64; 3]], half: [f64; 2], bins: [usize; 2]) -> Vec<f64> {
+        let frame = Frame::new([0.0; 3], None, None, half, None).unwrap();
+        let ones = vec![1.0; points.len()];
+        let weights = [Channel::from(&ones[..])];
+        project(points, &weights, &frame, bins, 1.0, Threads::SERIAL)
+            .unwrap()
+            .maps
+    }
+
+    #[test]
+    fn x_is_the_slow_axis() {
+        let maps = count(&[[1.5, -0.5, 0.0], [-1.5, 0.5, 0.0]], [2.0, 1.0], [4, 2]);
+        assert_eq!(maps, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn bins_are_half_open() {
+        let xs = [-2.0, -1.0, (-1.0_f64).next_down(), 2.0_f64.next_down(), 2.0];
+        let points = xs.map(|x| [x, 0.0, 0.0]);
+        assert_eq!(count(&points, [2.0, 1.0], [4, 1]), [2.0, 1.0, 0.0, 1.0]);
+        assert_eq!(count(&[[0.0, 1.0, 0.0]], [2.0, 1.0], [4, 1]), [0.0; 4]);
+    }
+
+    #[test]
+    fn no_particles_give_zeros() {
+        assert_eq!(count(&[], [1.0; 2], [2, 2]), [0.0; 4]);
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        let frame = Frame::new([0.0; 3], None, None, [1.0; 2], None).unwrap();
+        let run = |weights: &[Channel<'_>]| {
+            let points = [[0.0_f32; 3]];
+            project(&points, weights, &frame, [1; 2], 1.0, Threads::SERIAL).err()
+        };
+        assert!(matches!(
+            run(&[]),
+            Some(Error::Range {
+                name: "weights",
+                ..
+            })
+        ));
+        let weights = [Channel::from(&[1.0_f32][..]), Channel::from(&[] as &[f64])];
+        assert!(matches!(
+            run(&weights),
+            Some(Error::Length { name, got: 0, expected: 1 }) if name == "weights[1]"
+        ));
+    }
+
+    #[test]
+    fn a_mean_divides_by_the_weights_of_the_particles_that_have_a_value() {
+        let values = [1.0, f64::NAN, 3.0, 5.0, 7.0];
+        let weights = [1.0, 2.0, 4.0, f64::INFINITY, 16.0];
+        let forming = [0.0, 0.0, 0.0, 0.0, 1.0];
+        let mean = Channel {
+            times: Some(Quantity::Stored(Values::F64(&weights))),
+            without: Some(Values::F64(&forming)),
+            is_mean: true,
+            ..Channel::from(&values[..])
+        };
+        let frame = Frame::new([0.0; 3], None, None, [1.0; 2], None).unwrap();
+        let points = [[0.0; 3]; 5];
+        let made = project(&points, &[mean], &frame, [1; 2], 1.0, Threads::SERIAL).unwrap();
+        assert_eq!(made.maps, [13.0, 5.0]);
+        assert_eq!(made.ledger.bad_weight, [2, 0]);
+    }
+
+    #[test]
+    fn frames_in_one_pass_give_the_bits_of_each_alone() {
+        let n = 2 * crate::BLOCK + 777;
+        let number = |k: usize| (k as f64 * 0.618_033_988_749).fract();
+        let points: Vec<[f64; 3]> = (0..n)
+            .map(|k| [1, 7, 13].map(|step| 5.0 * number(k * step) - 2.5))
+            .collect();
+        let masses: Vec<f64> = (0..n).map(|k| 1e-3 + number(k * 3)).collect();
+        let channels = [
+            Channel::from(&masses[..]),
+            Channel {
+                is_mean: true,
+                ..Channel::from(&masses[..])
+            },
+        ];
+        let frames = [(0.0, 1.0), (0.7, 0.3), (-2.0, 4.0)].map(|(center, half)| {
+            Frame::new([center; 3], Some(5.0), None, [half; 2], Some(1.0)).unwrap()
+        });
+        for threads in [Threads::SERIAL, Threads::new(Some(3)).unwrap()] {
+            for whole in [false, true] {
+                let shoot = |frames: &[Frame]| {
+                    let mut projector =
+                        Projector::new(Way::Histogram, frames, [9; 2], 0.99, 3, whole).unwrap();
+                    projector.add(&points, None, &channels, threads).unwrap();
+                    projector.finish().unwrap()
+                };
+                let alone = frames.map(|frame| shoot(&[frame]).swap_remove(0));
+                assert_eq!(shoot(&frames), alone);
+                assert!(shoot(&[]).is_empty());
+            }
         }
     }
 }

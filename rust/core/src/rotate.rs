@@ -1,7 +1,7 @@
 //! Which way a disk lies, and turning it.
 
-use crate::cull::{Origin, check_rotation, cross, dot};
 use crate::error::{check_finite, check_length};
+use crate::frame::{Origin, check_rotation, cross, dot};
 use crate::parallel::{BLOCK, count_blocks, map_blocks, zeros};
 use crate::values::Real;
 use crate::{Error, Matrix, Threads, Vector};

@@ -69,6 +69,26 @@ impl Values<'_> {
             Self::F64(values) => which.copy(values, target),
         }
     }
+
+    /// What `of` makes of three values a particle.
+    #[inline(always)]
+    pub(crate) fn load_vectors(
+        &self,
+        which: &Rows<'_>,
+        target: &mut [f64],
+        of: impl Fn([f64; 3]) -> f64,
+    ) {
+        match self {
+            Self::F32(values) => which.map(values.as_chunks().0, target, |v| of(v.map(Real::wide))),
+            Self::F64(values) => which.map(values.as_chunks().0, target, of),
+        }
+    }
+}
+
+/// The value, or zero.
+#[inline(always)]
+pub(crate) fn keep_if(keep: u64, value: f64) -> f64 {
+    f64::from_bits(value.to_bits() & keep.wrapping_neg())
 }
 
 /// Which of the particles from `start` on.
@@ -82,16 +102,21 @@ pub(crate) enum Rows<'a> {
 impl Rows<'_> {
     #[inline(always)]
     fn copy<T: Real>(&self, values: &[T], target: &mut [f64]) {
+        self.map(values, target, Real::wide);
+    }
+
+    #[inline(always)]
+    fn map<T: Copy>(&self, values: &[T], target: &mut [f64], of: impl Fn(T) -> f64) {
         match self {
             Self::All { start } => {
-                for (slot, value) in target.iter_mut().zip(&values[*start..]) {
-                    *slot = value.wide();
+                for (slot, &value) in target.iter_mut().zip(&values[*start..]) {
+                    *slot = of(value);
                 }
             }
             Self::At { start, at } => {
                 let values = &values[*start..];
                 for (slot, &at) in target.iter_mut().zip(*at) {
-                    *slot = values[usize::from(at)].wide();
+                    *slot = of(values[usize::from(at)]);
                 }
             }
         }

@@ -5,18 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
-use sfr_core::{Error, Frame, Grid, Projection, Projector, Threads, Values, Vector};
+use sfr_core::{Channel, Error, Projection, Projector, Threads, Values};
 
 use crate::convert::{self, Floats};
 use crate::errors::{InternalError, to_python};
 
-/// Maps, particles read, in the frame and with bad coordinates, then per channel the number of
-/// bad weights, the sum read and the sum in the frame.
+/// Of each frame: maps, particles read, in the frame, out of it and with bad coordinates, then per
+/// column the number of bad weights, the sum in the frame and the sum out of it.
 type Projected<'py> = (
     Bound<'py, PyArray3<f64>>,
-    usize,
-    usize,
-    usize,
+    [usize; 4],
     Vec<usize>,
     Vec<f64>,
     Vec<f64>,
@@ -62,25 +60,6 @@ fn points<T>(flat: &[T]) -> &[[T; 3]] {
     flat.as_chunks().0
 }
 
-fn frame(
-    center: Vector,
-    box_size: Option<Argument<'_, '_>>,
-    rotation: Option<Argument<'_, '_>>,
-    half_width: Argument<'_, '_>,
-    depth: Option<Argument<'_, '_>>,
-) -> PyResult<Frame> {
-    Frame::new(
-        center,
-        convert::optional(box_size, "box_size")?,
-        rotation
-            .map(|rotation| convert::matrix(rotation, "rotation"))
-            .transpose()?,
-        convert::half_width(half_width)?,
-        convert::optional(depth, "depth")?,
-    )
-    .map_err(|e| to_python(&e))
-}
-
 #[pyfunction]
 #[pyo3(signature = (
     coordinates, center, half_width, *, box_size=None, depth=None, rotation=None, threads=None
@@ -98,7 +77,7 @@ pub(crate) fn cull_box<'py>(
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let coordinates = Floats::points(coordinates, "coordinates")?;
     let center = convert::vector(center, "center")?;
-    let frame = frame(center, box_size, rotation, half_width, depth)?;
+    let frame = convert::frame(center, box_size, rotation, half_width, depth)?;
     let view = coordinates.view()?;
     let found = detached(
         py,
@@ -175,124 +154,71 @@ pub(crate) fn rotate<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, weights, *, bins, extent, bin_scale=None, threads=None))]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn bin_2d<'py>(
-    py: Python<'py>,
-    x: Argument<'_, 'py>,
-    y: Argument<'_, 'py>,
-    weights: Argument<'_, 'py>,
-    bins: Argument<'_, 'py>,
-    extent: Argument<'_, 'py>,
-    bin_scale: Option<Argument<'_, 'py>>,
-    threads: Option<Argument<'_, 'py>>,
-) -> PyResult<Bound<'py, PyArray3<f64>>> {
-    let x = Floats::values(x, "x")?;
-    let y = Floats::values(y, "y")?;
-    let weights = convert::channels(weights, "weights")?;
-    let bins = convert::bins(bins)?;
-    let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
-    let grid = Grid::new(convert::extent(extent)?, bins, scale).map_err(|e| to_python(&e))?;
-    let (x, y) = (x.view()?, y.view()?);
-    let channels = convert::views(&weights)?;
-    let maps = detached(py, threads, |threads| {
-        with_slice!(x, x => with_slice!(y, y => {
-            sfr_core::bin_2d(x, y, &channels, &grid, threads)
-        }))
-    })?;
-    convert::shaped(py, maps, (channels.len(), bins[0], bins[1]))
-}
-
-#[pyfunction]
 #[pyo3(signature = (
-    coordinates, weights, *, center, box_size, rotation, half_width, bins, depth=None,
-    bin_scale=None, threads=None
+    segments, frames, *, columns, box_size, bins, bin_scale=None, whole=false, threads=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn project<'py>(
     py: Python<'py>,
-    coordinates: Argument<'_, 'py>,
-    weights: Argument<'_, 'py>,
-    center: Argument<'_, 'py>,
-    box_size: Option<Argument<'_, 'py>>,
-    rotation: Option<Argument<'_, 'py>>,
-    half_width: Argument<'_, 'py>,
-    bins: Argument<'_, 'py>,
-    depth: Option<Argument<'_, 'py>>,
-    bin_scale: Option<Argument<'_, 'py>>,
-    threads: Option<Argument<'_, 'py>>,
-) -> PyResult<Projected<'py>> {
-    let coordinates = Floats::points(coordinates, "coordinates")?;
-    let weights = convert::channels(weights, "weights")?;
-    let center = convert::vector(center, "center")?;
-    let frame = frame(center, box_size, rotation, half_width, depth)?;
-    let bins = convert::bins(bins)?;
-    let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
-    let view = coordinates.view()?;
-    let channels = convert::views(&weights)?;
-    let projection = detached(py, threads, |threads| {
-        with_slice!(view, flat => {
-            sfr_core::project(points(flat), &channels, &frame, bins, scale, threads)
-        })
-    })?;
-    projected(py, projection, channels.len(), bins)
-}
-
-#[pyfunction]
-#[pyo3(signature = (
-    segments, *, channels, center, box_size, rotation, half_width, bins, depth=None,
-    bin_scale=None, threads=None
-))]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn project_segments<'py>(
-    py: Python<'py>,
     segments: Argument<'_, 'py>,
-    channels: Argument<'_, 'py>,
-    center: Argument<'_, 'py>,
+    frames: Argument<'_, 'py>,
+    columns: Option<Argument<'_, 'py>>,
     box_size: Option<Argument<'_, 'py>>,
-    rotation: Option<Argument<'_, 'py>>,
-    half_width: Argument<'_, 'py>,
     bins: Argument<'_, 'py>,
-    depth: Option<Argument<'_, 'py>>,
     bin_scale: Option<Argument<'_, 'py>>,
+    whole: bool,
     threads: Option<Argument<'_, 'py>>,
-) -> PyResult<Projected<'py>> {
-    let center = convert::vector(center, "center")?;
-    let frame = frame(center, box_size, rotation, half_width, depth)?;
+) -> PyResult<Vec<Projected<'py>>> {
+    let frames = convert::frames(frames, box_size)?;
     let bins = convert::bins(bins)?;
     let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
-    let channels = convert::count(channels, "channels")?;
-    let mut projector = Projector::new(frame, bins, scale, channels).map_err(|e| to_python(&e))?;
+    let begin =
+        |columns| Projector::new(&frames, bins, scale, columns, whole).map_err(|e| to_python(&e));
+    let columns = columns.map(|given| convert::count(given, "columns"));
+    let mut projector = columns.transpose()?.map(begin).transpose()?;
     for segment in convert::segments(segments)? {
         let [coordinates, weights] = convert::segment(&segment?)?;
         let coordinates = Floats::points(&coordinates, "coordinates")?;
         let weights = convert::channels(&weights, "weights")?;
         let view = coordinates.view()?;
         let channels = convert::views(&weights)?;
+        let projector = match &mut projector {
+            Some(projector) => projector,
+            none => none.insert(begin(channels.iter().map(Channel::columns).sum())?),
+        };
         detached(
             py,
             threads,
             |threads| with_slice!(view, flat => projector.add(points(flat), &channels, threads)),
         )?;
     }
-    let projection = projector.finish().map_err(|e| to_python(&e))?;
-    projected(py, projection, channels, bins)
+    let made = match projector {
+        Some(projector) => projector.finish(),
+        None => begin(0)?.finish(),
+    };
+    let made = made.map_err(|e| to_python(&e))?;
+    made.into_iter()
+        .map(|projection| projected(py, projection, bins))
+        .collect()
 }
 
 fn projected<'py>(
     py: Python<'py>,
     projection: Projection,
-    channels: usize,
     bins: [usize; 2],
 ) -> PyResult<Projected<'py>> {
     let ledger = projection.ledger;
+    let shape = (ledger.sum_in_frame.len(), bins[0], bins[1]);
     Ok((
-        convert::shaped(py, projection.maps, (channels, bins[0], bins[1]))?,
-        ledger.read,
-        ledger.in_frame,
-        ledger.bad_coordinates,
+        convert::shaped(py, projection.maps, shape)?,
+        [
+            ledger.read,
+            ledger.in_frame,
+            ledger.out_of_frame,
+            ledger.bad_coordinates,
+        ],
         ledger.bad_weight,
-        ledger.sum_read,
         ledger.sum_in_frame,
+        ledger.sum_out_of_frame,
     ))
 }

@@ -8,9 +8,9 @@ use numpy::{
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFrozenSet, PyIterator, PyMapping, PySet};
-use sfr_core::{Channel, Matrix, Quantity, Thermal, Values, Vector};
+use sfr_core::{Channel, Frame, Length, Matrix, Product, Quantity, Thermal, Values, Vector};
 
-use crate::errors::{DTypeError, InternalError, RangeError, ShapeError};
+use crate::errors::{DTypeError, InternalError, RangeError, ShapeError, to_python};
 
 /// An array of either precision, held so that it cannot be written to through this crate.
 pub(crate) enum Floats<'py> {
@@ -83,56 +83,95 @@ impl<'py> Floats<'py> {
     }
 }
 
-/// What is summed for a channel, its arrays borrowed.
-pub(crate) enum Weight<'py> {
+/// A number per particle, its arrays borrowed: an array, or one of the classes of `kernels.py`.
+enum Made<'py> {
     Stored(Floats<'py>),
-    Derived {
+    Product {
+        factor: f64,
+        of: [Option<Floats<'py>>; 2],
+        per: Option<Floats<'py>>,
+    },
+    Length {
+        vectors: Floats<'py>,
+        factor: f64,
+        offset: Vector,
+    },
+    Thermal {
         energy: Floats<'py>,
         electrons: Floats<'py>,
         density: Option<Floats<'py>>,
-        times: Option<Floats<'py>>,
-        log10: bool,
         of_electrons: bool,
         /// `factor` and `mu` of [`Thermal`], then the density factor and the factor of the entropy.
         factors: [f64; 6],
     },
 }
 
-impl<'py> Weight<'py> {
+impl<'py> Made<'py> {
     fn new(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
-        if !object.hasattr("internal_energy")? {
-            return Floats::values(object, name).map(Self::Stored);
+        let get = |key: &str| object.getattr(key);
+        let field = |key: &str| Floats::values(&get(key)?, &format!("{name}.{key}"));
+        let factor = || number(&get("factor")?, &format!("{name}.factor"));
+        if object.hasattr("internal_energy")? {
+            let factors = format!("{name}.factors");
+            return Ok(Self::Thermal {
+                energy: field("internal_energy")?,
+                electrons: field("electron_abundance")?,
+                density: some(object, "density", name)?,
+                of_electrons: get("of_electrons")?.extract()?,
+                factors: fixed(&get("factors")?, &factors, "6 numbers", |item| {
+                    number(item, &factors)
+                })?,
+            });
         }
-        let field = |key: &str| Floats::values(&object.getattr(key)?, &format!("{name}.{key}"));
-        let optional = |key: &str| -> PyResult<Option<Floats<'py>>> {
-            if object.getattr(key)?.is_none() {
-                return Ok(None);
+        if object.hasattr("vectors")? {
+            return Ok(Self::Length {
+                vectors: Floats::points(&get("vectors")?, &format!("{name}.vectors"))?,
+                factor: factor()?,
+                offset: vector(&get("offset")?, &format!("{name}.offset"))?,
+            });
+        }
+        if object.hasattr("fields")? {
+            let (fields, called) = (get("fields")?, format!("{name}.fields"));
+            let mut of = [None, None];
+            let mut slots = of.iter_mut();
+            for (k, values) in sequence(&fields, &called, "up to 2 numpy arrays")?.enumerate() {
+                let Some(slot) = slots.next() else {
+                    return Err(ShapeError::new_err(format!(
+                        "{called}: got 3 or more, allowed are up to 2 numpy arrays"
+                    )));
+                };
+                *slot = Some(Floats::values(&values?, &format!("{called}[{k}]"))?);
             }
-            field(key).map(Some)
-        };
-        let factors = format!("{name}.factors");
-        Ok(Self::Derived {
-            energy: field("internal_energy")?,
-            electrons: field("electron_abundance")?,
-            density: optional("density")?,
-            times: optional("times")?,
-            log10: object.getattr("log10")?.extract()?,
-            of_electrons: object.getattr("of_electrons")?.extract()?,
-            factors: fixed(&object.getattr("factors")?, &factors, "6 numbers", |item| {
-                number(item, &factors)
-            })?,
-        })
+            return Ok(Self::Product {
+                factor: factor()?,
+                of,
+                per: some(object, "per", name)?,
+            });
+        }
+        Floats::values(object, name).map(Self::Stored)
     }
 
-    pub(crate) fn view(&self) -> PyResult<Channel<'_>> {
-        match self {
-            Self::Stored(values) => Ok(Quantity::Stored(values.view()?).into()),
-            Self::Derived {
+    fn view(&self) -> PyResult<Quantity<'_>> {
+        Ok(match self {
+            Self::Stored(values) => Quantity::Stored(values.view()?),
+            Self::Product { factor, of, per } => Quantity::Product(Product {
+                factor: *factor,
+                of: [seen(&of[0])?, seen(&of[1])?],
+                per: seen(per)?,
+            }),
+            Self::Length {
+                vectors,
+                factor,
+                offset,
+            } => Quantity::Length(Length {
+                vectors: vectors.view()?,
+                factor: *factor,
+                offset: *offset,
+            }),
+            Self::Thermal {
                 energy,
                 electrons,
                 density,
-                times,
-                log10,
                 of_electrons,
                 factors: [heat, top, low, slope, density_factor, factor],
             } => {
@@ -142,7 +181,7 @@ impl<'py> Weight<'py> {
                     factor: *heat,
                     mu: [*top, *low, *slope],
                 };
-                let quantity = match density {
+                match density {
                     None => Quantity::Temperature(thermal),
                     Some(density) => Quantity::Entropy {
                         thermal,
@@ -151,23 +190,86 @@ impl<'py> Weight<'py> {
                         of_electrons: *of_electrons,
                         factor: *factor,
                     },
-                };
-                Ok(Channel {
-                    quantity,
-                    log10: *log10,
-                    times: times.as_ref().map(Floats::view).transpose()?,
-                })
+                }
             }
+        })
+    }
+}
+
+/// A field of a class that may be None.
+fn some<'py>(object: &Bound<'py, PyAny>, key: &str, name: &str) -> PyResult<Option<Floats<'py>>> {
+    let found = object.getattr(key)?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    Floats::values(&found, &format!("{name}.{key}")).map(Some)
+}
+
+fn seen<'a>(array: &'a Option<Floats<'_>>) -> PyResult<Option<Values<'a>>> {
+    array.as_ref().map(Floats::view).transpose()
+}
+
+/// What is summed for a channel, its arrays borrowed.
+pub(crate) struct Weight<'py> {
+    quantity: Made<'py>,
+    log10: bool,
+    times: Option<Made<'py>>,
+    without: Option<Floats<'py>>,
+    is_mean: bool,
+}
+
+impl<'py> Weight<'py> {
+    fn new(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        if !object.hasattr("quantity")? {
+            return Ok(Self {
+                quantity: Made::new(object, name)?,
+                log10: false,
+                times: None,
+                without: None,
+                is_mean: false,
+            });
+        }
+        let times = object.getattr("times")?;
+        Ok(Self {
+            quantity: Made::new(&object.getattr("quantity")?, name)?,
+            log10: object.getattr("log10")?.extract()?,
+            times: if times.is_none() {
+                None
+            } else {
+                Some(Made::new(&times, &format!("{name}.times"))?)
+            },
+            without: some(object, "without", name)?,
+            is_mean: object.getattr("is_mean")?.extract()?,
+        })
+    }
+
+    pub(crate) fn view(&self) -> PyResult<Channel<'_>> {
+        Ok(Channel {
+            quantity: self.quantity.view()?,
+            log10: self.log10,
+            times: self.times.as_ref().map(Made::view).transpose()?,
+            without: seen(&self.without)?,
+            is_mean: self.is_mean,
+        })
+    }
+}
+
+/// Whether it is one of the classes of `kernels.py`, told by a field that only it has.
+fn is_made(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    for field in ["quantity", "internal_energy", "vectors", "fields"] {
+        if object.hasattr(field)? {
+            return Ok(true);
         }
     }
+    Ok(false)
 }
 
 /// One weight per channel.
 pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Vec<Weight<'py>>> {
-    let is_one = object.hasattr("internal_energy")?
-        || object
-            .cast::<PyUntypedArray>()
-            .is_ok_and(|array| array.ndim() < 2);
+    let is_array = object
+        .cast::<PyUntypedArray>()
+        .is_ok_and(|array| array.ndim() < 2);
+    let is_one = is_array || is_made(object)?;
     if is_one {
         return Err(DTypeError::new_err(format!(
             "{name}: got one {}, allowed is a sequence of them, one per channel; for a single \
@@ -175,12 +277,7 @@ pub(crate) fn channels<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<
             type_name(object)
         )));
     }
-    let allowed = "a sequence of numpy arrays, one per channel";
-    items(object, name, allowed)?
-        .ok_or_else(|| {
-            let found = type_name(object);
-            DTypeError::new_err(format!("{name}: got {found}, allowed is {allowed}"))
-        })?
+    sequence(object, name, "a sequence of numpy arrays, one per channel")?
         .enumerate()
         .map(|(c, item)| Weight::new(&item?, &format!("{name}[{c}]")))
         .collect()
@@ -258,6 +355,18 @@ fn items<'py>(
     Ok(object.try_iter().ok())
 }
 
+/// Entries of something that has to have some.
+fn sequence<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &str,
+    allowed: &str,
+) -> PyResult<Bound<'py, PyIterator>> {
+    items(object, name, allowed)?.ok_or_else(|| {
+        let found = type_name(object);
+        DTypeError::new_err(format!("{name}: got {found}, allowed is {allowed}"))
+    })
+}
+
 pub(crate) fn optional(object: Option<&Bound<'_, PyAny>>, name: &str) -> PyResult<Option<f64>> {
     object.map(|object| number(object, name)).transpose()
 }
@@ -295,11 +404,7 @@ pub(crate) fn segment<'py>(object: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, P
 
 /// Segments, one after the other.
 pub(crate) fn segments<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
-    let (name, allowed) = ("segments", "an iterable of (coordinates, weights)");
-    items(object, name, allowed)?.ok_or_else(|| {
-        let found = type_name(object);
-        DTypeError::new_err(format!("{name}: got {found}, allowed is {allowed}"))
-    })
+    sequence(object, "segments", "an iterable of (coordinates, weights)")
 }
 
 /// How many channels.
@@ -328,11 +433,54 @@ pub(crate) fn bins(object: &Bound<'_, PyAny>) -> PyResult<[usize; 2]> {
     fixed(object, name, "a whole number or 2", one)
 }
 
-pub(crate) fn extent(object: &Bound<'_, PyAny>) -> PyResult<[[f64; 2]; 2]> {
-    let (name, allowed) = ("extent", "((x0, x1), (y0, y1))");
-    fixed(object, name, allowed, |pair| {
-        fixed(pair, name, allowed, |item| number(item, name))
-    })
+/// The frame of a picture.
+pub(crate) fn frame(
+    center: Vector,
+    box_size: Option<&Bound<'_, PyAny>>,
+    rotation: Option<&Bound<'_, PyAny>>,
+    half_width: &Bound<'_, PyAny>,
+    depth: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Frame> {
+    Frame::new(
+        center,
+        optional(box_size, "box_size")?,
+        rotation
+            .map(|rotation| matrix(rotation, "rotation"))
+            .transpose()?,
+        self::half_width(half_width)?,
+        optional(depth, "depth")?,
+    )
+    .map_err(|e| to_python(&e))
+}
+
+/// Frames as `kernels.py` has them.
+pub(crate) fn frames(
+    object: &Bound<'_, PyAny>,
+    box_size: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<Frame>> {
+    let one = |item: PyResult<Bound<'_, PyAny>>| {
+        let item = item?;
+        let given = |key: &str| -> PyResult<_> {
+            let value = item.getattr(key)?;
+            Ok((!value.is_none()).then_some(value))
+        };
+        if !item.hasattr("half_width")? {
+            return Err(DTypeError::new_err(format!(
+                "frames: got {}, allowed is a sequence of Frame",
+                type_name(&item)
+            )));
+        }
+        frame(
+            vector(&item.getattr("center")?, "center")?,
+            box_size,
+            given("rotation")?.as_ref(),
+            &item.getattr("half_width")?,
+            given("depth")?.as_ref(),
+        )
+    };
+    sequence(object, "frames", "a sequence of Frame")?
+        .map(one)
+        .collect()
 }
 
 fn fixed<'py, T, const N: usize>(

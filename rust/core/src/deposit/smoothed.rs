@@ -1,256 +1,241 @@
 //! Cells with a size: each is spread over a cubic spline, and none of it is lost.
 //!
 //! The spline of a cell is taken as the product of its profiles along x and y, so that its share of
-//! a pixel is exact wherever one edge cuts it, however small it is. Cells of up to three pixels go
-//! to pixels; larger ones are written in B-splines of a grid as coarse as they are, 5 x 5 whatever
-//! their size, and the grids become pixels at the end.
+//! a pixel is exact wherever one edge cuts it, however small it is. Cells that reach less than three
+//! pixels far go to pixels; larger ones are written in B-splines of a grid as coarse as they are,
+//! 5 x 5 of them whatever their size, and the grids become pixels at the end.
 
 mod kernel;
 mod layers;
 mod taps;
 
-use crate::accumulate::BATCH;
-use crate::simd::{Level, Task, truncate};
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use super::{Deposit, Image, TILE};
 use crate::Error;
+use crate::batch::{BATCH, Places};
+use crate::grid::{Flat, Grid};
+use crate::math;
 use crate::parallel::zeros;
+use crate::simd::{Level, Task, truncate};
 use kernel::below;
-use layers::{Layer, Layers, MARGIN, Resampling};
+use layers::{Layers, MARGIN, WIDEST};
 use taps::{FITTED, LEAST, TAPS};
 
-/// Cells in reach of a picture.
-pub struct Cells<'a> {
-    /// Distance from the picture's low edge in pixels.
-    pub x: &'a [f64],
-    /// The same along y.
-    pub y: &'a [f64],
-    /// Support in pixels, squared.
-    pub support2: &'a [f64],
-}
+/// How far a cell reaches, in radii of a sphere of its volume.
+const SUPPORT: f64 = 2.5;
 
-/// What is left on the grids, their nodes with channels interleaved.
-pub struct Left {
-    nodes: Vec<f64>,
-    touched: Vec<bool>,
-}
-
-/// A way of depositing.
-pub struct Smoothed {
-    layers: Layers,
-    lanes: usize,
-    level: Level,
-}
-
-/// Smallest support: what is smaller is a point.
-const POINT2: f64 = 1e-20;
-
-impl Smoothed {
-    /// For pictures of so many bins and channels.
-    #[must_use]
-    pub fn new(bins: [usize; 2], channels: usize) -> Self {
-        let lanes = channels.min(4);
-        Self { layers: Layers::new(bins), lanes, level: Level::best() }
+/// How far cells reach, in place of their volumes; NaN or infinite for those of no volume.
+#[inline(always)]
+pub(crate) fn reach_of_volumes(volumes: &mut [f64]) {
+    // (V 3 / 4 pi)^(2/3), of the inverse; an empty cell's is infinite.
+    for volume in volumes.iter_mut() {
+        *volume = 4.0 * PI / 3.0 / *volume;
     }
-
-    /// With these vector instructions.
-    #[must_use]
-    pub fn with_level(self, level: Level) -> Self {
-        Self { level, ..self }
+    math::inverse_cbrt_squared(volumes);
+    for square in volumes {
+        *square = SUPPORT * square.sqrt();
     }
+}
 
-    /// Empty grids.
+/// The pixels of a picture, and the grids that cells are left on.
+#[derive(Clone)]
+pub(crate) struct Layered {
+    flat: Flat,
+    per_length: f64,
+    layers: Arc<Layers>,
+}
+
+impl Layered {
+    /// For a picture of these pixels.
     ///
     /// # Errors
-    /// [`Error::Memory`].
-    pub fn empty(&self) -> Result<Left, Error> {
-        Ok(Left { nodes: zeros(self.layers.nodes() * self.lanes + 4)?, touched: vec![false; self.layers.tiles()] })
+    /// [`Error::Range`] unless they are square.
+    pub(crate) fn new(flat: Flat) -> Result<Self, Error> {
+        let per_length = flat.per_length();
+        if (per_length[0] / per_length[1] - 1.0).abs() > 1e-9 {
+            let allowed = "square pixels for the deposit smoothed: as many bins per length along y";
+            return Err(Error::range("bins", &flat.bins(), allowed));
+        }
+        Ok(Self {
+            per_length: per_length[0],
+            layers: Arc::new(Layers::new(flat.bins())),
+            flat,
+        })
+    }
+}
+
+impl Grid for Layered {
+    fn pixels(&self) -> usize {
+        self.flat.pixels()
     }
 
-    /// Leaves up to a batch of cells.
-    pub fn spread(&self, left: &mut Left, cells: &Cells<'_>, weights: &[&[f64]]) {
-        self.level.run(Spread { plan: self, left, cells, weights });
+    #[inline(always)]
+    fn locate(&self, places: &Places<'_>, pixels: &mut [u32]) {
+        self.flat.locate(places, pixels);
+    }
+}
+
+/// Where the cells of a batch are, in pixels.
+pub(crate) struct Smoothed {
+    x: [f64; BATCH],
+    y: [f64; BATCH],
+    /// How far they reach, squared; NaN for those outside.
+    reach2: [f64; BATCH],
+    len: usize,
+}
+
+impl Default for Smoothed {
+    fn default() -> Self {
+        Self {
+            x: [0.0; BATCH],
+            y: [0.0; BATCH],
+            reach2: [0.0; BATCH],
+            len: 0,
+        }
+    }
+}
+
+impl Deposit<Layered> for Smoothed {
+    fn nodes(grid: &Layered) -> usize {
+        grid.layers.nodes()
     }
 
-    /// Adds.
-    pub fn merge(&self, total: &mut Left, part: &mut Left) {
-        for layer in self.layers.each() {
-            if !layer.is_touched(&part.touched) { continue; }
-            for run in layer.reached(&part.touched) {
-                let run = run.start * self.lanes..run.end * self.lanes;
-                for (sum, value) in total.nodes[run.clone()].iter_mut().zip(&mut part.nodes[run]) {
-                    *sum += *value;
-                    *value = 0.0;
-                }
+    fn widest(grid: &Layered) -> f64 {
+        let bins = grid.layers.bins;
+        f64::from(1_u32 << WIDEST) * bins[0].max(bins[1]) as f64 / grid.per_length
+    }
+
+    #[inline(always)]
+    fn aim(&mut self, grid: &Layered, places: &Places<'_>, _: &Image) {
+        self.len = places.x.len().min(BATCH);
+        let (low, per) = (grid.flat.low(), grid.per_length);
+        for i in 0..self.len {
+            self.x[i] = (places.x[i] - low[0]) * per;
+            self.y[i] = (places.y[i] - low[1]) * per;
+            let reach = (places.reach[i] * per).max(POINT);
+            self.reach2[i] = reach * reach;
+        }
+        if let Some(inside) = places.inside {
+            for (reach2, &inside) in self.reach2.iter_mut().zip(inside) {
+                *reach2 = if inside == 0 { f64::NAN } else { *reach2 };
             }
         }
-        for (a, b) in total.touched.iter_mut().zip(&mut part.touched) { *a |= *b; *b = false; }
     }
 
-    /// The picture.
-    ///
-    /// # Errors
-    /// [`Error::Memory`].
-    pub fn develop(&self, mut left: Left) -> Result<Vec<f64>, Error> {
-        let bins = self.layers.bins;
-        let mut image = zeros(bins[0] * bins[1] * self.lanes)?;
-        self.level.run(Develop { plan: self, left: &mut left, image: &mut image });
-        Ok(image)
-    }
-}
-
-struct Develop<'a> {
-    plan: &'a Smoothed,
-    left: &'a mut Left,
-    image: &'a mut [f64],
-}
-
-impl Task for Develop<'_> {
     #[inline(always)]
-    fn run(self) {
-        match self.plan.lanes {
-            1 => self.lanes::<1>(),
-            2 => self.lanes::<2>(),
-            3 => self.lanes::<3>(),
-            _ => self.lanes::<4>(),
-        }
+    fn add(&self, grid: &Layered, weights: &[[f64; BATCH]], image: &mut Image, level: Level) {
+        // Not inlined: once for all types of particles.
+        level.run(Leave {
+            cells: self,
+            layers: &grid.layers,
+            weights,
+            image,
+        });
+    }
+
+    fn develop(grid: &Layered, mut image: Image, level: Level) -> Result<Vec<f64>, Error> {
+        let columns = image.columns;
+        let pixels = grid.pixels();
+        let mut maps = zeros(pixels * columns)?;
+        let mut row = zeros((grid.layers.bins[1] + 2 * MARGIN + 2) * columns)?;
+        level.run(Develop {
+            layers: &grid.layers,
+            image: &mut image,
+            row: &mut row,
+            maps: &mut maps,
+        });
+        Ok(maps)
     }
 }
 
-impl Develop<'_> {
-    #[inline(always)]
-    fn lanes<const L: usize>(self) {
-        let Self { plan, left, image } = self;
-        let splines = &plan.layers.splines;
-        let (nodes, _) = left.nodes.as_chunks_mut::<L>();
-        let (image, _) = image.as_chunks_mut::<L>();
-        let mut touched: Vec<bool> = splines.iter().map(|l| l.is_touched(&left.touched)).collect();
-        for k in (2..splines.len()).rev() {
-            if !touched[k] { continue; }
-            touched[k - 2] = true;
-            let (coarse, fine) = (&splines[k], &splines[k - 2]);
-            let (low, high) = nodes.split_at_mut(coarse.first);
-            let axes = [0, 1].map(|axis| Resampling::halved(coarse.shape[axis], fine.shape[axis]));
-            Resampling::add(&axes[0], &axes[1], &high[..coarse.nodes().len()], coarse.shape[1], &mut low[fine.nodes()]);
-        }
-        let columns = plan.layers.pixels.shape[1];
-        for (row, pixels) in image.chunks_exact_mut(plan.layers.bins[1]).enumerate() {
-            let start = (row + MARGIN) * columns + MARGIN;
-            pixels.copy_from_slice(&nodes[start..][..pixels.len()]);
-        }
-        for k in [0, 1] {
-            if !touched[k] { continue; }
-            let layer = &splines[k];
-            let axes = [0, 1].map(|axis| Resampling::binned(layer.shape[axis], layer.pitch, plan.layers.bins[axis]));
-            Resampling::add(&axes[0], &axes[1], &nodes[layer.nodes()], layer.shape[1], image);
-        }
-    }
-}
+/// What reaches less far, in pixels, is a point.
+const POINT: f64 = 1e-10;
 
-struct Spread<'a> {
-    plan: &'a Smoothed,
-    left: &'a mut Left,
-    cells: &'a Cells<'a>,
-    weights: &'a [&'a [f64]],
-}
-
-impl Task for Spread<'_> {
-    #[inline(always)]
-    fn run(self) {
-        match self.plan.lanes {
-            1 => self.lanes::<1, 4, 4, 8, 8, 8>(),
-            2 => self.lanes::<2, 8, 8, 12, 12, 16>(),
-            3 => self.lanes::<3, 12, 12, 16, 20, 24>(),
-            _ => self.lanes::<4, 12, 16, 20, 24, 28>(),
-        }
-    }
-}
-
-/// Number of the spline layer of a cell, and its squared support over the least of that layer.
-#[inline(always)]
-fn layer_of(support2: f64) -> (u32, f64) {
-    let bits = (support2 * (1.0 / LEAST)).to_bits();
-    let ratio = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000);
-    ((bits >> 52) as u32 - 1023, ratio)
-}
-
-/// Cells handled at a time.
+/// Cells whose shares are known at a time.
 const FEW: usize = 64;
 
 /// Most pixels along an axis that a cell without splines reaches.
 const WIDE: usize = 7;
 
-/// Squared support up to which a cell reaches four pixels at most.
+/// Squared reach up to which a cell is in four pixels along an axis at most.
 const TINY: f64 = 2.25;
 
-/// Some cells, as their shares of nodes along both axes.
+/// Some cells of a batch, as their shares of `N` nodes along both axes.
 struct Shares<const N: usize> {
-    rows: [[f64; FEW]; N],
-    columns: [[f64; FEW]; N],
+    along_x: [[f64; FEW]; N],
+    along_y: [[f64; FEW]; N],
     first: [u32; FEW],
-}
-
-impl<const N: usize> Default for Shares<N> {
-    fn default() -> Self {
-        Self { rows: [[0.0; FEW]; N], columns: [[0.0; FEW]; N], first: [0; FEW] }
-    }
-}
-
-/// Which of some cells, in their order.
-struct Picked {
+    stride: [u32; FEW],
     at: [u8; FEW],
     len: usize,
 }
 
-impl Picked {
-    #[inline(always)]
-    fn new(support2: &[f64], pick: impl Fn(f64) -> bool) -> Self {
-        let mut picked = Self { at: [0; FEW], len: 0 };
-        for (i, s2) in support2.iter().enumerate() {
-            picked.at[picked.len % FEW] = i as u8;
-            picked.len += usize::from(pick(*s2));
+impl<const N: usize> Default for Shares<N> {
+    fn default() -> Self {
+        Self {
+            along_x: [[0.0; FEW]; N],
+            along_y: [[0.0; FEW]; N],
+            first: [0; FEW],
+            stride: [0; FEW],
+            at: [0; FEW],
+            len: 0,
         }
-        picked
-    }
-
-    #[inline(always)]
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        self.at[..self.len.min(FEW)].iter().map(|i| usize::from(*i) % FEW)
-    }
-
-    #[inline(always)]
-    fn load(&self, values: &[f64]) -> [f64; FEW] {
-        let mut loaded = [1.0; FEW];
-        for (loaded, i) in loaded.iter_mut().zip(self.iter()) {
-            *loaded = values[i];
-        }
-        loaded
     }
 }
 
 impl<const N: usize> Shares<N> {
+    /// Picks those of some cells whose squared reach is such.
+    #[inline(always)]
+    fn pick(&mut self, reach2: &[f64], is_such: impl Fn(f64) -> bool) {
+        let mut len = 0;
+        for (i, reach2) in reach2.iter().enumerate() {
+            self.at[len % FEW] = i as u8;
+            len += usize::from(is_such(*reach2));
+        }
+        self.len = len.min(FEW);
+    }
+
+    /// The values of those picked.
+    #[inline(always)]
+    fn load(&self, values: &[f64]) -> [f64; FEW] {
+        let mut loaded = [1.0; FEW];
+        for (loaded, i) in loaded.iter_mut().zip(&self.at[..self.len]) {
+            *loaded = values[usize::from(*i)];
+        }
+        loaded
+    }
+
     /// Exact shares of pixels.
     #[inline(always)]
-    fn pixels(&mut self, layer: &Layer, cells: &Cells<'_>, picked: &Picked) {
-        let n = picked.len.min(FEW);
-        let places = [picked.load(cells.x), picked.load(cells.y)];
-        let (mut support, mut per) = (picked.load(cells.support2), [0.0; FEW]);
+    fn of_pixels(&mut self, layers: &Layers, cells: &Few<'_>) {
+        let n = self.len;
+        let stride = layers.pixels.shape[1] as u32;
+        let (mut reach, mut per) = (self.load(cells.reach2), [0.0; FEW]);
         for k in 0..n {
-            support[k] = support[k].max(POINT2).sqrt();
-            per[k] = 1.0 / support[k];
+            reach[k] = reach[k].sqrt();
+            per[k] = 1.0 / reach[k];
         }
         self.first = [0; FEW];
-        for (axis, place) in places.iter().enumerate() {
-            let stride = if axis == 0 { layer.shape[1] as u32 } else { 1 };
-            let shares = if axis == 0 { &mut self.rows } else { &mut self.columns };
+        self.stride = [stride; FEW];
+        for axis in 0..2 {
+            let place = self.load(if axis == 0 { cells.x } else { cells.y });
+            let step = if axis == 0 { stride } else { 1 };
             let mut edge = [0.0; FEW];
             for k in 0..n {
-                let low = truncate(place[k] - support[k] + MARGIN as f64);
-                self.first[k] += low * stride;
+                let low = truncate(place[k] - reach[k] + MARGIN as f64);
+                self.first[k] += low * step;
                 edge[k] = f64::from(low) - MARGIN as f64 - place[k];
             }
-            for t in 0..N - 1 {
-                let out = &mut shares[t];
+            let shares = if axis == 0 {
+                &mut self.along_x
+            } else {
+                &mut self.along_y
+            };
+            for (t, below_edge) in shares[..N - 1].iter_mut().enumerate() {
                 for k in 0..n {
-                    out[k] = below((edge[k] + (t + 1) as f64) * per[k]);
+                    below_edge[k] = below((edge[k] + (t + 1) as f64) * per[k]);
                 }
             }
             shares[N - 1] = [1.0; FEW];
@@ -264,20 +249,19 @@ impl<const N: usize> Shares<N> {
 }
 
 impl Shares<TAPS> {
-    /// Shares of splines.
+    /// Shares of splines, whose layers are as coarse as the cells.
     #[inline(always)]
-    fn splines(&mut self, layers: &Layers, cells: &Cells<'_>, picked: &Picked, columns: &mut [u32; FEW], touched: &mut [bool]) {
-        let shares = self;
+    fn of_splines(&mut self, layers: &Layers, cells: &Few<'_>) {
+        let n = self.len;
         let fitted = &*FITTED;
-        let (mut x, mut y) = (picked.load(cells.x), picked.load(cells.y));
-        let mut ratio = picked.load(cells.support2);
-        let mut number = [0_u32; FEW];
-        let n = picked.len.min(FEW);
+        let (mut x, mut y) = (self.load(cells.x), self.load(cells.y));
+        let mut ratio = self.load(cells.reach2);
+        let mut number = [0; FEW];
         for k in 0..n {
-            (number[k], ratio[k]) = layer_of(ratio[k]);
+            (number[k], ratio[k]) = layers.layer_of(ratio[k]);
         }
         for k in 0..n {
-            let per_pitch = layers.per_pitch[number[k] as usize % 64];
+            let per_pitch = layers.splines[number[k]].per_pitch;
             x[k] = x[k] * per_pitch + (MARGIN as f64 + 0.5);
             y[k] = y[k] * per_pitch + (MARGIN as f64 + 0.5);
         }
@@ -285,102 +269,264 @@ impl Shares<TAPS> {
         for k in 0..n {
             row[k] = truncate(x[k]);
             column[k] = truncate(y[k]);
-            let offsets = [x[k] - 0.5 - f64::from(row[k]), y[k] - 0.5 - f64::from(column[k])];
-            let [a, b] = fitted.at(ratio[k], offsets);
+            let offsets = [
+                x[k] - 0.5 - f64::from(row[k]),
+                y[k] - 0.5 - f64::from(column[k]),
+            ];
+            let [along_x, along_y] = fitted.at(ratio[k], offsets);
             for t in 0..TAPS {
-                shares.rows[t][k] = a[t];
-                shares.columns[t][k] = b[t];
+                self.along_x[t][k] = along_x[t];
+                self.along_y[t][k] = along_y[t];
             }
         }
-        for (k, i) in picked.iter().enumerate() {
-            let layer = &layers.splines[number[k] as usize];
+        for k in 0..n {
+            let layer = &layers.splines[number[k]];
             let low = [row[k] as usize - TAPS / 2, column[k] as usize - TAPS / 2];
-            shares.first[k] = (layer.first + low[0] * layer.shape[1] + low[1]) as u32;
-            columns[k] = layer.shape[1] as u32;
-            touched[layer.tile(low[0], low[1])] = true;
+            self.first[k] = (layer.first + low[0] * layer.shape[1] + low[1]) as u32;
+            self.stride[k] = layer.shape[1] as u32;
             if layer.is_near(low) {
-                let s = cells.support2[i].sqrt();
-                for (axis, (place, taps)) in [(cells.x[i], &mut shares.rows), (cells.y[i], &mut shares.columns)].into_iter().enumerate() {
-                    if place >= s && place + s <= layers.bins[axis] as f64 {
-                        let inside = &layer.inside[axis][low[axis]..][..TAPS];
-                        let mut norm = 0.0;
-                        for t in 0..TAPS { norm += taps[t][k] * inside[t]; }
-                        for taps in taps.iter_mut() { taps[k] /= norm; }
-                    }
+                let i = usize::from(self.at[k]);
+                let reach = cells.reach2[i].sqrt();
+                let bins = layers.bins.map(|n| n as f64);
+                // What a cell holds that the frame contains stays in it, though its splines
+                // reach a little farther than itself.
+                if cells.x[i] >= reach && cells.x[i] + reach <= bins[0] {
+                    keep_inside(&mut self.along_x, k, &layer.inside[0][low[0]..]);
+                }
+                if cells.y[i] >= reach && cells.y[i] + reach <= bins[1] {
+                    keep_inside(&mut self.along_y, k, &layer.inside[1][low[1]..]);
                 }
             }
         }
     }
 }
 
+/// Scales shares so that what lies in the picture adds up to 1.
+#[inline(always)]
+fn keep_inside(shares: &mut [[f64; FEW]; TAPS], k: usize, inside: &[f64]) {
+    let mut sum = 0.0;
+    for (share, inside) in shares.iter().zip(inside) {
+        sum += share[k] * inside;
+    }
+    for share in shares {
+        share[k] /= sum;
+    }
+}
+
 impl<const N: usize> Shares<N> {
-    /// Leaves the first of the nodes of one cell.
+    /// Leaves a cell on the first `M` of its nodes along each axis.
     #[inline(always)]
-    fn leave<const M: usize, const W: usize, const L: usize>(&self, k: usize, nodes: &mut [f64], columns: usize, held: &[f64; L]) {
+    fn leave<const M: usize, const W: usize, const L: usize>(
+        &self,
+        k: usize,
+        held: &[f64; L],
+        image: &mut Image,
+    ) {
+        // Padded to whole vectors: a sum and a zero are the sum.
         let mut row = [0.0; W];
         for t in 0..M {
-            for c in 0..L { row[t * L + c] = held[c] * self.columns[t][k]; }
+            for c in 0..L {
+                row[t * L + c] = held[c] * self.along_y[t][k];
+            }
         }
-        let first = self.first[k] as usize;
+        let mut first = self.first[k] as usize;
         for t in 0..M {
-            let share = self.rows[t][k];
-            let nodes = &mut nodes[(first + t * columns) * L..][..W];
-            for (node, value) in nodes.iter_mut().zip(&row) { *node += share * value; }
+            let share = self.along_x[t][k];
+            let nodes = &mut image.sums[first * L..][..W];
+            for (node, value) in nodes.iter_mut().zip(&row) {
+                *node += share * value;
+            }
+            image.dirty[first / TILE] = true;
+            image.dirty[(first + M - 1) / TILE] = true;
+            first += self.stride[k] as usize;
+        }
+    }
+
+    /// The same for any number of columns.
+    fn leave_any(&self, k: usize, held: &[[f64; BATCH]], i: usize, image: &mut Image) {
+        let first = self.first[k] as usize;
+        for t in 0..N {
+            for u in 0..N {
+                let node = first + t * self.stride[k] as usize + u;
+                let share = self.along_x[t][k];
+                for (c, held) in held.iter().enumerate() {
+                    image.sums[node * image.columns + c] += share * (held[i] * self.along_y[u][k]);
+                }
+                image.dirty[node / TILE] = true;
+            }
         }
     }
 }
 
-impl Spread<'_> {
+/// Some cells of a batch.
+struct Few<'a> {
+    x: &'a [f64],
+    y: &'a [f64],
+    reach2: &'a [f64],
+}
+
+/// The cells of a few, as their shares.
+#[derive(Default)]
+struct Sorted {
+    large: Shares<TAPS>,
+    middle: Shares<WIDE>,
+    tiny: Shares<4>,
+}
+
+impl Sorted {
     #[inline(always)]
-    fn lanes<const L: usize, const W3: usize, const W4: usize, const W5: usize, const W6: usize, const W7: usize>(self) {
-        let Self { plan, left, cells, weights } = self;
-        let n = cells.x.len().min(BATCH);
-        let (mut splines, mut tiny, mut middle) = (Shares::<TAPS>::default(), Shares::<4>::default(), Shares::<WIDE>::default());
-        for start in (0..n).step_by(FEW) {
-            let end = (start + FEW).min(n);
-            let few = Cells { x: &cells.x[start..end], y: &cells.y[start..end], support2: &cells.support2[start..end] };
-            let mut held = [[0.0; L]; FEW];
-            for (c, weights) in weights.iter().enumerate().take(L) {
-                for (held, weight) in held.iter_mut().zip(&weights[start..end]) { held[c] = *weight; }
+    fn sort(&mut self, layers: &Layers, cells: &Few<'_>) {
+        self.large.pick(cells.reach2, |r| r >= LEAST);
+        self.large.of_splines(layers, cells);
+        self.middle.pick(cells.reach2, |r| (r > TINY) & (r < LEAST));
+        self.middle.of_pixels(layers, cells);
+        self.tiny.pick(cells.reach2, |r| r <= TINY);
+        self.tiny.of_pixels(layers, cells);
+    }
+}
+
+/// Cells on their way to the grids.
+struct Leave<'a> {
+    cells: &'a Smoothed,
+    layers: &'a Layers,
+    weights: &'a [[f64; BATCH]],
+    image: &'a mut Image,
+}
+
+impl Task for Leave<'_> {
+    #[inline(always)]
+    fn run(mut self) {
+        let cells = self.cells;
+        let mut sorted = Sorted::default();
+        for start in (0..cells.len).step_by(FEW) {
+            let end = (start + FEW).min(cells.len);
+            let few = Few {
+                x: &cells.x[start..end],
+                y: &cells.y[start..end],
+                reach2: &cells.reach2[start..end],
+            };
+            sorted.sort(self.layers, &few);
+            // The lengths are those of 3 to 7 nodes, padded.
+            match self.weights.len() {
+                1 => self.leave::<1, 4, 4, 8, 8, 8>(&sorted, start, end),
+                2 => self.leave::<2, 8, 8, 12, 12, 16>(&sorted, start, end),
+                3 => self.leave::<3, 12, 12, 16, 20, 24>(&sorted, start, end),
+                4 => self.leave::<4, 12, 16, 20, 24, 28>(&sorted, start, end),
+                5 => self.leave::<5, 16, 20, 28, 32, 36>(&sorted, start, end),
+                _ => self.leave_any(&sorted, start, end),
             }
-            let nodes = &mut left.nodes[..];
-            let large = Picked::new(few.support2, |s2| s2 >= LEAST);
-            let mut columns = [0; FEW];
-            splines.splines(&plan.layers, &few, &large, &mut columns, &mut left.touched);
-            for (k, i) in large.iter().enumerate() {
-                splines.leave::<TAPS, W5, L>(k, nodes, columns[k] as usize, &held[i]);
+        }
+    }
+}
+
+impl Leave<'_> {
+    /// Leaves cells on the grids, in their order on each.
+    #[inline(always)]
+    fn leave<
+        const L: usize,
+        const W3: usize,
+        const W4: usize,
+        const W5: usize,
+        const W6: usize,
+        const W7: usize,
+    >(
+        &mut self,
+        sorted: &Sorted,
+        start: usize,
+        end: usize,
+    ) {
+        let Sorted {
+            large,
+            middle,
+            tiny,
+        } = sorted;
+        let image = &mut *self.image;
+        let mut held = [[0.0; L]; FEW];
+        for (c, weights) in self.weights.iter().enumerate().take(L) {
+            for (held, weight) in held.iter_mut().zip(&weights[start..end]) {
+                held[c] = *weight;
             }
-            let layer = &plan.layers.pixels;
-            let columns = layer.shape[1];
-            tiny.pixels(layer, &few, &Picked::new(few.support2, |s2| s2 <= TINY));
-            middle.pixels(layer, &few, &Picked::new(few.support2, |s2| (s2 > TINY) & (s2 < LEAST)));
-            let small = Picked::new(few.support2, |s2| s2 < LEAST);
-            let (mut t, mut m) = (0, 0);
-            for i in small.iter() {
-                let held = &held[i];
-                let s2 = few.support2[i];
-                let first = if s2 <= TINY {
-                    let k = t % FEW;
-                    t += 1;
-                    if s2 <= 1.0 {
-                        tiny.leave::<3, W3, L>(k, nodes, columns, held);
-                    } else {
-                        tiny.leave::<4, W4, L>(k, nodes, columns, held);
-                    }
-                    tiny.first[k]
+        }
+        for k in 0..large.len {
+            let held = &held[usize::from(large.at[k]) % FEW];
+            large.leave::<TAPS, W5, L>(k, held, image);
+        }
+        let (mut t, mut m) = (0, 0);
+        for (held, &r) in held.iter().zip(&self.cells.reach2[start..end]) {
+            if r <= TINY {
+                if r <= 1.0 {
+                    tiny.leave::<3, W3, L>(t % FEW, held, image);
                 } else {
-                    let k = m % FEW;
-                    m += 1;
-                    if s2 <= 4.0 {
-                        middle.leave::<5, W5, L>(k, nodes, columns, held);
-                    } else if s2 <= 6.25 {
-                        middle.leave::<6, W6, L>(k, nodes, columns, held);
-                    } else {
-                        middle.leave::<7, W7, L>(k, nodes, columns, held);
+                    tiny.leave::<4, W4, L>(t % FEW, held, image);
+                }
+                t += 1;
+            } else if r < LEAST {
+                if r <= 4.0 {
+                    middle.leave::<5, W5, L>(m % FEW, held, image);
+                } else if r <= 6.25 {
+                    middle.leave::<6, W6, L>(m % FEW, held, image);
+                } else {
+                    middle.leave::<7, W7, L>(m % FEW, held, image);
+                }
+                m += 1;
+            }
+        }
+    }
+
+    /// The same for any number of columns.
+    #[inline(always)]
+    fn leave_any(&mut self, sorted: &Sorted, start: usize, end: usize) {
+        for k in 0..sorted.large.len {
+            let i = start + usize::from(sorted.large.at[k]);
+            sorted.large.leave_any(k, self.weights, i, self.image);
+        }
+        let (mut t, mut m) = (0, 0);
+        for (i, &r) in self.cells.reach2[start..end].iter().enumerate() {
+            if r <= TINY {
+                sorted
+                    .tiny
+                    .leave_any(t, self.weights, start + i, self.image);
+                t += 1;
+            } else if r < LEAST {
+                sorted
+                    .middle
+                    .leave_any(m, self.weights, start + i, self.image);
+                m += 1;
+            }
+        }
+    }
+}
+
+/// Grids that become pixels.
+struct Develop<'a> {
+    layers: &'a Layers,
+    image: &'a mut Image,
+    /// Space for a row of nodes.
+    row: &'a mut [f64],
+    maps: &'a mut [f64],
+}
+
+impl Task for Develop<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let columns = self.image.columns;
+        let (nodes, dirty) = (&mut self.image.sums[..], &self.image.dirty[..]);
+        match columns {
+            1 => self.layers.develop::<1>(nodes, dirty, self.row, self.maps),
+            2 => self.layers.develop::<2>(nodes, dirty, self.row, self.maps),
+            3 => self.layers.develop::<3>(nodes, dirty, self.row, self.maps),
+            4 => self.layers.develop::<4>(nodes, dirty, self.row, self.maps),
+            5 => self.layers.develop::<5>(nodes, dirty, self.row, self.maps),
+            _ => {
+                // Column by column.
+                let pixels = self.maps.len() / columns;
+                let mut column = vec![0.0; nodes.len() / columns];
+                for (c, map) in self.maps.chunks_exact_mut(pixels).enumerate() {
+                    for (value, node) in column.iter_mut().zip(nodes.chunks_exact(columns)) {
+                        *value = node[c];
                     }
-                    middle.first[k]
-                } as usize;
-                left.touched[layer.tile(first / columns, first % columns)] = true;
+                    self.layers.develop::<1>(&mut column, dirty, self.row, map);
+                }
             }
         }
     }

@@ -1,8 +1,5 @@
 //! The cubic spline seen from one side, and the splines that large cells are written in.
 
-/// Radius at which a cell ends, in radii of a sphere of its volume.
-pub(crate) const SUPPORT: f64 = 2.5;
-
 /// Share of a cell that lies below `t`, a distance from its centre in units of its support.
 ///
 /// The cubic spline M4 (Monaghan & Lattanzio 1985) of support 1, integrated over both other axes:

@@ -1,0 +1,100 @@
+"""Maps of particles that are no gas: their mass is stated in the header alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from sfr.cli.quicklook import map_file
+from sfr.errors import InternalError
+from sfr.recipe import Channel, load_recipe
+from sfr.render.orient import Galaxy, Orientation
+from sfr.render.project import make_maps, particle_fields, render_galaxy
+from sfr.simulation import open_simulation
+from sfr.simulation.mock import write_mock
+from sfr.simulation.particle_file import open_particle_file
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    made = write_mock(tmp_path_factory.mktemp("dm") / "sim", galaxies=3, snaps=[99], cells=3000)
+    return made.path / "output"
+
+
+@pytest.fixture
+def recipe():
+    thesis = load_recipe("thesis")
+    channels = (
+        Channel("dm", "dark_matter_mass"),
+        Channel("sigma", "dark_matter_surface_density"),
+        Channel("log", "log10_dark_matter_mass", weight="mass", statistic="mean"),
+    )
+    maps = dataclasses.replace(thesis.maps, channels=channels, candidates=(), pixels=16)
+    return dataclasses.replace(thesis, maps=maps)
+
+
+def inside(coordinates, centre, header):
+    d = coordinates - centre
+    d -= header.box_size * np.rint(d / header.box_size)
+    return np.abs(d[:, :2]).max(axis=1) < 30
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_dark_matter_has_maps_by_the_mass_of_the_header(output, recipe, mapped):
+    with open_simulation(output, mapped=mapped) as simulation:
+        simulation.require(99, particle_fields(recipe))
+        header = simulation.header(99)
+        mass = header.mass_table[1]
+        assert mass > 0
+        coordinates = simulation.particles(99, "group", 0, 1, ["Coordinates"])["Coordinates"]
+        centre = coordinates[0].astype(float)
+        made = render_galaxy(simulation, 99, 0, 0, Galaxy(centre, 0.0), recipe)
+        stored = simulation.particles(99, "group", 0, 1, ["Masses"])["Masses"]
+    assert (stored == mass).all()
+    assert made.orientation.source == "none"
+    assert made.ledger.n_read == len(coordinates) == len(stored)
+    count = inside(coordinates, centre, header).sum()
+    assert made.ledger.n_in_frame == count > 50
+    total, sigma, log = made.maps
+    assert total.sum(dtype=float) == pytest.approx(count * mass)
+    kpc2 = (60 / 16 / 0.99 * header.scale_factor / header.hubble_param) ** 2
+    np.testing.assert_allclose(sigma, total * 1e10 / header.hubble_param / kpc2, rtol=1e-6)
+    np.testing.assert_allclose(log[total > 0], np.log10(mass), rtol=1e-6)
+    assert np.isnan(log[total == 0]).all()
+
+
+def test_masses_that_are_stored_are_not_those_of_the_header(output, recipe, tmp_path):
+    chunks = sorted((output / "snapdir_099").glob("*.hdf5"))
+    path = tmp_path / chunks[0].name
+    path.write_bytes(chunks[0].read_bytes())
+    with h5py.File(path, "r+") as file:
+        coordinates = file["PartType1/Coordinates"][()]
+        file["PartType1/Masses"] = np.full(len(coordinates), 2.5, np.float32)
+    orientation = Orientation(np.eye(3), "none", 0, 1.0)
+    with open_particle_file(path) as file:
+        centre = coordinates[0].astype(float)
+        made = make_maps(file.stretches(1), centre, orientation, file.header, recipe.maps)
+        with pytest.raises(InternalError, match="type 0 given for channels of dark matter"):
+            make_maps(file.stretches(0), centre, orientation, file.header, recipe.maps)
+        count = inside(coordinates, centre, file.header).sum()
+    assert made.maps[0].sum(dtype=float) == pytest.approx(2.5 * count)
+
+
+def test_a_quick_look_at_dark_matter_shows_dark_matter(output, tmp_path):
+    """It would have shown the masses of the gas, which are there in every file."""
+    path = sorted((output / "snapdir_099").glob("*.hdf5"))[0]
+    with open_particle_file(path) as file:
+        centre = file.read(0, ["Coordinates"])["Coordinates"][0].astype(float)
+        count = inside(file.read(1, ["Coordinates"])["Coordinates"], centre, file.header).sum()
+        assert "Masses" in file.readable(1)
+        assert "Masses" not in file.fields(1)
+    made = map_file(
+        path, out=tmp_path / "out", channels=["dark_matter_mass"], center=tuple(centre), pixels=32,
+        width_ckpc_h=60.0,
+    )  # fmt: skip
+    assert made.n_in_frame == count > 0
+    assert made.particles == "dark matter particles"
+    assert made.rows[0]["unit"].startswith("mass-weighted mean over dark matter particles")
