@@ -56,13 +56,14 @@ def rotate(
     threads: int | None = None,
 ) -> npt.NDArray[np.float64]: ...
 def project(
-    segments: Iterable[tuple[_Floats, Iterable[_Floats | _Made]]],
+    segments: Iterable[tuple[Any, ...]],
     frames: Sequence[_Made],
     *,
     columns: int | None,
     box_size: float | None,
     bins: int | Sequence[int],
     bin_scale: float | None = None,
+    deposit: str = "histogram",
     whole: bool = False,
     threads: int | None = None,
 ) -> list[_Projected]: ...

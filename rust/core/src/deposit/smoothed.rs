@@ -31,7 +31,8 @@ const SUPPORT: f64 = 2.5;
 pub(crate) fn reach_of_volumes(volumes: &mut [f64]) {
     // (V 3 / 4 pi)^(2/3), of the inverse; an empty cell's is infinite.
     for volume in volumes.iter_mut() {
-        *volume = 4.0 * PI / 3.0 / *volume;
+        let is_one = *volume >= 0.0;
+        *volume = 4.0 * PI / 3.0 / if is_one { *volume } else { f64::NAN };
     }
     math::inverse_cbrt_squared(volumes);
     for square in volumes {
