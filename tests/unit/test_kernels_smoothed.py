@@ -230,7 +230,7 @@ def test_what_the_deposit_needs_is_asked_for(rng):
         kernels.project(coordinates, [masses], volumes=masses, **{**options, "bins": (64, 32)})
     with pytest.raises(errors.ShapeError, match="volumes: 3 entries, expected 4"):
         kernels.project(coordinates, [masses], volumes=masses[:3], **options)
-    with pytest.raises(errors.RangeError, match='deposit.*"histogram" or "smoothed"'):
+    with pytest.raises(errors.RangeError, match=r'deposit.*"histogram" or "smoothed"'):
         kernels.project_segments([(coordinates, [masses])], deposit="cubes", **options)
     with pytest.raises(errors.ShapeError, match="volumes"):
         kernels.project_segments([(coordinates, [masses])], deposit="smoothed", **options)

@@ -500,14 +500,16 @@ def project(
     (2, (3.0,))
     """
     frame = Frame(center, half_width, depth, rotation)
-    is_point = volumes is None
+    segment: Segment = (coordinates, weights)
+    if volumes is not None:
+        segment = (coordinates, weights, volumes)
     return project_frames(
-        [(coordinates, weights) if is_point else (coordinates, weights, volumes)],
+        [segment],
         [frame],
         box_size=box_size,
         bins=bins,
         bin_scale=bin_scale,
-        deposit="histogram" if is_point else "smoothed",
+        deposit="histogram" if volumes is None else "smoothed",
         whole=True,
         threads=threads,
     )[0]

@@ -250,9 +250,7 @@ class _Weigher:
                 self._sums.append(channel)
             self.spans.append(seen[key])
 
-    def weigh(
-        self, stretches: Iterable[Particles]
-    ) -> Iterator[kernels.Segment]:
+    def weigh(self, stretches: Iterable[Particles]) -> Iterator[kernels.Segment]:
         """Yield positions, weights and, for cells with a size, volumes of each piece."""
         for stretch in stretches:
             if stretch.part_type != self._part_type:

@@ -182,7 +182,7 @@ def _below(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the share of a cubic spline of support 1 that lies below ``t`` along an axis."""
     a, u = np.maximum(1 - np.abs(t), 0), np.maximum(0.5 - np.abs(t), 0)
     tail = a**5 * (1.6 - 16 / 15 * a) - u**5 * (3.2 - 64 / 15 * u)
-    return np.where(t > 0, 1 - tail, tail)
+    return np.asarray(np.where(t > 0, 1 - tail, tail))
 
 
 def reach(volumes: Quantity) -> npt.NDArray[np.float64]:

@@ -190,7 +190,7 @@ impl Frame {
         let mut sizeless = 0;
         for i in 0..n.min(BATCH) {
             let (x, y, z, reach) = (x[i], y[i], z[i], reach[i]);
-            let is_sized = (reach >= 0.0) & (reach < f64::INFINITY);
+            let is_sized = (0.0..f64::INFINITY).contains(&reach);
             let flat = (x + reach > -hx) & (x - reach < hx) & (y + reach > -hy) & (y - reach < hy);
             // A point on the low edge is in the frame.
             let point = (x >= -hx) & (x < hx) & (y >= -hy) & (y < hy);

@@ -241,8 +241,9 @@ impl<const N: usize> Shares<N> {
             }
             shares[N - 1] = [1.0; FEW];
             for t in (1..N).rev() {
-                for k in 0..n {
-                    shares[t][k] = (shares[t][k] - shares[t - 1][k]).max(0.0);
+                let lower = shares[t - 1];
+                for (share, lower) in shares[t][..n].iter_mut().zip(&lower) {
+                    *share = (*share - lower).max(0.0);
                 }
             }
         }

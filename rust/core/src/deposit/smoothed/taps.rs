@@ -142,9 +142,8 @@ fn nearest(support: f64, offset: f64) -> [f64; TAPS] {
     for pivot in 0..TAPS {
         for row in pivot + 1..TAPS {
             let factor = gram[row][pivot] / gram[pivot][pivot];
-            for column in pivot..TAPS {
-                gram[row][column] -= factor * gram[pivot][column];
-            }
+            let [above, below] = [gram[pivot], gram[row]];
+            gram[row] = std::array::from_fn(|column| below[column] - factor * above[column]);
             free[row] -= factor * free[pivot];
             even[row] -= factor * even[pivot];
         }
