@@ -45,13 +45,13 @@ class Cells:
         flat = radius[:, None] * np.column_stack([sin * np.cos(phi), sin * np.sin(phi)])
         self.x, self.y = np.ascontiguousarray((flat + bins / 2).T)
         self.z = np.zeros(n)
-        #: Radius of a sphere of a cell's volume: from half a pixel in the disc to eight in the halo.
+        #: Radius of a sphere of a cell's volume: half a pixel in the disc, several in the halo.
         self.r = 0.5 * (1 + radius / (bins / 16)) * rng.lognormal(0, 0.35, n)
         self.m = rng.uniform(0.5, 2, n)
         self.rho = self.m / (4 / 3 * np.pi * self.r**3)
 
     def near(self, reach: float) -> NDArray[np.bool_]:
-        """Those whose centre is in the frame, and no others, for packages that must be given them."""
+        """Those whose centre is in the frame: some packages must be given no others."""
         inside = [(v > reach) & (v < self.bins - reach) for v in (self.x, self.y)]
         return inside[0] & inside[1]
 
@@ -93,7 +93,7 @@ def sphinterp(cells: Cells) -> Job:
     return lambda: np.asarray(
         project(
             cells.x, cells.y, cells.z, h, weight, cells.rho, kind, cells.n, 0.0, 0.0, *size,
-            1.0, 1.0, False, 0.0, 0.0,
+            1.0, 1.0, False, 0.0, 0.0,  # noqa: FBT003
         )
     ).reshape(size)  # fmt: skip
 
@@ -176,7 +176,10 @@ def columns(cells: Cells, fine: int = 4) -> Array:
             continue
         lows = [int(np.floor(v * fine - s)) for v in (x, y)]
         width = int(2 * s) + 2
-        dx, dy = (np.arange(low, low + width) + 0.5 - v * fine for low, v in zip(lows, (x, y)))
+        dx, dy = (
+            np.arange(low, low + width) + 0.5 - v * fine
+            for low, v in zip(lows, (x, y), strict=True)
+        )
         share = np.interp(np.hypot(dx[:, None], dy) / s, t, column, right=0)
         a, b = (low + room for low in lows)
         image[a : a + width, b : b + width] += m * share / share.sum()

@@ -13,13 +13,13 @@ be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and d
 
 Particles are put into maps in one of two ways. Of ``histogram`` they are points. Of ``smoothed``
 they are cells with a volume V, each spread over a cubic spline (M4, seen along the line of sight)
-that reaches 2.5 r far, r = (3 V / 4 pi)^(1/3). Its profiles along x and y are exact, and the cell is
-taken as their product, at most 2.6 % of its central column off; one that reaches three pixels or
+that reaches 2.5 r far, r = (3 V / 4 pi)^(1/3). Its profiles along x and y are exact, and the cell
+is taken as their product, at most 2.6 % of its central column off; one that reaches three pixels or
 more is written in 5 x 5 splines of a grid as coarse as itself, each profile at most 4 % of its peak
 off. What a cell holds is conserved to rounding in a frame that contains it, however small it is
-against a pixel. A cell whose centre is beyond the frame leaves what reaches in, and counts as in the
-frame; along the line of sight its centre decides. Cells whose volume is negative, infinite or NaN
-count as those with bad coordinates.
+against a pixel. A cell whose centre is beyond the frame leaves what reaches in, and counts as in
+the frame; along the line of sight its centre decides. Cells whose volume is negative, infinite or
+NaN count as those with bad coordinates.
 """
 
 from __future__ import annotations
@@ -452,8 +452,8 @@ def project(
     bin_scale : float
         Factor on the index, above 0 and at most 1.
     volumes : ndarray of float32 or float64, shape (N,), Product, ... or None
-        Volumes of cells, which are then smoothed [unit of the coordinates, cubed]; pixels have to be
-        square. None: particles are points.
+        Volumes of cells, which are then smoothed [unit of the coordinates, cubed]; pixels have to
+        be square. None: particles are points.
     threads : int or None
         None: shared pool; 1: serial; n: own pool. The result does not depend on it.
 

@@ -168,7 +168,7 @@ def make_maps(
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, kind)
+    _check_ledger(projection.ledger, kind, has_sizes=recipe.deposit == "smoothed")
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -280,14 +280,15 @@ def _no_particles(kind: Kind) -> EmptySelectionError:
     return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
 
 
-def _check_ledger(ledger: kernels.Ledger, kind: Kind) -> None:
+def _check_ledger(ledger: kernels.Ledger, kind: Kind, *, has_sizes: bool) -> None:
     bad, read = ledger.n_bad_coordinates, ledger.n_read
     if read == 0:
         raise _no_particles(kind)
     if bad > MAX_BAD_FRACTION * read:
         raise NonFiniteError(
-            f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, or have no volume, "
-            f"more than {MAX_BAD_FRACTION:.0%}"
+            f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, more than "
+            f"{MAX_BAD_FRACTION:.0%}"
+            + (", or have no finite volume (Masses / Density)" if has_sizes else "")
         )
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(
