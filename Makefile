@@ -36,7 +36,6 @@ lint: $(BIN)/.ready
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest sfr._core
 
 # criterion, then side by side with other ways; needs a C compiler, writes docs/benchmarks.md
 bench: $(BIN)/.ready

@@ -6,6 +6,8 @@ import numpy as np
 import peers
 from timing import medians, table
 
+from sfr.render.reference import KERNELS
+
 N = 4_000_000
 #: Goals: how many times faster than each peer with two threads.
 GOALS = {"NumPy": 35, "fast-histogram": 6, "the published way": 7, "fused C, 2 threads": 1}
@@ -49,6 +51,7 @@ def run(rounds: int) -> str:
         _bandwidth(loops, g, times, rounds),
         _scaling(),
         _extra(g, rounds),
+        _each(rounds),
     ]
     return "\n\n".join(text)
 
@@ -98,3 +101,21 @@ def _extra(g: peers.Gas, rounds: int) -> str:
     times = medians({str(k): lambda k=k: peers.ours(g, 2, k) for k in (0, 1)}, rounds)
     more = times["1"] / times["0"] - 1
     return f"One more stored channel costs {more:.0%} (goal: 15 %)."
+
+
+def _each(rounds: int) -> str:
+    """Every kernel beside its NumPy twin."""
+    n = 1_000_000
+    rows = []
+    for kernel in KERNELS:
+        inputs = kernel.inputs(n, np.random.default_rng(1))
+        jobs = {
+            "ours": lambda kernel=kernel, inputs=inputs: kernel.function(**inputs),
+            "twin": lambda kernel=kernel, inputs=inputs: kernel.twin(**inputs),
+        }
+        times = medians(jobs, rounds)
+        ratio = times["twin"] / times["ours"]
+        rows.append((kernel.name, f"{1e3 * times['ours']:.2f}", f"{ratio:.1f}"))
+    return f"Every kernel on {n:,} particles, all cores:\n\n" + table(
+        ("kernel", "ms", "times faster than NumPy"), rows
+    )

@@ -31,7 +31,7 @@ CHANNELS = ("entropy", "mass", "log10_temperature")
 def spread(output: Path, group: int, halo: Callable[[int], NDArray[np.float64]]) -> None:
     """Lay the cells of a group about the centre of the benches."""
     with open_simulation(output) as simulation:
-        parts = simulation.segments(99, "group", group, 0)
+        parts = simulation.rows(99, "group", group, 0)
     total = sum(part.stop - part.start for part in parts)
     places, done = halo(total), 0
     for part in parts:
@@ -63,7 +63,7 @@ def run(rounds: int) -> str:
 
             def ours(simulation):
                 return make_maps(
-                    simulation.stretches(99, "group", group, 0), peers.CENTRE, orientation,
+                    simulation.segments(99, "group", group, 0), peers.CENTRE, orientation,
                     simulation.header(99), recipe, threads=2,
                 )  # fmt: skip
 

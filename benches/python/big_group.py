@@ -30,8 +30,8 @@ def main(path: str, how: str) -> None:
         watcher = threading.Thread(target=watch)
         watcher.start()
         begin = time.perf_counter()
-        stretches = file.stretches(0, mapped=how == "mapped")
-        made = make_maps(stretches, peers.CENTRE, orientation, file.header, recipe, threads=2)
+        segments = file.segments(0, mapped=how == "mapped")
+        made = make_maps(segments, peers.CENTRE, orientation, file.header, recipe, threads=2)
         seconds = time.perf_counter() - begin
         stop.set()
         watcher.join()

@@ -267,7 +267,7 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
     import numpy as np
 
     from sfr.recipe import load_recipe
-    from sfr.render.shards import plan_shards
+    from sfr.render.plan import plan_shards
     from sfr.run.workspace import Workspace
     from sfr.sample.select import select
     from sfr.simulation import open_simulation
@@ -285,7 +285,7 @@ def needed_chunks(sim: Path, part: int, n_parts: int) -> set[str]:
                 ("subhalo", sample["subhalo_id"][rows], 4),
             )
             for i in ids
-            for segment in simulation.segments(SNAP, kind, int(i), part_type)
+            for segment in simulation.rows(SNAP, kind, int(i), part_type)
         ]
         return {segment.path.name for segment in segments}
 

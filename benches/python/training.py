@@ -24,18 +24,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from timing import anonymous_mb
 
 from sfr.imaging.png import write_png
 from sfr.nn.backbone import build_backbone
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe, load_recipe
-from sfr.run.names import ImageId
+from sfr.run.names import ImageId, ModelId
 from sfr.run.workspace import Workspace
 from sfr.train.features import BackboneInUse, extract_features
 from sfr.train.head import head_shapes
-from sfr.train.heads import Heads
-from sfr.train.loop import epoch_orders
+from sfr.train.heads import Heads, layout
+from sfr.train.loop import Data, Fold, epoch_orders
 from sfr.train.state import State
 
 IMAGES, CASES, EPOCHS, TRAINING_SHARE = 7881, 10, 1500, 0.9
@@ -58,11 +59,26 @@ def backbone_seconds(precision: str, repeats: int) -> float:
 
 def made_heads(recipe: TrainRecipe, rows: int, counts: tuple[int, ...]) -> Heads:
     """Published heads of some cases, at their start, without features."""
-    heads = Heads(recipe, (rows, 64, 512), "float16", counts)
-    shapes = head_shapes(recipe, (64, 512))
-    cases = [(f"case {place}", range(count)) for place, count in enumerate(counts)]
-    heads.put(State.joined([State.fresh(shapes, case, seeds, 0.0) for case, seeds in cases]))
+    models = models_of(counts)
+    heads = Heads(recipe, (rows, 64, 512), "float16", layout(models, recipe.batch_order))
+    heads.put(State.fresh(head_shapes(recipe, (64, 512)), models, {0: 0.0}))
     return heads
+
+
+def models_of(counts: tuple[int, ...]) -> list[ModelId]:
+    """Heads of cases, so many of each."""
+    every = enumerate(counts)
+    return [ModelId(f"case {place}", 0, seed) for place, n in every for seed in range(n)]
+
+
+def epoch_of(
+    heads: Heads, counts: tuple[int, ...], rows: int, epoch: int, label: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Train an epoch on the first rows; return the losses."""
+    none = np.arange(0)
+    data, recipe = Data(label, (Fold(np.arange(rows), none, none),)), heads.recipe
+    orders = epoch_orders(data, epoch, models_of(counts), recipe.batch_order)
+    return heads.train_epoch(orders, data.batches(recipe.batch_size), label, 0.001)
 
 
 def epoch_seconds(counts: tuple[int, ...], rows: int, repeats: int) -> float:
@@ -72,15 +88,12 @@ def epoch_seconds(counts: tuple[int, ...], rows: int, repeats: int) -> float:
     features = np.maximum(rng.standard_normal((rows, 8, 8, 512), np.float32), 0).astype("float16")
     label = features[:, :, :, 0].astype(np.float64).mean((1, 2)) + 3.0
     heads = made_heads(recipe, rows, counts)
-    seeds = [seed for count in counts for seed in range(count)]
     for place in range(len(counts)):
         heads.load_features(place, features)
     times = []
     for epoch in range(1, repeats + 3):
         start = time.perf_counter()
-        loss = heads.train_epoch(
-            epoch_orders(np.arange(rows), epoch, seeds, recipe.batch_order), label, 0.001
-        )
+        loss = epoch_of(heads, counts, rows, epoch, label)
         times.append(time.perf_counter() - start)
     if not np.isfinite(loss).all():
         raise SystemExit("the loss is not finite")
@@ -99,9 +112,8 @@ def order_seconds(rows: int, repeats: int) -> dict[str, float]:
         heads[order].load_features(0, features)
     for epoch in range(1, repeats + 2):
         for order, model in heads.items():
-            orders = epoch_orders(np.arange(rows), epoch, range(8), order)
             start = time.process_time()
-            model.train_epoch(orders, np.full(rows, 3.0), 0.001)
+            epoch_of(model, (8,), rows, epoch, np.full(rows, 3.0))
             times[order].append(time.process_time() - start)
     return {order: float(np.median(found[1:])) for order, found in times.items()}
 
@@ -163,10 +175,10 @@ def memory(count: int, epochs: int) -> str:
             features = np.load(path, mmap_mode="r")
             heads = made_heads(load_recipe("thesis").train, IMAGES, (count,))
             heads.load_features(0, features)
-        rows = epoch_orders(np.arange(int(IMAGES * TRAINING_SHARE)), 1, range(count), "own")
+        rows = int(IMAGES * TRAINING_SHARE)
         with Peak() as training:
             for _ in range(epochs):
-                heads.train_epoch(rows, np.full(IMAGES, 3.0), 0.001)
+                epoch_of(heads, (count,), rows, 1, np.full(IMAGES, 3.0))
             heads.predict(np.arange(IMAGES))
     return f"loading {loading.gib:.2f} GiB, training and predicting {training.gib:.2f} GiB"
 

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from sfr.recipe import load_recipe
+from sfr.run.names import ModelId
 from sfr.run.tables import TEST, TRAIN, VALIDATION
 from sfr.run.workspace import Workspace
 from sfr.train.bootstrap import CONSTANT_RANGE
 from sfr.train.evaluate import metrics
 from sfr.train.features import extract_features
 from sfr.train.head import head_shapes
-from sfr.train.heads import Heads
-from sfr.train.loop import Data, train
+from sfr.train.heads import HeadsInUse
+from sfr.train.loop import Data, Fold, train
 from sfr.train.rows import read_rows
 from sfr.train.state import State
 
@@ -55,23 +56,24 @@ class Bench:
     def __init__(self, work: Path, case: str) -> None:
         workspace, self.case = Workspace(work), case
         self.recipe = workspace.stored_recipe() or load_recipe("thesis")
-        self.rows = read_rows(workspace)
+        self.rows = read_rows(workspace, self.recipe)
         self.features = extract_features(workspace, self.recipe, case, self.rows.filenames).array
-        self.data = Data(self.rows.label, self.rows.indices(TRAIN), self.rows.indices(VALIDATION))
+        subsets = (self.rows.indices(subset) for subset in (TRAIN, VALIDATION, TEST))
+        self.fold = Fold(*subsets)
+        self.data = Data(self.rows.label, (self.fold,))
 
     def run(self, changes: dict[str, object], epochs: int, seeds: int):
         """Train, and return the last state and the predictions (N, K)."""
         fields = {**changes, "epochs": epochs, "evaluate_at": (), "predict_from": "last"}
         chosen = load_recipe("thesis").with_fields("train", **fields).train
         n, height, width, channels = self.features.shape
-        shape = (n, height * width, channels)
-        heads = Heads(chosen, shape, str(self.features.dtype), (seeds,))
-        heads.load_features(0, self.features)
-        mean = float(self.data.label[self.data.training].mean())
-        bias = mean if chosen.output_bias == "mean_label" else 0.0
-        start = State.fresh(head_shapes(chosen, shape[1:]), self.case, range(seeds), bias)
-        *_, end = train(lambda _: heads, chosen, self.data, start)
-        return end, heads.predict(np.arange(n))
+        models, in_use = [ModelId(self.case, 0, seed) for seed in range(seeds)], HeadsInUse(chosen)
+        mean = float(self.data.label[self.fold.training].mean())
+        bias = {0: mean if chosen.output_bias == "mean_label" else 0.0}
+        start = State.fresh(head_shapes(chosen, (height * width, channels)), models, bias)
+        features = {self.case: self.features}
+        *_, end = train(lambda heads: in_use.get(heads, features), chosen, self.data, start)
+        return end, in_use.get(models, features).predict(np.arange(n))
 
     def line(self, name: str, end, prediction, target: float | None) -> tuple[str, float]:
         alive = np.ptp(prediction, axis=0) >= CONSTANT_RANGE
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=300)
     arguments = parser.parse_args()
     bench = Bench(arguments.work, arguments.case)
-    print(f"{bench.data.training.size} training images, features {bench.features.shape[1:]}")
+    print(f"{bench.fold.training.size} training images, features {bench.features.shape[1:]}")
     print("| setting | epochs | training loss | reaches it at | test r | dead heads |")
     print("|---|---|---|---|---|---|")
     targets = []

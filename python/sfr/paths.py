@@ -22,6 +22,7 @@ __all__ = [
     "plain",
     "require_folder",
     "warn_of_changed_files",
+    "without_folders",
 ]
 
 log = logging.getLogger(__name__)
@@ -280,3 +281,16 @@ def require_folder(folder: Path) -> None:
                     f"{part} is a file where a folder is needed; move it away"
                 ) from error
         raise
+
+
+def without_folders(text: str, *roots: Path) -> str:
+    """Cut the folders from absolute paths in a text: results may be passed on.
+
+    Paths with spaces or quotes in them end where nobody can tell; ``roots`` are folders that may
+    have such names, with plain ones below.
+    """
+    for root in roots:
+        text = re.sub(rf"{re.escape(str(root))}/(?:[^\s/]+/)*", "", text)
+    return re.sub(
+        r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Progress", "readable_bytes", "silent"]
 
 
 class Progress(Protocol):
@@ -36,3 +36,13 @@ def silent(
     note: str = "",
 ) -> None:
     """Tell nobody."""
+
+
+def readable_bytes(count: int) -> str:
+    """Write a number of bytes with three digits and a unit of powers of 1000."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.3g} {unit}"

@@ -209,7 +209,7 @@ def test_doctor_does_not_call_a_full_disk_ok(sfr, tmp_path, monkeypatch, free, s
 
 
 def test_doctor_goes_on_after_a_recipe_or_a_backend_that_cannot_be_used(sfr, tmp_path, monkeypatch):
-    from sfr.train import diagnose
+    from sfr.nn import diagnose
 
     def broken():
         raise RuntimeError("no device")

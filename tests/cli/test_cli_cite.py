@@ -43,7 +43,7 @@ def test_only_what_a_run_used_is_cited(sfr, tmp_path):
     workspace.remember("simulation", "L35n2160TNG, box 35000 ckpc/h")
     assert keys() == {"sfr", "carvajal2022", "nelson2019", "pillepich2019", "nelson2019b"}
     workspace.remember("simulation", "L35n20000MOCK40, box 35000 ckpc/h")
-    workspace.write_json(workspace.head("mass", 0) / "metrics.json", {})
+    workspace.write_json(workspace.case("mass") / "metrics.json", {})
     assert keys() == {"sfr", "carvajal2022", "simonyan2014", "deng2009", "keras"}
     result = sfr("cite", "--work", tmp_path / "nothing")
     assert result.exit_code == 3

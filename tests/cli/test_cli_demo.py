@@ -51,12 +51,12 @@ def test_the_folder_is_as_designed(demo):
         "report/index.html", "report/tables/cases.csv",
     ]  # fmt: skip
     for name in NAMES:
-        head = f"train/{name}/seed-0"
         expected += [
-            f"{head}/{file}"
+            f"train/{name}/{file}"
             for file in (
-                "head.weights.h5", "best.weights.h5", "history.csv", "predictions.csv",
-                "YValues.npy", "metrics.json", "model.keras",
+                "predictions.csv", "metrics.json", "history.csv", "heads.npz",
+                "seed-0/head.weights.h5", "seed-0/best.weights.h5", "seed-0/YValues.npy",
+                "seed-0/metrics.json", "seed-0/model.keras",
             )
         ]  # fmt: skip
         assert len(list((work / "features").glob(f"{name}-*.npy"))) == 1
@@ -65,8 +65,8 @@ def test_the_folder_is_as_designed(demo):
     assert not list((work / ".tmp").glob("*/*"))
     values = np.load(work / "train/mass/seed-0/YValues.npy")
     assert values.shape[0] == 2
-    history = (work / "train/mass/seed-0/history.csv").read_text().splitlines()
-    assert history[0] == "epoch,loss,validation_loss"
+    history = (work / "train/mass/history.csv").read_text().splitlines()
+    assert history[0] == "fold,seed,epoch,loss,validation_loss"
     assert len(history) == 3
 
 
@@ -198,7 +198,7 @@ def test_weights_that_cannot_be_had_cost_no_earlier_result(demo, sfr, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock"))
     assert sfr("train", "--work", copy, "--case", "mass", "--weights", "no.h5").exit_code == 3
-    assert (copy / "train/mass/seed-0/metrics.json").is_file()
+    assert (copy / "train/mass/metrics.json").is_file()
     table = json.loads(sfr("train", "--work", copy, "--case", "mass", "--json").stdout)
     assert "mass" in [row["case"] for row in table["cases"]]
 
@@ -206,9 +206,9 @@ def test_weights_that_cannot_be_had_cost_no_earlier_result(demo, sfr, tmp_path):
 def test_predict_gives_the_numbers_of_the_training_on_images_and_on_maps(demo, sfr, tmp_path):
     work, _, _ = demo
     table = np.genfromtxt(
-        work / "train/mass/seed-0/predictions.csv", delimiter=",", names=True, dtype=None
+        work / "train/mass/predictions.csv", delimiter=",", names=True, dtype=None
     )
-    wanted = dict(zip(table["filename"].tolist(), table["prediction"].tolist(), strict=True))
+    wanted = dict(zip(table["filename"].tolist(), table["seed_0"].tolist(), strict=True))
     for source in (work / "images", work / "maps/snap_099"):
         result = sfr("predict", work / "train/mass/seed-0", source, "--out", "found.csv")
         assert result.exit_code == 0, result.stderr

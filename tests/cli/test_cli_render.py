@@ -16,7 +16,7 @@ from sfr.compute.tasks import Serial
 from sfr.errors import WorkerLostError
 from sfr.imaging.png import write_png
 from sfr.recipe import load_recipe
-from sfr.render.shards import render_snapshot
+from sfr.render.snapshot import render_snapshot
 from sfr.run.shards import read_shard
 from sfr.run.workspace import Workspace
 from sfr.sample.select import select
@@ -99,7 +99,7 @@ def test_two_commands_share_a_folder_and_make_each_shard_once(sim, recipe, whole
 
 
 def test_parts_then_the_whole_command_make_the_same_files(sfr, sim, recipe, whole, tmp_path):
-    common = ("render", "--sim", sim, "--snap", 99, "--recipe", recipe)
+    common = ("render", "--sim", sim, "--snap", 99, "--recipe", recipe, "--workers", 1)
     for part in ("2/2", "1/2"):
         result = sfr(*common, "--shard", part, "--json")
         assert result.exit_code == 0, result.stderr
@@ -164,7 +164,7 @@ def test_a_dry_run_counts_and_writes_nothing(sfr, sim, recipe, tmp_path):
 def test_other_settings_and_force_are_refused_while_another_process_renders(
     sfr, sim, recipe, whole, tmp_path
 ):
-    common = ("render", "--sim", sim, "--snap", 99)
+    common = ("render", "--sim", sim, "--snap", 99, "--workers", 1)
     assert sfr(*common, "--recipe", recipe, "--shard", "1/2").exit_code == 0
     workspace = Workspace(tmp_path / "sfr-work")
     shard = read_shard(workspace.shards(99)[0], with_maps=False)
@@ -192,8 +192,10 @@ def test_who_waits_for_a_shard_finds_it_made_or_makes_it(sim, recipe, whole, tmp
         workspace.claim("maps-099-part-00001", wait=False) as is_ours,
     ):
         assert is_ours
+        # which the other process keeps before it begins
+        (workspace.root / ".state/maps-099.sources").write_bytes(whole[".state/maps-099.sources"])
         command = start(sim, recipe, workspace.root, "--workers", 1)
-        assert "waiting for another sfr process that renders 1 of" in read_until(command, "waiting")
+        assert "waiting for another sfr process that makes 1 of" in read_until(command, "waiting")
         assert len(workspace.shards(99)) == len(maps_of(whole)) - 1
     command.communicate()
     assert command.returncode == 0
@@ -286,9 +288,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(sim, recipe, whole
 class Unlucky(Serial):
     """Workers that die on one shard whenever they get it."""
 
-    def map_shards(self, work, job, tasks, on_done):
-        for task, result in super().map_shards(work, job, tasks, on_done):
-            unlucky = task.index == 1
+    def do_tasks(self, work, job, tasks, on_done):
+        for task, result in super().do_tasks(work, job, tasks, on_done):
+            unlucky = task.part == 1
             if unlucky:
                 job.path(1).unlink()
             yield task, WorkerLostError("killed by SIGKILL") if unlucky else result
@@ -337,7 +339,7 @@ def test_galaxies_of_a_fetched_chunk_get_images_and_enter_the_normalisation(
     chunk = copy / "output/snapdir_099/snap_099.1.hdf5"
     aside = tmp_path / "aside.hdf5"
     chunk.rename(aside)
-    common = ("render", "--sim", copy, "--recipe", recipe, "--snap", 99)
+    common = ("render", "--sim", copy, "--recipe", recipe, "--snap", 99, "--workers", 1)
     refused = sfr(*common, "--allow-partial")
     assert refused.exit_code == 3
     assert f"of {N} galaxies of snapshot 99" in refused.stderr
@@ -376,7 +378,7 @@ def test_interrupted_images_go_on_where_they_were(sfr, sim, recipe, whole, monke
 def test_not_enough_memory_costs_the_galaxy_and_is_tried_again(
     sfr, sim, recipe, whole, monkeypatch, tmp_path
 ):
-    from sfr.render.shards import render_galaxy
+    from sfr.render.shard import render_galaxy
 
     calls = []
 
@@ -387,7 +389,7 @@ def test_not_enough_memory_costs_the_galaxy_and_is_tried_again(
         return render_galaxy(*args, **options)
 
     common = ("render", "--sim", sim, "--recipe", recipe, "--snap", 99, "--workers", 1, "--json")
-    monkeypatch.setattr("sfr.render.shards.render_galaxy", large)
+    monkeypatch.setattr("sfr.render.shard.render_galaxy", large)
     result = sfr(*common)
     assert result.exit_code == 4
     assert "not enough memory" in json.loads(result.stdout)["failures"][0]["reason"]

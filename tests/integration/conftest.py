@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def small_outputs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the 60 MB of the whole network where a test is not about it."""
     if "whole_network" not in request.fixturenames:
-        monkeypatch.setattr("sfr.train.fit._SHOWN_SEED", None)
+        monkeypatch.setattr("sfr.train.published._SHOWN_SEED", None)
 
 
 @pytest.fixture

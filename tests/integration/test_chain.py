@@ -12,7 +12,7 @@ from sfr.imaging.images import write_images
 from sfr.imaging.normalise import find_normalisation
 from sfr.imaging.png import read_png
 from sfr.recipe import load_recipe
-from sfr.render.shards import render_snapshot
+from sfr.render.snapshot import render_snapshot
 from sfr.run.names import ImageId
 from sfr.run.shards import iter_shards
 from sfr.run.workspace import Workspace
@@ -239,7 +239,7 @@ def test_any_number_of_threads_gives_the_same_bytes(mock_sim, tmp_path):
 def test_an_interrupted_render_goes_on_and_ends_with_the_same_bytes(
     mock_sim, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("sfr.render.shards.SHARD_SIZE", 2)
+    monkeypatch.setattr("sfr.render.plan.SHARD_SIZE", 2)
     simulation = open_simulation(mock_sim)
     whole, broken = Workspace(tmp_path / "whole"), Workspace(tmp_path / "broken")
     render(simulation, whole)

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from sfr.cli.quicklook import map_file
 from sfr.errors import InternalError
+from sfr.pipeline.quicklook import map_file
 from sfr.recipe import Channel, load_recipe
 from sfr.render.orient import Galaxy, Orientation
 from sfr.render.project import make_maps, particle_fields, render_galaxy
@@ -76,9 +76,9 @@ def test_masses_that_are_stored_are_not_those_of_the_header(output, recipe, tmp_
     orientation = Orientation(np.eye(3), "none", 0, 1.0)
     with open_particle_file(path) as file:
         centre = coordinates[0].astype(float)
-        made = make_maps(file.stretches(1), centre, orientation, file.header, recipe.maps)
+        made = make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)
         with pytest.raises(InternalError, match="type 0 given for channels of dark matter"):
-            make_maps(file.stretches(0), centre, orientation, file.header, recipe.maps)
+            make_maps(file.segments(0), centre, orientation, file.header, recipe.maps)
         count = inside(coordinates, centre, file.header).sum()
     assert made.maps[0].sum(dtype=float) == pytest.approx(2.5 * count)
 
@@ -92,9 +92,9 @@ def test_a_quick_look_at_dark_matter_shows_dark_matter(output, tmp_path):
         assert "Masses" in file.readable(1)
         assert "Masses" not in file.fields(1)
     made = map_file(
-        path, out=tmp_path / "out", channels=["dark_matter_mass"], center=tuple(centre), pixels=32,
+        path, out=tmp_path / "out", channels=["dark_matter_mass"], centre=tuple(centre), pixels=32,
         width_ckpc_h=60.0,
     )  # fmt: skip
     assert made.n_in_frame == count > 0
     assert made.particles == "dark matter particles"
-    assert made.rows[0]["unit"].startswith("mass-weighted mean over dark matter particles")
+    assert made.rows()[0]["unit"].startswith("mass-weighted mean over dark matter particles")

@@ -398,7 +398,7 @@ def everything(folder: Path) -> Iterator[np.ndarray]:
             for part_type in (0, 1, 4):
                 yield simulation.particles(99, "group", number, part_type, ["Coordinates"])
         for number in range(found.n_subhalos_total):
-            simulation.segments(99, "subhalo", number, 0)
+            simulation.rows(99, "subhalo", number, 0)
 
 
 def catalogue_refused(folder: Path) -> str:

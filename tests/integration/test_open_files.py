@@ -62,7 +62,7 @@ def maps(folder: Path, *, mapped: bool) -> str:
     from dataclasses import replace
     from hashlib import sha256
 
-    from tests.integration.test_stretches import galaxies
+    from tests.integration.test_segments import galaxies
 
     from sfr.recipe import load_recipe
     from sfr.render.project import render_galaxy
@@ -123,7 +123,7 @@ def test_a_stretch_is_read_after_its_file_was_closed(many_chunks):
     with open_simulation(many_chunks, mapped=True) as simulation:
         expected = simulation.particles(99, "group", 0, 0, ["Masses"])["Masses"]
         simulation._chunks._capacity = 2
-        pieces = list(simulation.stretches(99, "group", 0, 0))
+        pieces = list(simulation.segments(99, "group", 0, 0))
         assert len(pieces) > 10
         found = [piece.read(["Masses"])["Masses"] for piece in pieces]
     np.testing.assert_array_equal(np.concatenate(found), expected)

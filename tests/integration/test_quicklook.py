@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from sfr.cli.quicklook import map_file
-from sfr.errors import ConfigError, EmptySelectionError, RangeError
+from sfr.errors import ConfigError, EmptySelectionError, NonFiniteError, RangeError
 from sfr.imaging.png import read_png
+from sfr.pipeline.quicklook import map_file
 from sfr.recipe import Channel, load_recipe
 from sfr.render.orient import Galaxy
 from sfr.render.project import check_frame, render_galaxy
@@ -79,15 +79,15 @@ def angle_to(out: Path, axis: np.ndarray) -> float:
 @pytest.fixture
 def look(tmp_path):
     def look(path, **options):
-        chosen = {"channels": ("mass",), "center": tuple(CENTRE), "pixels": 32, **options}
-        return map_file(path, tmp_path / "out", **chosen)
+        chosen = {"channels": ("mass",), "centre": tuple(CENTRE), "pixels": 32, **options}
+        return map_file(path, out=tmp_path / "out", **chosen)
 
     return look
 
 
 def test_face_on_without_star_formation_rates(look, tmp_path):
     """--normal auto was refused, though the rung of all gas needs none."""
-    found = look(galaxy(tmp_path / "a.hdf5"), by_spin=True)
+    found = look(galaxy(tmp_path / "a.hdf5"), normal="auto")
     assert found.orientation == "seen along the spin of 400 gas cells"
     assert angle_to(tmp_path / "out", TILTED) < 1
 
@@ -95,7 +95,7 @@ def test_face_on_without_star_formation_rates(look, tmp_path):
 def test_star_forming_gas_comes_before_all_gas(look, tmp_path):
     with h5py.File(galaxy(tmp_path / "a.hdf5"), "r+") as file:
         file["PartType0/StarFormationRate"] = (np.arange(400) < 200).astype(np.float32)
-    found = look(tmp_path / "a.hdf5", by_spin=True)
+    found = look(tmp_path / "a.hdf5", normal="auto")
     assert found.orientation == "seen along the spin of 200 star-forming gas cells"
 
 
@@ -107,7 +107,7 @@ def test_stars_of_the_file_come_first_and_have_ages_in_a_universe_only(
     look, tmp_path, header, named
 ):
     path = galaxy(tmp_path / "a.hdf5", header, stars=np.array([0.0, 1.0, 0.0]))
-    found = look(path, by_spin=True)
+    found = look(path, normal="auto")
     assert found.orientation == f"seen along the spin of {named}"
     assert angle_to(tmp_path / "out", np.array([0.0, 1.0, 0.0])) < 1
 
@@ -115,26 +115,26 @@ def test_stars_of_the_file_come_first_and_have_ages_in_a_universe_only(
 def test_stars_without_a_formation_time_are_left_to_the_gas(look, tmp_path):
     with h5py.File(galaxy(tmp_path / "a.hdf5", stars=np.array([0.0, 1.0, 0.0])), "r+") as file:
         del file["PartType4/GFM_StellarFormationTime"]
-    assert "gas cells" in look(tmp_path / "a.hdf5", by_spin=True).orientation
+    assert "gas cells" in look(tmp_path / "a.hdf5", normal="auto").orientation
 
 
 def test_stars_turn_gas_that_has_no_velocities(look, tmp_path):
     with h5py.File(galaxy(tmp_path / "a.hdf5", stars=np.array([0.0, 1.0, 0.0])), "r+") as file:
         del file["PartType0/Velocities"]
-    assert "stars" in look(tmp_path / "a.hdf5", by_spin=True).orientation
+    assert "stars" in look(tmp_path / "a.hdf5", normal="auto").orientation
 
 
 def test_too_few_particles_for_a_spin(look, tmp_path):
     with pytest.raises(RangeError, match="at least 100 are needed"):
-        look(galaxy(tmp_path / "a.hdf5", n=40), by_spin=True)
+        look(galaxy(tmp_path / "a.hdf5", n=40), normal="auto")
 
 
 @pytest.mark.parametrize("header", [COSMOLOGICAL, MERGER])
-@pytest.mark.parametrize("options", [{}, {"by_spin": True}, {"normal": (1.0, 0.0, 0.0)}])
+@pytest.mark.parametrize("options", [{}, {"normal": "auto"}, {"normal": (1.0, 0.0, 0.0)}])
 def test_speeds_are_in_the_frame_of_the_galaxy(look, tmp_path, header, options):
     """A disk showed 125 to 576 km/s, a dipole of its motion through the box."""
     found = look(galaxy(tmp_path / "a.hdf5", header), channels=("speed",), **options)
-    row = found.rows[0]
+    row = found.rows()[0]
     assert row["minimum"] == pytest.approx(200, rel=1e-4)
     assert row["maximum"] == pytest.approx(200, rel=1e-4)
     assert "(300.00, -50.00, 20.00) km/s" in found.rest_frame
@@ -146,14 +146,14 @@ def test_one_cell_is_at_rest(look, tmp_path):
     with h5py.File(path, "r+") as file:
         file["PartType0/Coordinates"][1] = 500.0
         centre = tuple(file["PartType0/Coordinates"][0])
-    found = look(path, channels=("speed",), center=centre)
-    assert (found.n_in_frame, found.rows[0]["maximum"]) == (1, 0.0)
+    found = look(path, channels=("speed",), centre=centre)
+    assert (found.n_in_frame, found.rows()[0]["maximum"]) == (1, 0.0)
 
 
 def test_speeds_need_gas_that_they_are_relative_to(look, tmp_path):
     path = galaxy(tmp_path / "a.hdf5")
     with pytest.raises(EmptySelectionError, match="within 1 ckpc/h of the centre"):
-        look(path, channels=("speed",), center=(500.0, 500.0, 500.0), width_ckpc_h=2.0)
+        look(path, channels=("speed",), centre=(500.0, 500.0, 500.0), width_ckpc_h=2.0)
 
 
 def test_the_composite_stands_in_the_figure(look, tmp_path):
@@ -178,7 +178,7 @@ def test_a_merger_of_isolated_galaxies_is_mapped_with_a_of_one(look, tmp_path):
     header = {**MERGER, "HubbleParam": 1.0}
     path = galaxy(tmp_path / "a.hdf5", header)
     found = look(path, channels=("density", "surface_density"))
-    assert found.rows[0]["maximum"] == pytest.approx(1.989e43 / 3.085678e21**3, rel=1e-5)
+    assert found.rows()[0]["maximum"] == pytest.approx(1.989e43 / 3.085678e21**3, rel=1e-5)
     with h5py.File(tmp_path / "out/maps.hdf5") as file:
         assert file.attrs["scale_factor"] == 1.0
         assert file.attrs["hubble_param"] == 1.0
@@ -186,7 +186,7 @@ def test_a_merger_of_isolated_galaxies_is_mapped_with_a_of_one(look, tmp_path):
 
 def test_a_run_without_a_box_may_be_seen_as_wide_as_one_likes(look, tmp_path):
     path = galaxy(tmp_path / "a.hdf5", {**MERGER, "BoxSize": 0.0})
-    found = look(path, width_ckpc_h=5000.0, center=(0.0, 0.0, 0.0))
+    found = look(path, width_ckpc_h=5000.0, centre=(0.0, 0.0, 0.0))
     assert found.n_in_frame == 400
 
 
@@ -283,7 +283,7 @@ def test_a_frame_without_a_size_is_refused(tmp_path, option, length):
     """A width of 0 was a division by zero."""
     path = galaxy(tmp_path / "galaxy.hdf5")
     with pytest.raises(ConfigError, match=f"--{option} .*allowed is a length above 0"):
-        map_file(path, tmp_path / "out", channels=["mass"], **{f"{option}_ckpc_h": length})
+        map_file(path, out=tmp_path / "out", channels=["mass"], **{f"{option}_ckpc_h": length})
 
 
 def test_cells_without_a_value_are_dropped_and_said(tmp_path, caplog):
@@ -292,7 +292,52 @@ def test_cells_without_a_value_are_dropped_and_said(tmp_path, caplog):
         file["PartType0/Density"][:6] = -1
         file["PartType0/InternalEnergy"][6:9] = np.nan
     with caplog.at_level("WARNING", "sfr"):
-        summary = map_file(path, tmp_path / "out", center=tuple(CENTRE))
-    assert [row["cells dropped"] for row in summary.rows] == [9, 0, 3]
+        summary = map_file(path, out=tmp_path / "out", centre=tuple(CENTRE))
+    assert [row["cells dropped"] for row in summary.rows()] == [9, 0, 3]
     assert "of 400 gas cells in the frame 9 have no entropy" in caplog.text
     assert "temperature" not in caplog.text  # a handful
+
+
+def test_a_channel_without_a_finite_cell_is_named(look, tmp_path):
+    path = galaxy(tmp_path / "galaxy.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["PartType0/ElectronAbundance"][...] = 0
+    with pytest.raises(NonFiniteError, match="channel 'entropy'"):
+        look(path, channels=("entropy", "mass"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"channels": ("colour",)}, "unknown field"),
+        ({"channels": ("mass", "mass")}, "different names"),
+        ({"pixels": 3}, "pixels"),
+        ({"centre": (1.0, 2.0)}, "three finite numbers"),
+        ({"normal": (np.inf, 0, 1)}, "three finite numbers"),
+        ({"normal": "face-on"}, "neither auto nor three numbers"),
+    ],
+)
+def test_a_map_that_is_not_possible_is_refused_and_nothing_is_written(
+    look, tmp_path, options, words
+):
+    with pytest.raises(ConfigError, match=words):
+        look(galaxy(tmp_path / "galaxy.hdf5"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_notebook_has_the_arrays_of_what_is_written(tmp_path):
+    """Vectors of any kind will do, and without a folder nothing is written."""
+    path = galaxy(tmp_path / "galaxy.hdf5")
+    options = {"centre": CENTRE, "normal": [1, 1, 0], "pixels": 32}
+    shown = map_file(str(path), **options)
+    assert shown.files == ()
+    assert sorted(tmp_path.iterdir()) == [path]
+    written = map_file(path, load_recipe("thesis"), out=str(tmp_path / "out"), **options)
+    assert [file.name for file in written.files] == ["maps.hdf5", "figure.png", "rgb.png"]
+    with h5py.File(tmp_path / "out/maps.hdf5") as file:
+        np.testing.assert_array_equal(file["maps"][0], shown.maps)
+        np.testing.assert_array_equal(file["rotation"][0], shown.rotation)
+        np.testing.assert_array_equal(file["centre"][0], shown.centre)
+        assert list(file.attrs["channel_units"]) == shown.units
+    np.testing.assert_array_equal(read_png(tmp_path / "out/rgb.png"), shown.rgb)
+    assert (tmp_path / "out/figure.png").read_bytes() == shown._repr_png_()

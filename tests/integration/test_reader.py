@@ -132,7 +132,7 @@ def test_segments_cover_the_particles(mock_sim):
     with open_simulation(mock_sim) as simulation:
         whole = simulation.particles(99, "group", 0, 0, ["ParticleIDs"])["ParticleIDs"]
         pieces = []
-        for segment in simulation.segments(99, "group", 0, 0):
+        for segment in simulation.rows(99, "group", 0, 0):
             with open_particle_file(segment.path) as chunk:
                 part = chunk.read(0, ["ParticleIDs"], start=segment.start, stop=segment.stop)
                 pieces.append(part["ParticleIDs"])

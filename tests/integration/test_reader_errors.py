@@ -357,7 +357,7 @@ def test_missing_chunk_matters_only_to_objects_in_it(sim):
 
 def _touches(simulation, number: int) -> bool:
     try:
-        simulation.segments(99, "group", number, 0)
+        simulation.rows(99, "group", number, 0)
     except DataMissingError:
         return True
     return False
@@ -385,7 +385,7 @@ def test_a_field_missing_in_the_first_chunk_costs_that_chunk_only(mock_sim, sim,
         simulation.require(99, {0: ["Masses"]})
         count = simulation.catalogue(99, subhalo_fields=[], group_fields=[]).n_groups_total
         where = [
-            {part.path.name for part in whole.segments(99, "group", number, 0)}
+            {part.path.name for part in whole.rows(99, "group", number, 0)}
             for number in range(count)
         ]
         hit = [number for number in range(count) if "snap_099.0.hdf5" in where[number]]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from tests.made_heads import add_head
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
 from sfr.imaging.png import write_png
@@ -18,12 +19,13 @@ from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
-from sfr.run.names import ImageId
+from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, write_shard
-from sfr.run.tables import FAILURES, PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.tables import FAILURES, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
-from sfr.target import target_of
+from sfr.target import read_values, target_of
 from sfr.train.evaluate import SETTINGS
+from sfr.train.output import CaseFiles
 
 SCATTER = {
     "composite": 0.30, "entropy": 0.33, "mass": 0.24, "temperature": 0.26, "gauss3": 0.31,
@@ -102,10 +104,8 @@ def make_split(workspace, sample, rng, n_test):
     return np.array(names), subset
 
 
-def make_head(workspace, case, seed, table, *, weights="random", dead=False):
+def make_head(workspace, case, seed, table, *, weights="random", dead=False, target=None):
     """Write what `sfr train` leaves of one network."""
-    folder = workspace.head(case, seed)
-    write_table(workspace, folder / "predictions.csv", table)
     test = table["subset"] == "test"
     truth, prediction = table["truth"][test], table["prediction"][test]
     difference = prediction - truth
@@ -115,7 +115,7 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "r": float(np.corrcoef(truth, prediction)[0, 1]) if some else None,
         "spearman": 0.5 if some else None,
         "r2": float(1 - np.mean(difference**2) / np.var(truth)) if len(truth) > 1 else None,
-        "rmse_dex": float(np.sqrt(np.mean(difference**2))),
+        "rmse": float(np.sqrt(np.mean(difference**2))),
         "bias": float(difference.mean()),
         "nmad": float(1.4826 * np.median(np.abs(difference - median))),
         # as an older version computed it
@@ -127,17 +127,17 @@ def make_head(workspace, case, seed, table, *, weights="random", dead=False):
         "case": case,
         "n_train": int((table["subset"] == "train").sum()),
         "n_validation": 0,
-        "n_dropped_zero_sfr": 4,
+        "n_dropped_zero": 4,
         "epochs": 60,
         "backbone": "VGG16",
         "recipe": "demo",
     }
-    workspace.write_json(folder / "metrics.json", metrics)
-    np.save(folder / "YValues.npy", np.stack([truth, prediction]))
+    if target is not None:
+        # older versions did not say it
+        metrics |= {"label": target.text, "unit": target.error_unit}
     epoch = np.arange(1, 61)
     loss = 0.2 + 4 * np.exp(-epoch / 8.0) * (1 + 0.1 * np.sin(epoch * (seed + 1)))
-    history = {"epoch": epoch, "loss": loss, "validation_loss": np.full(60, np.nan)}
-    write_table(workspace, folder / "history.csv", history)
+    add_head(workspace, case, seed, table, metrics, losses=loss)
 
 
 def make_predictions(sample, names, subset, scatter, rng, *, dead=False):
@@ -154,7 +154,6 @@ def make_predictions(sample, names, subset, scatter, rng, *, dead=False):
         "truth": truth,
         "prediction": np.zeros_like(truth) if dead else prediction,
     }
-    assert set(columns) == set(PREDICTIONS)
     return columns
 
 
@@ -194,7 +193,9 @@ def make_folder(
         },
     )  # fmt: skip
     reasons = [f"chunk {SECRET}/snap_099.3.hdf5 is short", "no gas in frame", "no gas in frame"]
-    failures = dict(zip(FAILURES, ([5, 6, 7], ["read", "frame", "frame"], reasons), strict=True))
+    failures = dict(
+        zip(FAILURES, ([5, 6, 7], [0, 0, 0], ["read", "frame", "frame"], reasons), strict=True)
+    )
     write_table(workspace, workspace.failures_csv(snapshots[-1]), failures)
     workspace.write_json(workspace.normalisation_json, SCALE)
     return workspace
@@ -266,7 +267,7 @@ def test_report_counts_images_and_galaxies_and_puts_the_cases_side_by_side(tmp_p
     make_more_seeds(workspace, "mass", 2)
     recipe = demo.with_fields("cases", names=cases)
     summary = write_report(workspace, recipe)
-    predictions = read_table(workspace.head("mass", 0) / "predictions.csv", PREDICTIONS)
+    predictions = CaseFiles(workspace, "mass").read().predictions
     galaxies = len(set(predictions["galaxy_id"][predictions["subset"] == "test"].tolist()))
     assert galaxies < 30
     for row in cases_of(summary).values():
@@ -288,16 +289,17 @@ def test_report_counts_images_and_galaxies_and_puts_the_cases_side_by_side(tmp_p
 
 def make_more_seeds(workspace, case, seeds):
     """Add heads whose predictions are worse."""
-    table = read_table(workspace.head(case, 0) / "predictions.csv", PREDICTIONS)
+    table = CaseFiles(workspace, case).read().predictions
     for seed in range(1, seeds):
         noise = np.random.default_rng(seed).standard_normal(table["truth"].size)
-        make_head(workspace, case, seed, table | {"prediction": table["prediction"] + noise})
+        make_head(workspace, case, seed, table | {"prediction": table["seed_0"] + noise})
 
 
 def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     """The tables left them out, the figures did not."""
-    path = small.head("mass", 0) / "metrics.json"
-    small.write_json(path, json.loads(path.read_text()) | {"settings": "now"})
+    path = small.case("mass") / "metrics.json"
+    (entry,) = json.loads(path.read_text())["heads"]
+    small.write_json(path, {"heads": [entry | {"settings": "now"}]})
     small.remember(SETTINGS, "now")
     summary = write_report(small, demo)
     assert summary.n_cases == 1
@@ -353,7 +355,7 @@ def test_report_says_what_is_not_trained_and_removes_pictures_of_other_cases(qui
     assert not (quick.report / "case_gauss3.png").exists()
     assert (quick.report / "mine.png").exists()
     row = cases_of(summary)["gauss3"]
-    assert (row["status"], row["r"], row["rmse_dex"]) == ("not trained", "", "")
+    assert (row["status"], row["r"], row["rmse"]) == ("not trained", "", "")
 
 
 def test_report_without_a_trained_case_names_the_command(tmp_path, demo):
@@ -407,7 +409,7 @@ def test_report_shows_the_first_seed_that_is_alive_and_averages_without_the_dead
     )
     summary = write_report(workspace, demo)
     r = [
-        json.loads((workspace.head("mass", seed) / "metrics.json").read_text())["r"]
+        CaseFiles(workspace, "mass").read().metrics[ModelId("mass", seed=seed)]["r"]
         for seed in (1, 2)
     ]
     row = cases_of(summary)["mass"]
@@ -451,7 +453,7 @@ def test_report_leaves_out_montages_that_cannot_be_drawn_for_the_recipe(small):
 
 
 def test_report_escapes_what_it_did_not_write(quick, demo):
-    failures = {"subhalo_id": [1], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
+    failures = {"subhalo_id": [1], "view": [0], "stage": ["read"], "reason": ["<b>bad</b> & worse"]}
     write_table(quick, quick.failures_csv(99), failures)
     page = page_of(write_report(quick, demo))
     assert "&lt;b&gt;bad&lt;/b&gt; &amp; worse" in page
@@ -507,7 +509,7 @@ def test_contact_sheet_is_written_where_asked_or_into_the_run(small, demo, tmp_p
     assert inside.read_bytes().startswith(b"\x89PNG")
 
 
-def test_contact_sheet_spreads_over_ssfr_and_takes_each_galaxy_once(small, demo, monkeypatch):
+def test_contact_sheet_spreads_over_the_labels_and_takes_each_galaxy_once(small, demo, monkeypatch):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=8)
     ids = [label.split()[1] for label in labels]
@@ -523,7 +525,7 @@ def test_contact_sheet_shows_all_when_there_are_few(small, demo, monkeypatch):
     assert len(labels) == len(set(labels)) == 36
 
 
-@pytest.mark.parametrize("order", ["ssfr", "random", "id"])
+@pytest.mark.parametrize("order", ["label", "random", "id"])
 def test_contact_sheet_of_a_subset_shows_only_its_images(small, demo, monkeypatch, order):
     labels = drawn_labels(monkeypatch)
     contact_sheet(small, demo, count=1000, subset="test", order=order)
@@ -569,7 +571,7 @@ def test_contact_sheet_refuses_impossible_options(small, demo, options, error):
 def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(quick, demo, mass):
     """Everything said sSFR [1/yr], which of two it was stood nowhere."""
     recipe = demo.with_fields("sample", ssfr_mass=mass)
-    target = target_of(recipe.sample)
+    target = target_of(recipe)
     page = page_of(write_report(quick, recipe))
     assert page.count(target.name) > 8
     assert target.sentence.replace("'", "&#39;") in page
@@ -584,7 +586,8 @@ def test_the_report_names_the_label_and_keeps_the_published_columns_to_theirs(qu
     assert ("the published sample" in page) == target.is_published
 
 
-def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+def texts_of_figures(monkeypatch):
+    """Record all that stands in each figure that is written."""
     texts = []
     write = Figure.savefig
 
@@ -593,6 +596,11 @@ def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypa
         write(figure, *args, **options)
 
     monkeypatch.setattr(Figure, "savefig", look)
+    return texts
+
+
+def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypatch):
+    texts = texts_of_figures(monkeypatch)
     for mass, symbol in (("total_code", "M$_{\\rm total}$"), ("stellar_msun", "M$_{\\rm stars}$")):
         texts.clear()
         recipe = demo.with_fields("sample", ssfr_mass=mass)
@@ -604,6 +612,71 @@ def test_axes_of_figures_and_contact_sheets_name_the_label(small, demo, monkeypa
         for text in set().union(*texts):
             is_rate = text == "log$_{10}$ SFR [M$_\\odot$ yr$^{-1}$]"
             assert "yr$^{-1}$" not in text or symbol in text or is_rate
+
+
+#: Columns that give each target a spread, and what its report must and must not say.
+OTHERS = {
+    "age_gyr": ({"transform": "none", "unit": "Gyr"}, "RMSE<br>[Gyr]", "Gyr", "age_gyr [Gyr]"),
+    "stellar_mass_msun": ({}, "RMSE<br>[dex]", "dex", "log$_{10}$ M$_{\\rm stars}$ [M$_\\odot$]"),
+    "gas_fraction": ({"transform": "none"}, "RMSE<br></th>", "", "f$_{\\rm gas}$"),
+}
+
+
+def make_folder_of(root, recipe):
+    """Make a run's folder with one case whose network predicts the recipe's target."""
+    workspace = make_folder(root, cases=(), n_galaxies=24, n_test=20)
+    rng, sample = np.random.default_rng(7), read_table(workspace.sample_csv, SAMPLE)
+    n = sample["snapshot"].size
+    sample |= {name: 10 ** rng.uniform(9, 11, n) for name in ("stellar_mass_msun", "gas_mass_msun")}
+    write_table(workspace, workspace.sample_csv, sample | {"age_gyr": rng.uniform(1, 9, n)})
+    target = target_of(recipe)
+    _, values = read_values(workspace, target)
+    split = read_table(workspace.split_csv, SPLIT)
+    table = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id")}
+    truth = target.label(values)
+    table |= {"filename": split["filename"], "subset": split["subset"], "truth": truth}
+    table["prediction"] = truth + 0.1 * np.ptp(truth) * rng.standard_normal(n)
+    make_head(workspace, "mass", 0, table, target=target)
+    return workspace, table, values
+
+
+@pytest.mark.parametrize("column", OTHERS)
+def test_a_report_on_another_target_spoke_of_the_ssfr(tmp_path, demo, monkeypatch, column):
+    fields, heading, unit, axis = OTHERS[column]
+    recipe = demo.with_fields("target", column=column, **fields)
+    recipe = recipe.with_fields("cases", names=["mass"])
+    target = target_of(recipe)
+    workspace, table, values = make_folder_of(tmp_path / "run", recipe)
+    texts = texts_of_figures(monkeypatch)
+    summary = write_report(workspace, recipe)
+    page = page_of(summary)
+    everything = [page, *set().union(*texts), *(path.read_text() for path in summary.tables)]
+    assert not [text for text in everything if "sSFR" in text]
+    assert "SFR = 0" not in page
+    assert heading in page
+    assert f"What images of gas say about {target.name}" in page
+    assert page.count(target.name) > 8
+    assert ("dex" in page.replace("index", "")) == target.is_log
+    assert ("Difference of the logarithms" in page) == target.is_log
+    assert sum(any(text.endswith(axis) for text in shown) for shown in texts) >= 5, (
+        "predictions, a case, both distributions, a sheet"
+    )
+    row, by_snapshot = cases_of(summary)["mass"], rows_of(summary, "by_snapshot.csv")
+    test = table["subset"] == "test"
+    difference = (table["prediction"] - table["truth"])[test]
+    assert float(row["rmse"]) == pytest.approx(np.sqrt(np.mean(difference**2)))
+    assert (row["unit"], row["label"]) == (unit, target.text)
+    assert row["outlier_limit"] == ("0.5" if target.is_log else "")
+    assert float(by_snapshot[0]["mean"]) == pytest.approx(values[table["snapshot"] == 99].mean())
+    assert not any("published" in name for name in by_snapshot[0])
+
+
+def test_networks_of_another_target_were_reported_as_this_one(tmp_path, demo):
+    one = demo.with_fields("target", column="age_gyr", transform="none", unit="Gyr")
+    workspace, *_ = make_folder_of(tmp_path / "run", one.with_fields("cases", names=["mass"]))
+    for other in (demo, one.with_fields("target", transform="log10")):
+        with pytest.raises(DataMissingError, match="no trained case"):
+            write_report(workspace, other)
 
 
 def test_a_scale_that_a_part_of_the_galaxies_set_is_told(quick, demo):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from sfr.recipe import load_recipe
-from sfr.render.shards import render_snapshot
+from sfr.render.snapshot import render_snapshot
 from sfr.run.workspace import Workspace
 from sfr.sample.select import select
 from sfr.simulation import open_simulation

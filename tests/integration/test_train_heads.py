@@ -19,14 +19,15 @@ from sfr.nn.backbone import build_backbone
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.run.names import ImageId
-from sfr.run.tables import PREDICTIONS, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.names import ImageId, ModelId
+from sfr.run.tables import SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import case_table, head_states, metrics, read_heads
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.loop import epoch_order
+from sfr.train.output import HISTORY, PREDICTIONS, CaseFiles
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
 
@@ -86,7 +87,26 @@ def write_split(workspace, names, subset=None):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """The bytes of all files of a folder, with those below it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def predictions_of(workspace, case, seed=0):
+    """What stands in the case's table of a seed."""
+    table = CaseFiles(workspace, case).read().predictions
+    return {**{name: table[name] for name in PREDICTIONS}, "prediction": table[f"seed_{seed}"]}
+
+
+def history_of(workspace, case, seed=0):
+    history = read_table(CaseFiles(workspace, case).history, HISTORY)
+    return {name: column[history["seed"] == seed] for name, column in history.items()}
+
+
+def trained_heads(workspace):
+    """Cases and seeds that count as finished."""
+    found = (CaseFiles(workspace, case).read().metrics for case in workspace.trained())
+    return [(model.case, model.seed) for metrics in found for model in metrics]
 
 
 # -- the same network, cached or not -----------------------------------------------------------
@@ -102,10 +122,8 @@ def test_head_on_cache_and_full_frozen_network_have_the_same_losses(workspace, s
         feature_type="float32",
     )
     summary = train_case(workspace, settings, "composite")
-    predictions = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
-    history = np.loadtxt(
-        workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
-    )
+    predictions = predictions_of(workspace, "composite")
+    history = history_of(workspace, "composite")["loss"]
 
     # the whole network, trained by Keras itself
     backbone = build_backbone(settings.train, PIXELS)
@@ -156,23 +174,19 @@ def test_features_do_not_depend_on_the_other_images(workspace, caplog):
 def test_head_leaves_the_files_of_the_design(workspace, capfd):
     summary = train_cases(workspace, recipe(seeds=2), ["mass", "composite", "mass"])
     assert capfd.readouterr().out == ""
-    assert [(r.case, r.seed, r.status) for r in summary.results] == [
+    assert [(r.model.case, r.model.seed, r.status) for r in summary.results] == [
         ("mass", 0, "trained"),
         ("mass", 1, "trained"),
         ("composite", 0, "trained"),
         ("composite", 1, "trained"),
     ]
-    folder = workspace.head("mass", 1)
-    assert set(content(folder)) == {
-        "best.weights.h5",
-        "head.weights.h5",
-        "history.csv",
-        "checkpoint.npz",
-        "predictions.csv",
-        "YValues.npy",
-        "metrics.json",
-    }
-    left = read_table(folder / "predictions.csv", PREDICTIONS)
+    folder = workspace.head(ModelId("mass", seed=1))
+    published = {"best.weights.h5", "head.weights.h5", "YValues.npy", "metrics.json"}
+    assert set(content(folder)) == published
+    gathered = {"predictions.csv", "history.csv", "metrics.json", "heads.npz"}
+    whole = {f"seed-{seed}/{name}" for seed in (0, 1) for name in published}
+    assert set(content(workspace.case("mass"))) == gathered | whole
+    left = predictions_of(workspace, "mass", 1)
     order = list(zip(left["snapshot"].tolist(), left["subhalo_id"].tolist(), strict=True))
     assert order == sorted(order)
     sample = read_table(workspace.sample_csv, SAMPLE)
@@ -187,8 +201,16 @@ def test_head_leaves_the_files_of_the_design(workspace, capfd):
     for name, value in metrics(*values).items():
         assert stored[name] == value
     assert (stored["n"], stored["n_train"], stored["weights"]) == (3, 9, "random")
-    assert (folder / "history.csv").read_text().splitlines()[0] == "epoch,loss,validation_loss"
-    assert (folder / "history.csv").read_text().splitlines()[1].endswith(",")
+    files = CaseFiles(workspace, "mass")
+    assert [files.read().metrics[ModelId("mass", seed=1)], 1] == [stored, stored["seed"]]
+    lines = files.history.read_text().splitlines()
+    assert lines[0] == "fold,seed,epoch,loss,validation_loss"
+    assert lines[1].startswith("0,0,1,")
+    assert lines[-1].startswith("0,1,3,")
+    assert lines[1].endswith(",")
+    assert files.predictions.read_text().splitlines()[0] == (
+        "filename,snapshot,subhalo_id,view,galaxy_id,fold,subset,truth,seed_0,seed_1"
+    )
     assert [row["case"] for row in table(workspace, ["composite"])] == ["composite", "mass"]
 
 
@@ -196,23 +218,23 @@ def test_saved_network_predicts_from_images(workspace, whole_network, tmp_path):
     keras = load_keras()
     settings = recipe(seeds=2, input_scaling="backbone", learning_rate=1e-4, feature_type="float32")
     train_case(workspace, settings, "entropy")
-    assert not (workspace.head("entropy", 1) / "model.keras").exists()
-    model = keras.saving.load_model(workspace.head("entropy", 0) / "model.keras")
-    table = read_table(workspace.head("entropy", 0) / "predictions.csv", PREDICTIONS)
+    assert not (workspace.head(ModelId("entropy", seed=1)) / "model.keras").exists()
+    model = keras.saving.load_model(workspace.head(ModelId("entropy")) / "model.keras")
+    table = predictions_of(workspace, "entropy")
     images = [read_png(workspace.images / name) for name in table["filename"].tolist()]
     images = np.stack([np.repeat(image[..., :1], 3, axis=2) for image in images])
     found = model.predict_on_batch(images)[:, 0]
     np.testing.assert_allclose(found, table["prediction"], rtol=1e-5)
 
-    old = (workspace.head("entropy", 0) / "model.keras").read_bytes()
-    (workspace.head("entropy", 0) / "model.keras").unlink()
+    old = (workspace.head(ModelId("entropy")) / "model.keras").read_bytes()
+    (workspace.head(ModelId("entropy")) / "model.keras").unlink()
     again = train_case(workspace, settings, "entropy", save_models=True)
     assert [(r.status, r.reason) for r in again.results] == [
         ("current", ""),
         ("current", ""),
     ]
-    assert (workspace.head("entropy", 0) / "model.keras").read_bytes() == old
-    assert (workspace.head("entropy", 1) / "model.keras").is_file()
+    assert (workspace.head(ModelId("entropy")) / "model.keras").read_bytes() == old
+    assert (workspace.head(ModelId("entropy", seed=1)) / "model.keras").is_file()
     shutil.rmtree(workspace.root)
 
 
@@ -221,21 +243,19 @@ def test_validation_rows_have_a_loss_and_can_choose_the_epoch(tmp_path):
     workspace = write_run(tmp_path, subset=subset)
     settings = recipe(epochs=8, learning_rate=0.02, predict_from="best_validation")
     stored = train_case(workspace, settings, "composite").results[0].metrics
-    history = np.loadtxt(workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1)
+    losses = history_of(workspace, "composite")["validation_loss"]
     assert stored["n_validation"] == 3
-    assert stored["epoch_used"] == 1 + int(np.argmin(history[:, 2]))
-    table = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
+    assert stored["epoch_used"] == 1 + int(np.argmin(losses))
+    table = predictions_of(workspace, "composite")
     rows = table["subset"] == "validation"
     loss = np.mean((table["truth"][rows] - table["prediction"][rows]) ** 2)
-    assert loss == pytest.approx(history[:, 2].min(), rel=1e-12)
+    assert loss == pytest.approx(losses.min(), rel=1e-12)
 
 
 def test_best_training_epoch_is_that_of_the_lowest_loss(workspace):
     settings = recipe(epochs=6, learning_rate=0.05, predict_from="best_training")
     stored = train_case(workspace, settings, "composite").results[0].metrics
-    loss = np.loadtxt(
-        workspace.head("composite", 0) / "history.csv", delimiter=",", skiprows=1, usecols=1
-    )
+    loss = history_of(workspace, "composite")["loss"]
     assert stored["epoch_used"] == 1 + int(np.argmin(loss))
 
 
@@ -245,16 +265,15 @@ def test_weights_of_the_lowest_training_loss_lie_beside_the_last(tmp_path):
     fields = {"learning_rate": 0.01, "filter": "linear", "dropout": 0.5}
     stored = train_case(first, recipe(epochs=8, **fields), "composite").results[0].metrics
     best = stored["best_training_epoch"]
-    history = first.head("composite", 0) / "history.csv"
-    loss = np.loadtxt(history, delimiter=",", skiprows=1, usecols=1)
+    loss = history_of(first, "composite")["loss"]
     assert best == 1 + int(np.argmin(loss))
     assert best < stored["epoch_used"] == 8, "the loss rises again, so that the two differ"
-    kept = content(first.head("composite", 0))
+    kept = content(first.head(ModelId("composite")))
     assert kept["best.weights.h5"] != kept["head.weights.h5"]
     train_case(second, recipe(epochs=best, **fields), "composite")
-    assert content(second.head("composite", 0))["head.weights.h5"] == kept["best.weights.h5"]
+    assert content(second.head(ModelId("composite")))["head.weights.h5"] == kept["best.weights.h5"]
     train_case(third, recipe(epochs=8, predict_from="best_training", **fields), "composite")
-    found = content(third.head("composite", 0))
+    found = content(third.head(ModelId("composite")))
     assert found["head.weights.h5"] == found["best.weights.h5"] == kept["best.weights.h5"]
 
 
@@ -273,12 +292,12 @@ def test_dead_head_is_reported_as_dead(tmp_path, caplog):
     workspace = write_run(tmp_path, ssfr=np.logspace(-19, -18, N))
     settings = recipe(output="relu", output_bias="mean_label")
     summary = train_case(workspace, settings, "composite")
-    stored = json.loads((workspace.head("composite", 0) / "metrics.json").read_text())
+    stored = json.loads((workspace.head(ModelId("composite")) / "metrics.json").read_text())
     assert stored["dead"] is True
     assert stored["r"] is None
     assert stored["spearman"] is None
-    assert stored["rmse_dex"] > 3
-    assert [result.seed for result in summary.dead] == [0]
+    assert stored["rmse"] > 3
+    assert [result.model.seed for result in summary.dead] == [0]
     assert "dead" in caplog.text
     row = table(workspace)[0]
     assert (row["dead"], row["r"]) == (1, None)
@@ -290,12 +309,12 @@ def test_loss_that_is_not_finite_is_a_failure_of_its_head(workspace):
     assert [r.status for r in summary.failures] == ["failed", "failed"]
     assert all("learning_rate" in r.reason for r in summary.failures)
     assert workspace.trained() == []
-    assert workspace.failed() == [("composite", 0), ("mass", 0)]
+    assert workspace.failed() == ["composite", "mass"]
     states = head_states(workspace, settings, {})
     assert states == {("composite", 0): "failed", ("mass", 0): "failed"}
     # with settings that can be trained it is none
     train_cases(workspace, recipe(epochs=1), ["mass"])
-    assert workspace.failed() == [("composite", 0)]
+    assert workspace.failed() == ["composite"]
     heads = read_heads(workspace, settings)
     assert head_states(workspace, settings, heads) == {("mass", 0): heads["mass"][0].state}
 
@@ -307,33 +326,33 @@ def test_reruns_and_other_orders_give_the_same_bytes(tmp_path, whole_network):
     first, second = (write_run(tmp_path / name) for name in "ab")
     train_cases(first, recipe(), ["composite", "structure3"])
     train_cases(second, recipe(), ["structure3"])
-    a, b = (content(w.head("structure3", 0)) for w in (first, second))
-    assert set(a) == {*b} >= {"model.keras", "head.weights.h5", "predictions.csv"}
+    a, b = (content(w.case("structure3")) for w in (first, second))
+    assert set(a) == {*b} >= {"seed-0/model.keras", "seed-0/head.weights.h5", "predictions.csv"}
     assert [name for name in a if a[name] != b[name]] == []
     shutil.rmtree(tmp_path)
 
 
 def test_current_heads_are_skipped_without_keras(workspace, monkeypatch):
     first = train_case(workspace, recipe(), "composite")
-    before = content(workspace.head("composite", 0))
+    before = content(workspace.case("composite"))
 
     def fail():
         raise TrainingError("Keras is not needed here")
 
-    for module in ("nn.backbone", "train.head", "train.heads", "train.fit"):
+    for module in ("nn.backbone", "train.head", "train.heads", "train.training"):
         monkeypatch.setattr(f"sfr.{module}.load_keras", fail)
     again = train_case(workspace, recipe(), "composite")
     assert [(r.status, r.reason) for r in again.results] == [("current", "")]
     assert again.results[0].metrics == first.results[0].metrics
     assert again.fingerprint == first.fingerprint
-    assert content(workspace.head("composite", 0)) == before
+    assert content(workspace.case("composite")) == before
 
 
 def test_more_seeds_leave_the_earlier_ones(workspace):
     train_case(workspace, recipe(), "composite")
     again = train_case(workspace, recipe(seeds=2), "composite")
     assert [r.status for r in again.results] == ["current", "trained"]
-    assert len({r.metrics["rmse_dex"] for r in again.results}) == 2
+    assert len({r.metrics["rmse"] for r in again.results}) == 2
 
 
 def test_forced_training_repeats_everything(workspace):
@@ -360,20 +379,21 @@ def test_changed_inputs_are_trained_again(workspace, what):
         write_split(workspace, names, ["test"] * 3 + ["train"] * (N - 3))
     (result,) = train_case(workspace, settings, "composite").results
     assert (result.status, result.reason) == ("trained", "settings or inputs changed")
-    assert workspace.trained() == [("composite", 0)], "seed 1 has other inputs and no longer counts"
+    assert trained_heads(workspace) == [("composite", 0)], "seed 1 has other inputs"
 
 
 def test_interrupted_training_leaves_whole_heads_only(workspace):
     def stop(label, done, total, note=""):
-        if label == "training mass seed 0" and done == 2:
+        if label == "training mass seeds 0-1" and done == 2:
             raise KeyboardInterrupt
 
+    chosen = recipe(seeds=2)
     with pytest.raises(KeyboardInterrupt):
-        train_cases(workspace, recipe(), ["composite", "mass"], on_progress=stop)
-    assert workspace.trained() == [("composite", 0)]
+        train_cases(workspace, chosen, ["composite", "mass"], on_progress=stop)
+    assert trained_heads(workspace) == [("composite", 0), ("composite", 1)]
     assert not (workspace.root / ".tmp").exists() or not list((workspace.root / ".tmp").iterdir())
-    again = train_cases(workspace, recipe(), ["composite", "mass"])
-    assert [r.status for r in again.results] == ["current", "trained"]
+    again = train_cases(workspace, chosen, ["composite", "mass"])
+    assert [r.status for r in again.results] == ["current"] * 2 + ["trained"] * 2
 
 
 def test_interrupted_features_leave_no_file(workspace):
@@ -394,12 +414,12 @@ def test_zeros_and_missing_images_are_left_out_and_counted(tmp_path, caplog):
     workspace = write_run(tmp_path, ssfr=ssfr)
     next(iter(workspace.images.glob("Snap99ID0.png"))).unlink()
     summary = train_case(workspace, recipe(), "composite")
-    assert (summary.n_dropped_zero_sfr, summary.n_missing_images) == (3, 1)
+    assert (summary.n_dropped_zero, summary.n_missing_images) == (3, 1)
     stored = summary.results[0].metrics
     assert (stored["n"], stored["n_train"]) == (1, 7)
-    assert stored["n_dropped_zero_sfr"] == 3
+    assert stored["n_dropped_zero"] == 3
     assert (stored["r"], stored["dead"]) == (None, False)
-    table = read_table(workspace.head("composite", 0) / "predictions.csv", PREDICTIONS)
+    table = predictions_of(workspace, "composite")
     assert len(table["truth"]) == N - 4
     assert "1 images of the split are not there" in caplog.text
 
@@ -499,15 +519,14 @@ def test_every_line_of_progress_tells_its_own_epoch(workspace, caplog):
         "mass",
         on_progress=lambda label, done, total, note="": heard.append((label, done, note)),
     )
-    folder = workspace.head("mass", 0)
-    history = read_table(folder / "history.csv", {"loss": float})
+    history = history_of(workspace, "mass")
     notes = [(done, note) for label, done, note in heard if label.startswith("training")]
     assert [done for done, _ in notes] == [1, 2, 3, 4]
     for (_, note), loss in zip(notes, history["loss"], strict=True):
         assert note.startswith(f"loss {loss:.4f}, test r ")
     # between two looks at the test subset the last one is repeated, with the epoch that it is of
     assert notes[1][1].endswith("(epoch 1)")
-    found = json.loads((folder / "metrics.json").read_text())["r"]
+    found = CaseFiles(workspace, "mass").read().metrics[ModelId("mass")]["r"]
     end = "test r undefined" if found is None else f"test r {found:.3f}"
     assert notes[-1][1].endswith(end)
     assert f"mass, seed 0: trained, {end}" in caplog.text

@@ -5,21 +5,27 @@ import json
 
 import numpy as np
 import pytest
-from tests.integration.test_train_heads import content, recipe, write_run
+from tests.integration.test_train_heads import (
+    content,
+    predictions_of,
+    recipe,
+    write_run,
+)
 
 from sfr.errors import ConfigError
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.run.tables import PREDICTIONS, read_table
+from sfr.run.names import ModelId
 from sfr.run.workspace import Workspace
+from sfr.train import batch as batch_module
 from sfr.train import features as features_module
-from sfr.train import fit as fit_module
 from sfr.train.features import extract_features
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import head_shapes
-from sfr.train.heads import Heads
-from sfr.train.loop import Data, epoch_order, epoch_orders, learning_rate, settled, train
-from sfr.train.state import State, read_state, write_state
+from sfr.train.heads import Heads, HeadsInUse, _cut
+from sfr.train.loop import Data, Fold, epoch_order, epoch_orders, learning_rate, settled, train
+from sfr.train.output import CaseFiles
+from sfr.train.state import State, read_states, write_states
 
 pytestmark = pytest.mark.usefixtures("small_outputs")
 
@@ -28,7 +34,9 @@ RNG = np.random.default_rng(7)
 FEATURES = np.maximum(RNG.normal(size=(N, SIDE, SIDE, CHANNELS)), 0).astype(np.float32)
 FEATURES_OF = {"mass": FEATURES, "gauss3": FEATURES[::-1] ** 2}
 LABEL = FEATURES[..., :3].mean((1, 2, 3)).astype(np.float64) + 2.0
-DATA = Data(LABEL, np.arange(30), np.arange(30, N))
+NOBODY = np.arange(0)
+TRAINING = np.arange(30)
+DATA = Data(LABEL, (Fold(TRAINING, np.arange(30, N), NOBODY),))
 
 
 def settings(**changes):
@@ -45,28 +53,22 @@ def settings(**changes):
 
 
 def models(chosen):
-    """A model of each number of heads, with the features; compiled once."""
-    made = {}
-
-    def get(cases):
-        counts = tuple(cases.count(case) for case in dict.fromkeys(cases))
-        if counts not in made:
-            made[counts] = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", counts)
-            for place, case in enumerate(dict.fromkeys(cases)):
-                made[counts].load_features(place, FEATURES_OF[case])
-        return made[counts]
-
-    return get
+    """A model for any heads, with the features."""
+    in_use = HeadsInUse(chosen)
+    return lambda models: in_use.get(models, FEATURES_OF)
 
 
-def fresh(chosen, seeds, case="mass"):
-    return State.fresh(head_shapes(chosen, (SIDE * SIDE, CHANNELS)), case, seeds, 2.0)
+def fresh(chosen, seeds, case="mass", folds=(0,)):
+    heads = [ModelId(case, fold, seed) for fold in folds for seed in seeds]
+    return State.fresh(
+        head_shapes(chosen, (SIDE * SIDE, CHANNELS)), heads, dict.fromkeys(folds, 2.0)
+    )
 
 
-def trained(chosen, seeds, get=None, start=None):
+def trained(chosen, seeds, get=None, start=None, data=DATA):
     get = get or models(chosen)
-    *_, state = train(get, chosen, DATA, start or fresh(chosen, seeds))
-    return settled(get(state.cases), state)
+    *_, state = train(get, chosen, data, start or fresh(chosen, seeds))
+    return settled(get(state.models), state)
 
 
 # -- side by side ------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def test_heads_of_several_cases_train_as_those_of_each_alone():
     chosen = settings(optimizer="adam", learning_rate=1e-2, evaluate_at=(2,))
     start = State.joined([fresh(chosen, [0, 3]), fresh(chosen, [3], "gauss3")])
     together = trained(chosen, [], start=start)
-    assert together.cases == ("mass", "mass", "gauss3")
+    assert [(m.case, m.seed) for m in together.models] == [("mass", 0), ("mass", 3), ("gauss3", 3)]
     assert together.loss[1, -1] != together.loss[2, -1]
     for case, seeds in [("mass", [0, 3]), ("gauss3", [3])]:
         alone = trained(chosen, [], start=fresh(chosen, seeds, case))
@@ -136,13 +138,13 @@ def test_a_short_last_batch_is_a_mean_over_its_rows():
     chosen = settings(dropout=0.0, optimizer="sgd", learning_rate=0.01, epochs=1, batch_size=20)
     get = models(chosen)
     start = fresh(chosen, [0])
-    heads = get(start.cases)
+    heads = get(start.models)
     heads.put(start)
-    order = epoch_order(DATA.training, 1, 0)
+    order = epoch_order(TRAINING, 1, 0)
     first = heads.predict(order[:20])[:, 0]
-    loss = heads.train_epoch(order[:, np.newaxis], LABEL, 0.01)
+    loss = heads.train_epoch([order], 2, LABEL, 0.01)
     heads.put(start)
-    heads.train_epoch(order[:20, np.newaxis], LABEL, 0.01)
+    heads.train_epoch([order[:20]], 1, LABEL, 0.01)
     second = heads.predict(order[20:])[:, 0]
     wanted = np.concatenate([first, second]) - LABEL[order]
     np.testing.assert_allclose(loss[0], np.mean(wanted**2), rtol=1e-5)
@@ -150,22 +152,105 @@ def test_a_short_last_batch_is_a_mean_over_its_rows():
 
 def test_order_of_rows_is_a_permutation_of_its_own_in_each_epoch_and_for_each_seed():
     def order(epoch, seed):
-        return epoch_order(DATA.training, epoch, seed).tolist()
+        return epoch_order(TRAINING, epoch, seed).tolist()
 
     orders = [order(1, 0), order(2, 0), order(1, 1), order(2, 1)]
     assert len({*map(tuple, orders)}) == 4
-    assert all(sorted(found) == DATA.training.tolist() for found in orders)
+    assert all(sorted(found) == TRAINING.tolist() for found in orders)
     # seed 0 keeps the order that all seeds had before: results of one seed stay the same bytes
-    assert order(3, 0) == np.random.default_rng([1, 3]).permutation(DATA.training).tolist()
+    assert order(3, 0) == np.random.default_rng([1, 3]).permutation(TRAINING).tolist()
 
 
 def test_orders_depend_on_epoch_and_seed_alone():
-    own = epoch_orders(DATA.training, 2, (4, 0, 4), "own")
-    assert own.shape == (30, 3)
-    for place, seed in enumerate((4, 0, 4)):
-        np.testing.assert_array_equal(own[:, place], epoch_order(DATA.training, 2, seed))
-    shared = epoch_orders(DATA.training, 2, (4, 0, 4), "shared")
-    np.testing.assert_array_equal(shared, own[:, 1:2])
+    heads = [ModelId(case, 0, seed) for case, seed in [("mass", 4), ("mass", 0), ("gauss3", 4)]]
+    own = epoch_orders(DATA, 2, heads, "own")
+    for order, head in zip(own, heads, strict=True):
+        np.testing.assert_array_equal(order, epoch_order(TRAINING, 2, head.seed))
+    shared = epoch_orders(DATA, 2, heads, "shared")
+    np.testing.assert_array_equal(shared, [own[1], own[1]])
+
+
+# -- folds ---------------------------------------------------------------------------------------
+
+
+def three_folds(sizes=(25, 24, 26)):
+    """Folds of different sizes: 8 rows a batch, so that the second one needs fewer batches."""
+    rng = np.random.default_rng(11)
+    return tuple(
+        Fold(np.sort(rng.permutation(30)[:size]), np.arange(30, 33) + i, np.arange(33, N))
+        for i, size in enumerate(sizes)
+    )
+
+
+@pytest.mark.parametrize("order", ["own", "shared"])
+def test_heads_of_all_folds_and_seeds_train_as_those_of_each_fold_alone(order):
+    """3 folds of 2 seeds on the same features, each head on the rows of its fold."""
+    chosen = settings(
+        optimizer="adam", learning_rate=1e-2, batch_order=order, predict_from="best_validation"
+    )
+    data = Data(LABEL, three_folds())
+    assert data.batches(8) == 4
+    together = trained(chosen, [], start=fresh(chosen, [0, 3], folds=(0, 1, 2)), data=data)
+    assert together.models == tuple(ModelId("mass", f, seed) for f in range(3) for seed in (0, 3))
+    assert len({*together.loss[:, -1].tolist()}) == 6
+    for fold in range(3):
+        start = fresh(chosen, [0, 3], folds=(fold,))
+        alone = trained(chosen, [], start=start, data=data)
+        mine = together.only([2 * fold, 2 * fold + 1])
+        for name in ("loss", "validation_loss", "dropout", "validation_epoch", "dead_at_first"):
+            exact = load_keras().backend.backend() == "tensorflow" and order == "own"
+            assert_alike(getattr(mine, name), getattr(alone, name), exact=exact)
+        for a, b in zip(mine.weights, alone.weights, strict=True):
+            assert_alike(a, b, exact=exact)
+
+
+def assert_alike(a, b, *, exact):
+    if exact:
+        np.testing.assert_array_equal(a, b)
+    else:
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_fold_by_itself_trains_as_the_one_fold_of_a_run_does():
+    """With one fold nothing is new: the same rows, batches and weights."""
+    chosen = settings(optimizer="adam", learning_rate=1e-2)
+    first, _, last = three_folds()
+    one = trained(chosen, [0], data=Data(LABEL, (first,)))
+    of_many = trained(chosen, [0], data=Data(LABEL, (first, last)))
+    np.testing.assert_array_equal(one.loss, of_many.loss)
+    for a, b in zip(one.weights, of_many.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_of_other_folds_do_not_touch_a_head():
+    chosen = settings(optimizer="adam", learning_rate=1e-2)
+    first, second, _ = three_folds()
+    other = LABEL.copy()
+    other[np.setdiff1d(np.arange(30), first.training)] += 5.0
+    start = fresh(chosen, [0], folds=(0, 1))
+    data = [Data(label, (first, second)) for label in (LABEL, other)]
+    a, b = (trained(chosen, [], start=start, data=one) for one in data)
+    np.testing.assert_array_equal(a.loss[0], b.loss[0])
+    assert not np.array_equal(a.loss[1], b.loss[1])
+
+
+def test_smaller_folds_take_as_many_steps_with_smaller_batches():
+    assert [part.size for part in _cut(np.arange(25), 4, 8)] == [8, 8, 8, 1]
+    parts = _cut(np.arange(24), 4, 8)
+    assert [part.size for part in parts] == [6, 6, 6, 6]
+    assert np.concatenate(parts).tolist() == list(range(24))
+    with pytest.raises(ConfigError, match="fold 1 has 2 training images"):
+        Data(LABEL, three_folds((25, 2, 26))).batches(8)
+
+
+def test_a_loss_of_validation_does_not_depend_on_how_many_heads_there_are():
+    """NumPy adds rows of one column otherwise than those of several."""
+    rows = Fold(np.arange(10), np.arange(10, N), NOBODY)
+    chosen = settings(epochs=2, optimizer="adam", learning_rate=1e-2)
+    data = Data(LABEL, (rows,))
+    many, one = trained(chosen, [0, 1, 5], data=data), trained(chosen, [5], data=data)
+    exact = load_keras().backend.backend() == "tensorflow"
+    assert_alike(many.validation_loss[2], one.validation_loss[0], exact=exact)
 
 
 # -- stopping and going on ---------------------------------------------------------------------
@@ -183,9 +268,10 @@ def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
             break
     workspace = Workspace(tmp_path)
     path = tmp_path / "checkpoint.npz"
-    write_state(workspace, path, "key", settled(get(state.cases), state))
-    assert read_state(path, "other key") is None
-    resumed = trained(chosen, [0, 3], start=read_state(path, "key"))
+    write_states(workspace, path, "key", [settled(get(state.models), state)])
+    assert read_states(path, "other key") == []
+    (start,) = read_states(path, "key")
+    resumed = trained(chosen, [0, 3], start=start)
     for field in dataclasses.fields(State):
         a, b = getattr(whole, field.name), getattr(resumed, field.name)
         if isinstance(a, dict):
@@ -194,7 +280,7 @@ def test_resume_at_any_epoch_gives_the_same_bits(tmp_path, stop):
         for x, y in zip(a, b, strict=True) if isinstance(a, list | tuple) else [(a, b)]:
             np.testing.assert_array_equal(x, y)
     path.write_bytes(path.read_bytes()[:-200])
-    assert read_state(path, "key") is None
+    assert read_states(path, "key") == []
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -204,13 +290,15 @@ def test_both_best_epochs_survive_a_stop(tmp_path, stop):
     assert len({*whole.best_epoch.tolist(), *whole.validation_epoch.tolist(), 4}) > 1
     for seed, place in [(0, 0), (3, 1)]:
         best = whole.loss[place].argmin()
-        assert (whole.seeds[place], whole.best_epoch[place]) == (seed, best + 1)
+        assert (whole.models[place].seed, whole.best_epoch[place]) == (seed, best + 1)
     get = models(chosen)
     for state in train(get, chosen, DATA, fresh(chosen, [0, 3])):
         if state.epoch == stop:
             break
-    write_state(Workspace(tmp_path), tmp_path / "c.npz", "k", settled(get(state.cases), state))
-    resumed = trained(chosen, [0, 3], start=read_state(tmp_path / "c.npz", "k"))
+    path = tmp_path / "c.npz"
+    write_states(Workspace(tmp_path), path, "k", [settled(get(state.models), state)])
+    (start,) = read_states(path, "k")
+    resumed = trained(chosen, [0, 3], start=start)
     for name in ("best_weights", "validation_weights"):
         assert len(getattr(whole, name)) == len(whole.weights)
         for a, b in zip(getattr(whole, name), getattr(resumed, name), strict=True):
@@ -222,7 +310,7 @@ def test_both_best_epochs_survive_a_stop(tmp_path, stop):
 
 def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "sfr")
-    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(batch_module, "_CHECKPOINT_SECONDS", 0.0)
     first, second = (write_run(tmp_path / name) for name in "ab")
     chosen = recipe(seeds=2, epochs=4)
     train_case(first, chosen, "composite")
@@ -236,37 +324,35 @@ def test_killed_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capl
     assert second.trained() == []
     train_case(second, chosen, "composite")
     assert "going on after epoch 3" in caplog.text
-    for seed in (0, 1):
-        assert content(first.head("composite", seed)) == content(second.head("composite", seed))
-    assert not first.case_checkpoint("composite").exists()
+    assert content(first.case("composite")) == content(second.case("composite"))
+    assert CaseFiles(second, "composite").checkpoints() == []
 
 
 def test_cases_trained_together_are_those_of_each_alone_killed_between_or_not(
     tmp_path, monkeypatch, caplog
 ):
+    """Cases of one head each train in one program, where that is the same to the byte."""
+    if load_keras().backend.backend() != "tensorflow":
+        pytest.skip("other backends round by what else is in the program, so cases stay alone")
     caplog.set_level("INFO", "sfr")
-    monkeypatch.setattr(fit_module, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(batch_module, "_CHECKPOINT_SECONDS", 0.0)
     first, second = (write_run(tmp_path / name) for name in "ab")
-    chosen, cases = recipe(seeds=2, epochs=4), ["mass", "composite", "gauss3"]
+    chosen, cases = recipe(epochs=4), ["mass", "composite", "gauss3"]
     for case in cases:
         train_case(first, chosen, case)
 
     def stop(label, done, total, note=""):
-        if label == "training 2 cases seeds 0-1" and done == 3:
+        if label == "training 3 cases seed 0" and done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_cases(second, chosen, cases, together=2, on_progress=stop)
-    summary = train_cases(second, chosen, cases, together=2)
-    assert caplog.text.count("going on after epoch 3") == 2
-    assert [(r.case, r.seed) for r in summary.results] == [(c, s) for c in cases for s in (0, 1)]
+        train_cases(second, chosen, cases, on_progress=stop)
+    assert second.trained() == []
+    summary = train_cases(second, chosen, cases)
+    assert caplog.text.count("going on after epoch 3") == 3
+    assert [result.model for result in summary.results] == [ModelId(case) for case in cases]
     for case in cases:
-        for seed in (0, 1):
-            a, b = content(first.head(case, seed)), content(second.head(case, seed))
-            if load_keras().backend.backend() == "tensorflow":
-                assert a == b
-            assert a.keys() == b.keys()
-        assert not second.case_checkpoint(case).exists()
+        assert content(first.case(case)) == content(second.case(case))
 
 
 def test_more_epochs_go_on_from_what_was_trained(tmp_path, caplog):
@@ -277,7 +363,7 @@ def test_more_epochs_go_on_from_what_was_trained(tmp_path, caplog):
     (result,) = train_case(second, recipe(epochs=4), "composite").results
     assert result.status == "trained"
     assert "going on after epoch 2" in caplog.text
-    assert content(first.head("composite", 0)) == content(second.head("composite", 0))
+    assert content(first.case("composite")) == content(second.case("composite"))
 
 
 def test_a_schedule_that_ends_starts_anew_with_more_epochs(workspace, caplog):
@@ -287,19 +373,15 @@ def test_a_schedule_that_ends_starts_anew_with_more_epochs(workspace, caplog):
     assert "going on" not in caplog.text
 
 
-def test_more_seeds_and_seeds_apart_leave_each_head_as_it_would_be_alone(tmp_path):
-    """In company or not, at once or later: the same bytes."""
+def test_more_seeds_leave_each_head_as_it_would_be_alone(tmp_path):
+    """At once or later: the same bytes."""
     if load_keras().backend.backend() != "tensorflow":
         pytest.skip("other backends compile all heads as one and round otherwise")
-    whole, later, apart = (write_run(tmp_path / name) for name in ("whole", "later", "apart"))
+    whole, later = (write_run(tmp_path / name) for name in ("whole", "later"))
     train_case(whole, recipe(seeds=3), "mass")
     for seeds in (1, 3):
         train_case(later, recipe(seeds=seeds), "mass")
-    train_cases(apart, recipe(seeds=3), ["mass", "composite"], seeds_apart=True)
-    for seed in range(3):
-        wanted = content(whole.head("mass", seed))
-        assert content(later.head("mass", seed)) == wanted
-        assert content(apart.head("mass", seed)) == wanted
+    assert content(later.case("mass")) == content(whole.case("mass"))
 
 
 def test_heads_that_shared_an_order_are_not_continued_in_their_own(workspace, caplog):
@@ -312,17 +394,17 @@ def test_heads_that_shared_an_order_are_not_continued_in_their_own(workspace, ca
 
 def test_predictions_are_kept_at_the_epochs_asked_for(workspace):
     train_case(workspace, recipe(epochs=3, evaluate_at=(1, 3, 9)), "composite")
-    folder = workspace.head("composite", 0)
-    stored = json.loads((folder / "metrics.json").read_text())
+    files = CaseFiles(workspace, "composite")
+    stored = json.loads((workspace.head(ModelId("composite")) / "metrics.json").read_text())
     assert [found["epoch"] for found in stored["at_epochs"]] == [1, 3]
-    assert stored["at_epochs"][-1]["rmse_dex"] == pytest.approx(stored["rmse_dex"])
-    end = read_table(folder / "predictions.csv", PREDICTIONS)
-    same = read_table(folder / "predictions-epoch-00003.csv", PREDICTIONS)
-    np.testing.assert_allclose(same["prediction"], end["prediction"], rtol=1e-6)
-    assert (folder / "predictions-epoch-00001.csv").is_file()
+    assert stored["at_epochs"][-1]["rmse"] == pytest.approx(stored["rmse"])
+    end = predictions_of(workspace, "composite")
+    same = files.read().predictions_in(files.folder / "predictions-epoch-00003.csv")
+    np.testing.assert_allclose(same["seed_0"], end["prediction"], rtol=1e-6)
+    assert (files.folder / "predictions-epoch-00001.csv").is_file()
     alone = recipe(epochs=1)
     train_case(workspace, alone, "composite")
-    assert not (folder / "predictions-epoch-00003.csv").exists()
+    assert not (files.folder / "predictions-epoch-00003.csv").exists()
 
 
 # -- heads that stop ---------------------------------------------------------------------------
@@ -334,7 +416,8 @@ def test_a_head_whose_loss_is_not_finite_stops_and_the_others_go_on():
     for array in start.weights:
         array[1] *= 1e30
     end = trained(chosen, [0, 1, 2], get, start)
-    assert (end.seeds, end.failed, end.epoch) == ((0, 2), {("mass", 1): 1}, 4)
+    assert [model.seed for model in end.models] == [0, 2]
+    assert (end.failed, end.epoch) == ({ModelId("mass", seed=1): 1}, 4)
     alone = trained(chosen, [2], get)
     np.testing.assert_allclose(end.loss[1], alone.loss[0], rtol=1e-4)
 
@@ -353,7 +436,7 @@ def test_a_linear_filter_and_output_leave_no_head_dead():
     dead = {}
     for name in ("relu", "linear"):
         chosen = settings(filter=name, optimizer="adam", learning_rate=1e-4, epochs=1)
-        heads = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", (40,))
+        heads = Heads(chosen, (N, SIDE * SIDE, CHANNELS), "float32", ((0, 1),) * 40)
         heads.load_features(0, bright)
         end = trained(chosen, list(range(40)), lambda _, heads=heads: heads)
         dead[name] = int(end.dead_at_first.sum())

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sfr.compute.identity import differences, identity
+from sfr.compute.dask import differences
 from sfr.compute.machine import anonymous_memory, free_memory, usable_cores
 from sfr.compute.processes import Processes
 from sfr.compute.tasks import Serial, run_all
-from sfr.compute.workers import open_workers
 from sfr.errors import ConfigError, DataMissingError, WorkerLostError
+from sfr.pipeline.identity import identity
+from sfr.pipeline.workers import open_workers
 
 #: Functions that spawned processes import by name.
 WORK = """
@@ -83,7 +84,7 @@ def ignore(task, done):
 
 def test_results_progress_and_messages_come_back(work, two, caplog):
     heard = []
-    found = dict(two.map_shards(work.square, 10, range(5), lambda *args: heard.append(args)))
+    found = dict(two.do_tasks(work.square, 10, range(5), lambda *args: heard.append(args)))
     assert found == {i: 10 * i * i for i in range(5)}
     assert sorted(heard) == [(i, 1) for i in range(5)]
     assert sorted(r.getMessage() for r in caplog.records) == [f"task {i}" for i in range(5)]
@@ -91,25 +92,25 @@ def test_results_progress_and_messages_come_back(work, two, caplog):
 
 
 def test_serial_does_the_same(work, caplog):
-    found = dict(Serial().map_shards(work.square, 10, range(5), ignore))
+    found = dict(Serial().do_tasks(work.square, 10, range(5), ignore))
     assert found == {i: 10 * i * i for i in range(5)}
-    errors = dict(Serial().map_shards(work.fail, None, [1], ignore))
+    errors = dict(Serial().do_tasks(work.fail, None, [1], ignore))
     assert isinstance(errors[1], DataMissingError)
 
 
 def test_processes_stay_and_keep_the_job(work, two):
     job = {"a": 1}
-    found = {who for _, who in two.map_shards(work.whoami, job, range(6), ignore)}
+    found = {who for _, who in two.do_tasks(work.whoami, job, range(6), ignore)}
     assert 1 <= len(found) <= 2
     assert os.getpid() not in {pid for pid, _ in found}
-    assert found | {who for _, who in two.map_shards(work.whoami, job, range(6), ignore)} == found
+    assert found | {who for _, who in two.do_tasks(work.whoami, job, range(6), ignore)} == found
 
 
 def test_a_killed_worker_costs_its_task_only_and_is_named(work, two):
     found = dict(run_all(two, work.die, None, range(6), ignore))
     assert isinstance(found.pop(2), WorkerLostError)
     assert found == {i: i for i in (0, 1, 3, 4, 5)}
-    (lost,) = (r for _, r in two.map_shards(work.die, None, [2], ignore))
+    (lost,) = (r for _, r in two.do_tasks(work.die, None, [2], ignore))
     assert "SIGKILL" in str(lost)
     assert "memory" in str(lost)
 
@@ -120,7 +121,7 @@ def test_a_task_whose_worker_died_is_done_once_more(work, two, tmp_path):
 
 
 def test_errors_keep_their_class_and_bugs_say_where(work, two):
-    found = dict(two.map_shards(work.fail, None, [1, 2], ignore))
+    found = dict(two.do_tasks(work.fail, None, [1, 2], ignore))
     assert isinstance(found[1], DataMissingError)
     assert isinstance(found[2], ZeroDivisionError)
     assert "work_of_test.py" in found[2].__notes__[0]
@@ -141,7 +142,7 @@ def test_workers_end_when_their_parent_is_killed(work, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1]); import work_of_test as w;"
         "from sfr.compute.processes import Processes\n"
         "if __name__ == '__main__':\n"
-        "    list(Processes(2, 1).map_shards(w.sleep, sys.argv[1], range(2), print))\n"
+        "    list(Processes(2, 1).do_tasks(w.sleep, sys.argv[1], range(2), print))\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)
@@ -282,10 +283,13 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 
 def test_what_makes_the_numbers_is_the_same_in_every_process_and_for_any_threads():
-    mine = identity(["keras", "no-such-package"])
+    packages = ["keras", "no-such-package"]
+    mine = identity(packages)
     assert mine["no-such-package"] == "not installed"
     assert {"sfr", "kernels", "numpy", "h5py", "pillow", "keras"} < mine.keys()
-    code = "from sfr.compute.identity import identity;print(identity(['keras', 'no-such-package']))"
+    code = (
+        "from sfr.pipeline.identity import identity;print(identity(['keras', 'no-such-package']))"
+    )
     environ = {**os.environ, "RAYON_NUM_THREADS": "3"}
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)

@@ -111,10 +111,10 @@ def ignore(task, done):
 def work_on(address, name, job, tasks):
     import work_of_dask_test as work
 
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     with open_workers(scheduler=address) as workers:
-        return dict(workers.map_shards(getattr(work, name), job, tasks, ignore))
+        return dict(workers.do_tasks(getattr(work, name), job, tasks, ignore))
 
 
 def in_background(function):
@@ -161,7 +161,7 @@ def test_workers_that_would_make_other_numbers_are_refused_before_a_job_is_sent(
 
 
 def test_a_package_of_another_version_is_named(cluster):
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     address, worker = cluster
     worker("import importlib.metadata as m; v = m.version;"
@@ -173,7 +173,7 @@ def test_a_package_of_another_version_is_named(cluster):
         open_workers(scheduler=address, packages=["keras"]) as workers,
         pytest.raises(ConfigError, match=r"keras 0\.1 \(here 3"),
     ):
-        list(workers.map_shards(work.whoami, None, [1], ignore))
+        list(workers.do_tasks(work.whoami, None, [1], ignore))
 
 
 def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks):
@@ -191,16 +191,16 @@ def test_workers_that_join_are_asked_too(cluster, tmp_path, caplog, quick_looks)
 
 
 def test_a_worker_that_joins_between_two_steps_does_not_end_the_command(cluster, caplog):
-    from sfr.compute.workers import open_workers
+    from sfr.pipeline.workers import open_workers
 
     address, worker = cluster
     good, _ = worker()
     with open_workers(scheduler=address) as workers:
         import work_of_dask_test as work
 
-        assert dict(workers.map_shards(work.whoami, None, [1], ignore)) == {1: good.pid}
+        assert dict(workers.do_tasks(work.whoami, None, [1], ignore)) == {1: good.pid}
         _, without = worker(NO_SFR)
-        found = dict(workers.map_shards(work.whoami, None, range(4), ignore))
+        found = dict(workers.do_tasks(work.whoami, None, range(4), ignore))
     assert set(found.values()) == {good.pid}
     assert without in caplog.text
 

@@ -334,8 +334,9 @@ def test_particles_of_two_types_are_no_recipe():
     dark = Channel("halo", "dark_matter_mass")
     assert fields.part_type([dark]) == 1
     assert fields.part_type([Channel("m", "mass")]) == 0
-    with pytest.raises(ConfigError, match="gas: m; dark matter: halo"):
-        fields.part_type([Channel("m", "mass"), dark])
+    for ask in (fields.part_type, fields.required_fields):
+        with pytest.raises(ConfigError, match="gas: m; dark matter: halo"):
+            ask([Channel("m", "mass"), dark])
     with pytest.raises(ConfigError, match="dark matter particles have no volume"):
         fields.required_fields([dataclasses.replace(dark, weight="volume")])
     assert fields.channel_unit(dark) == "sum over dark matter particles of m [1e10 Msun/h]"

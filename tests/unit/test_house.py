@@ -1,6 +1,8 @@
 """The house holds: imports point one way."""
 
 import ast
+import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,8 @@ LEAF_IMPORTS = {
     "units": {"arrays"},
     "progress": set(),
     "recipe": {"errors", "paths"},
-    "target": {"recipe"},
-    "run": {"errors", "hdf5", "paths", "recipe"},
+    "target": {"errors", "recipe", "run"},
+    "run": {"compute", "errors", "hdf5", "paths", "progress", "recipe"},
     "compute": {"errors"},
     "pictures": {"errors"},
     "nn": {"errors", "hdf5", "recipe"},
@@ -51,22 +53,29 @@ LEAF_IMPORTS = {
 #: tables above allow.
 ORDER = (
     {"cli"},
+    {"pipeline"},
     set(STEPS),
-    {"nn", "plot"},
-    {"run", "target"},
+    {"nn", "plot", "target"},
+    {"run"},
     {"compute", "recipe"},
     {"errors", "units", "progress", "arrays", "hdf5", "paths", "pictures"},
 )
 
 
-def imports(path: Path) -> set[str]:
-    """Modules below ``sfr`` and top-level packages that a file imports, wherever it does."""
+def imports(path: Path, *, top: bool = False) -> set[str]:
+    """Modules below ``sfr`` and top-level packages that a file imports, wherever it does.
+
+    With ``top`` only what it needs when it is loaded itself, and modules, too, that only some
+    names are imported of.
+    """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body if top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {node.module} if top else set()
     return found
 
 
@@ -92,18 +101,15 @@ def test_leaves_import_leaves_only(leaf):
     assert paths
     for path in paths:
         allowed = LEAF_IMPORTS[leaf] | {leaf}
-        if path == ROOT / "compute" / "identity.py":
-            # the bits that the kernels make are part of what a process is
-            allowed |= {"units", "render"}
         assert rooms(path) <= allowed, path
 
 
 def test_imports_point_one_way():
     row_of = {room: row for row, rooms_there in enumerate(ORDER) for room in rooms_there}
-    assert set(row_of) == LEAVES | set(STEPS) | {"cli"}
+    assert set(row_of) == LEAVES | set(STEPS) | {"cli", "pipeline"}
     for path in FILES:
         room = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room.startswith("__") or path == ROOT / "compute" / "identity.py":
+        if room.startswith("__"):
             continue
         for other in rooms(path) - {room, "__version__", "_core"}:
             may = STEPS.get(room, set()) | LEAF_IMPORTS.get(room, set())
@@ -111,17 +117,50 @@ def test_imports_point_one_way():
             assert row_of[room] < row_of[other] or is_beside, f"{path}: {other}"
 
 
-def test_who_works_is_chosen_in_the_cli_and_the_steps_know_tasks_only():
+def test_no_module_needs_itself_through_others():
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    needs = {
+        name: {
+            other
+            for other in imports(path, top=True) & names.keys()
+            # a package is there before its modules
+            if not f"{name}.".startswith(f"{other}.")
+        }
+        for name, path in names.items()
+    }
+    assert list(graphlib.TopologicalSorter(needs).static_order())
+
+
+def test_paths_of_a_run_are_built_in_its_room():
+    folders = r"\"\.(state|tmp)\"|/ \"(maps|images|features|train|semantic)\""
+    for path in FILES:
+        is_ours = path.parent.name == "run"
+        assert is_ours or not re.search(folders, path.read_text("utf-8")), path
+
+
+def test_who_works_is_chosen_in_the_pipeline_and_the_steps_know_tasks_only():
     for path in FILES:
         used = {i.split(".")[2] for i in imports(path) if i.startswith("sfr.compute.")}
-        if path.parent.name not in {"cli", "compute"}:
+        if path.parent.name not in {"pipeline", "compute"}:
             assert used <= {"tasks"}, path
+
+
+def test_only_the_command_line_knows_what_a_terminal_is():
+    for path in FILES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"typer", "click", "rich"} or path.parent.name == "cli", path
 
 
 def test_the_report_reads_evaluations_and_nothing_else_of_training():
     names = {i for path in (ROOT / "report").rglob("*.py") for i in imports(path)}
     used = {i.split(".")[2] for i in names if i.startswith("sfr.train.")}
     assert used <= {"evaluate"}
+
+
+def test_commands_are_plain_functions_of_one_table():
+    for path in (ROOT / "cli").glob("*.py"):
+        assert path.name == "__init__.py" or ".command(" not in path.read_text("utf-8"), path
 
 
 def test_only_one_module_imports_the_compiled_one():

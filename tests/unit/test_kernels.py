@@ -1,6 +1,7 @@
 """The kernels against their numpy twins, against numpy.histogram2d, and against themselves."""
 
 import doctest
+import inspect
 import math
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from sfr import _core
 from sfr.render import kernels, reference
+from sfr.render.reference import KERNELS
 
 BLOCK = 1 << 16
 THREADS = [1, 2, 3, 7, None]
@@ -83,6 +85,53 @@ def sums_of(x, y, weights, **options):
 
 
 # Against the twins
+
+
+def numbers(result):
+    """Give the numbers of what a kernel gives, array by array."""
+    if isinstance(result, np.ndarray):
+        return [result]
+    if isinstance(result, list):
+        return [part for entry in result for part in numbers(entry)]
+    return [result.maps, *(np.asarray(entry) for entry in result.ledger)]
+
+
+def takes(function):
+    return list(inspect.signature(function).parameters)
+
+
+def test_every_compiled_function_is_in_the_table_and_takes_what_its_twin_takes():
+    compiled = {name for name in dir(_core) if callable(getattr(_core, name)) and name[0] != "_"}
+    assert compiled == {kernel.name for kernel in KERNELS}
+    for kernel in KERNELS:
+        assert takes(kernel.function) == takes(getattr(_core, kernel.name))
+        without_threads = [name for name in takes(kernel.function) if name != "threads"]
+        assert without_threads == takes(kernel.twin)
+
+
+@pytest.mark.parametrize("n", [1, 300, BLOCK + 1])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_every_kernel_makes_what_its_twin_makes(kernel, n):
+    inputs = kernel.inputs(n, np.random.default_rng(n))
+    found, expected = kernel.function(**inputs), kernel.twin(**inputs)
+    for ours, twin in zip(numbers(found), numbers(expected), strict=True):
+        if kernel.is_exact:
+            np.testing.assert_array_equal(ours, twin)
+        else:
+            np.testing.assert_allclose(ours, twin, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kernel", [k for k in KERNELS if "threads" in takes(k.function)], ids=lambda kernel: kernel.name
+)
+@pytest.mark.parametrize("n", [1000, 5 * BLOCK + 99])
+def test_bits_do_not_depend_on_threads(kernel, n):
+    inputs = kernel.inputs(n, np.random.default_rng(5))
+    first, *others = (
+        [part.tobytes() for part in numbers(kernel.function(**inputs, threads=threads))]
+        for threads in THREADS
+    )
+    assert all(other == first for other in others)
 
 
 @fast
@@ -327,30 +376,6 @@ def test_face_on_rotation_of_minus_z_is_a_half_turn_about_x():
 
 
 # Threads
-
-
-@pytest.mark.parametrize("n", [1000, 5 * BLOCK + 99])
-def test_bits_do_not_depend_on_threads(n):
-    coordinates, weights = many(np.random.default_rng(5), n)
-    tilt = kernels.face_on_rotation((1, 2, -3))
-    frame = {"center": (0.1, 0.2, 0), "half_width": 1.0, "rotation": tilt, "box_size": 4.0}
-
-    def everything(threads):
-        maps, ledger = kernels.project(
-            coordinates, weights, **frame, bins=(61, 47), bin_scale=0.99, threads=threads
-        )
-        turned = kernels.rotate(coordinates, tilt, center=(0, 1, 2), box_size=4.0, threads=threads)
-        normal = kernels.disk_normal(
-            coordinates, coordinates[::-1].copy(), weights[0], center=(0.3, 0, 0),
-            bulk_velocity=(0, 0, 1), threads=threads,
-        )  # fmt: skip
-        found = kernels.cull_box(coordinates, **frame, threads=threads)
-        parts = [maps, turned, normal, found]
-        return [part.tobytes() for part in parts], ledger
-
-    first = everything(1)
-    for threads in THREADS[1:]:
-        assert everything(threads) == first
 
 
 def test_two_python_threads_at_once_get_the_same_maps():

@@ -2,20 +2,22 @@
 
 import pytest
 
-from sfr.cli.console import Console, Meter, readable_bytes
+from sfr.cli.console import Console
+from sfr.pipeline.meter import Meter
+from sfr.progress import readable_bytes
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that a test sets."""
     now = [100.0]
-    monkeypatch.setattr("sfr.cli.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 
 def test_a_line_tells_rates_memory_and_the_time_left_by_cells(clock, capsys):
     memory = iter([2e8, 5e8, 3e8])
-    meter = Meter(Console(), lambda: int(next(memory)))
+    meter = Meter(Console().progress, lambda: int(next(memory)))
     # half of the galaxies are there already; rates are of what is done now
     meter("maps 99", 50, 100, cells=(1000, 10_000))
     clock[0] += 10
@@ -33,12 +35,12 @@ def test_a_line_tells_rates_memory_and_the_time_left_by_cells(clock, capsys):
 
 
 def test_without_cells_or_known_memory_less_is_said(clock, capsys):
-    meter = Meter(Console(), lambda: None)
+    meter = Meter(Console().progress, lambda: None)
     meter("images 99", 0, 10)
     clock[0] += 5
     meter("images 99", 5, 10)
     assert capsys.readouterr().err.strip() == "images 99: 5/10, 1 galaxies/s, 0:00:05 left"
-    Meter(Console(quiet=True), lambda: None)("images 99", 0, 10)
+    Meter(Console(quiet=True).progress, lambda: None)("images 99", 0, 10)
     assert capsys.readouterr().err == ""
 
 

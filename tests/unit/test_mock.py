@@ -221,7 +221,7 @@ def test_mock_awkward_cases_are_there(mock):
         inner_fuzz = groups["GroupLenType"].sum(axis=0) - subhalos["SubhaloLenType"].sum(axis=0)
         edge = simulation.particles(99, "subhalo", mock.subhalo_ids[99][0], 0, ["Coordinates"])
         crossing = [
-            len(simulation.segments(99, "group", number, part_type))
+            len(simulation.rows(99, "group", number, part_type))
             for part_type in (0, 4)
             for number in range(found.n_groups_total)
         ]

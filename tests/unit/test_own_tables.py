@@ -12,7 +12,7 @@ from tests.unit.test_select import Catalogues
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
 from sfr.paths import chosen_files
 from sfr.recipe import load_recipe
-from sfr.render.shards import maps_fingerprint
+from sfr.render.plan import maps_fingerprint
 from sfr.report.tables import subset_rows
 from sfr.run.edited_tables import edits_in_words, read_sample, read_split, sample_edits
 from sfr.run.tables import SAMPLE, SPLIT, read_table
@@ -488,11 +488,15 @@ def test_labels_and_subsets_are_bound_to_images_in_any_order_of_rows(run):
     workspace.images.mkdir()
     for name in subsets(workspace):
         (workspace.images / name).touch()
-    sample, rows, counted = read_sample(workspace), read_rows(workspace), subset_rows(workspace)
+    sample, rows, counted = (
+        read_sample(workspace),
+        read_rows(workspace, RECIPE),
+        subset_rows(workspace),
+    )
     maps = [maps_fingerprint(workspace, RECIPE, sample, snap) for snap in (98, 99)]
     for path in (workspace.split_csv, workspace.sample_csv):
         edit(path, lambda rows: sorted(rows, key=lambda row: str(row)[::-1]))
-    assert read_rows(workspace).digest() == rows.digest()
+    assert read_rows(workspace, RECIPE).digest() == rows.digest()
     assert subset_rows(workspace) == counted
     sample = read_sample(workspace)
     assert [maps_fingerprint(workspace, RECIPE, sample, snap) for snap in (98, 99)] == maps

@@ -235,8 +235,8 @@ def test_copies_and_hidden_files_are_no_part_of_a_run(tmp_path):
     maps, train = workspace.maps(99), tmp_path / "train"
     for path in (
         *(maps / n for n in ("part-00000.hdf5", "part-00000 (1).hdf5", "._part-00001.hdf5")),
-        *(train / "mass" / n / "metrics.json" for n in ("seed-0", "seed-0 (copy)", "seed-x")),
-        train / "mass (copy)/seed-0/metrics.json",
+        *(train / "mass" / n for n in ("metrics.json", "metrics (1).json", "failed (1).json")),
+        train / "mass (copy)/metrics.json",
         train / "._mass",
         *(
             tmp_path / ".state" / n
@@ -247,7 +247,8 @@ def test_copies_and_hidden_files_are_no_part_of_a_run(tmp_path):
         path.write_text("x")
     (maps / "part-00002.hdf5").symlink_to("/nowhere")
     assert [p.name for p in workspace.shards(99)] == ["part-00000.hdf5"]
-    assert workspace.trained() == [("mass", 0)]
+    assert workspace.trained() == ["mass"]
+    assert workspace.failed() == []
     assert workspace.steps("maps-") == ["maps-099"]
 
 

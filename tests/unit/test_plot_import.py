@@ -7,10 +7,11 @@ import sys
 import pytest
 
 DRAW = """
-import sys, numpy as np
+import sys, pathlib, numpy as np
 from sfr.plot.maps import map_figure
 maps = np.random.default_rng(1).lognormal(0, 2, (1, 16, 16))
-map_figure(sys.argv[1], maps, ["mass"], ["sum over cells of m [Msun]"], 60.0, "a map")
+content = map_figure(maps, ["mass"], ["sum over cells of m [Msun]"], 60.0, "a map")
+pathlib.Path(sys.argv[1]).write_bytes(content)
 """
 #: What matplotlib reads before it draws, and the variable that leads it there.
 USETEX = b"text.usetex: True\nfont.size: 30\naxes.formatter.use_locale: True\n"

@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from sfr.paths import without_folders
 from sfr.recipe import load_recipe
 from sfr.report.html import number, table_number
-from sfr.report.tables import bare, case_rows, compared_rows
+from sfr.report.tables import case_rows, compared_rows, snapshot_rows
 from sfr.report.verdict import verdict
+from sfr.run.workspace import Workspace
+from sfr.target import target_of
 from sfr.train.evaluate import ScoredHead, compare, metrics
 
 
@@ -58,7 +61,7 @@ def judged(recipe, *heads):
     ],
 )
 def test_bare_cuts_folders_and_keeps_units(text, expected):
-    assert bare(text) == expected
+    assert without_folders(text) == expected
 
 
 def test_numbers_have_true_minus_signs_and_a_dash_for_nothing():
@@ -234,3 +237,24 @@ def test_verdict_of_the_corrected_recipe_does_not_speak_of_mixed_channels():
     assert not any(
         "stretched composite" in caution or "near-copy" in caution for caution in cautions
     )
+
+
+def test_a_table_by_snapshot_that_a_spreadsheet_saved_keeps_its_columns(recipe, tmp_path):
+    """Semicolons and a byte-order mark made one column of all of them, in the report."""
+    workspace = Workspace(tmp_path)
+    text = "\ufeffsnapshot;redshift;n;published_n\r\n99;0.0;40;713\r\n98;0.009;38\r\n"
+    workspace.by_snapshot_csv.parent.mkdir()
+    workspace.by_snapshot_csv.write_bytes(text.encode())
+    for name, published in (("thesis", {"published_n": ["713", ""]}), ("corrected", {})):
+        found = snapshot_rows(workspace, target_of(load_recipe(name)), {}, np.zeros(0))
+        columns = {"snapshot": ["99", "98"], "redshift": ["0.0", "0.009"], "n": ["40", "38"]}
+        assert found == {**columns, **published}
+
+
+def test_a_control_that_is_better_than_all_cases_is_in_no_sentence(recipe):
+    cases = [score("mass", 0.9), score("gauss3", 0.5)]
+    control = score("stellar mass", 1.0)
+    control = dataclasses.replace(control, metrics={**control.metrics, "kind": "control"})
+    assert judged(recipe, control, *cases) == judged(recipe, *cases)
+    dead = score("mass", 0.9, dead=True)
+    assert "Every trained network is dead" in judged(recipe, control, dead).headline

@@ -8,7 +8,7 @@ from sfr.recipe import load_recipe
 from sfr.run.workspace import Workspace
 from sfr.sample.select import PUBLISHED, apply_cuts, select
 from sfr.simulation import Catalogue, Header
-from sfr.target import target_of
+from sfr.target import ssfr_of
 
 H = 0.6774
 
@@ -268,7 +268,7 @@ def test_a_label_has_the_unit_that_it_says(tmp_path, name):
     recipe = load_recipe("thesis").with_fields("sample", ssfr_mass=name)
     sample = select(Catalogues(ROWS, [300.0, 500.0]), workspace, recipe, [99]).sample
     column = {"total_code": "total_mass_msun", "stellar_msun": "stellar_mass_msun"}[name]
-    unit = {"h/yr": H, "1/yr": 1.0}[target_of(recipe.sample).unit]
+    unit = {"h/yr": H, "1/yr": 1.0}[ssfr_of(recipe.sample).unit]
     np.testing.assert_allclose(
         sample["ssfr_per_yr"] * unit, sample["sfr_msun_per_yr"] / sample[column], rtol=1e-6
     )

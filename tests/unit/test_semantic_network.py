@@ -28,9 +28,9 @@ from sfr.semantic.profile import Frame, render
 from sfr.semantic.trained import (
     Encoder,
     difference,
+    find_encoders,
     load_encoder,
     obtain_encoder,
-    trained_encoders,
 )
 from sfr.semantic.training import (
     _compiled,
@@ -259,7 +259,7 @@ def test_an_encoder_is_trained_once_and_found_again(work, encoder):
     assert not is_new
     images = PAPER.images(PAPER.draw(300, np.random.default_rng(1)))
     np.testing.assert_allclose(again.estimate(images), encoder.estimate(images), rtol=1e-5)
-    assert trained_encoders(work)[0].name == "seed-0"
+    assert find_encoders(work, None)[0].name == "seed-0"
 
 
 def test_numpy_runs_the_fast_encoder_as_keras_does(encoder):

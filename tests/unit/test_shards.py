@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfr.recipe import load_recipe
-from sfr.render.shards import SHARD_SIZE, plan_parts, plan_shards
+from sfr.render.plan import SHARD_SIZE, deal_out, plan_shards
 
 MAPS = load_recipe("thesis").maps
 
@@ -90,7 +90,7 @@ def test_large_maps_make_small_shards(pixels):
 def test_parts_have_all_shards_once_and_about_the_same_work(n, seed):
     rng = np.random.default_rng(seed)
     costs = rng.uniform(0.5, 1.5, 40) * 1e7
-    parts = plan_parts(costs, n, 99)
+    parts = deal_out(costs, n, 99)
     work = np.bincount(parts, costs, minlength=n)
     assert work.min() > 0
     assert work.max() <= work.sum() / n + costs.max()
@@ -99,15 +99,15 @@ def test_parts_have_all_shards_once_and_about_the_same_work(n, seed):
 
 
 def test_one_large_shard_leaves_no_part_without_work():
-    assert sorted(plan_parts(np.array([100, 1, 1, 1]), 4, 0)) == [0, 1, 2, 3]
-    assert sorted(plan_parts(np.array([1, 1, 1, 100]), 4, 0)) == [0, 1, 2, 3]
-    assert plan_parts(np.array([100, 1, 1, 1]), 2, 0).tolist() == [0, 1, 1, 1]
+    assert sorted(deal_out(np.array([100, 1, 1, 1]), 4, 0)) == [0, 1, 2, 3]
+    assert sorted(deal_out(np.array([1, 1, 1, 100]), 4, 0)) == [0, 1, 2, 3]
+    assert deal_out(np.array([100, 1, 1, 1]), 2, 0).tolist() == [0, 1, 1, 1]
 
 
 def test_parts_that_few_shards_leave_without_work_take_turns():
     """``--shard 1/3`` got 0 of 40 galaxies, the others 18 and 22, in every snapshot."""
     work = np.zeros(3)
     for snapshot in range(89, 100):
-        work += np.bincount(plan_parts(np.array([18, 22]), 3, snapshot), [18, 22], minlength=3)
+        work += np.bincount(deal_out(np.array([18, 22]), 3, snapshot), [18, 22], minlength=3)
     assert work.sum() == 11 * 40
     assert np.ptp(work) < 30

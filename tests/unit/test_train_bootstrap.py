@@ -1,5 +1,6 @@
 """Intervals and comparisons: galaxies are drawn, not images, and the same ones for all heads."""
 
+import dataclasses
 import itertools
 import math
 
@@ -241,3 +242,25 @@ def test_draws_of_what_is_equal_but_for_rounding_have_no_correlation(which, roun
     # the share of draws that miss a galaxy of 12
     assert np.isnan(r).mean() == pytest.approx((11 / 12) ** 12, abs=0.01)
     assert percentiles(r) is None
+
+
+def test_a_control_better_than_all_cases_is_never_crowned():
+    """Controls stand in the table, and neither lead nor decide what the cases are compared on."""
+    heads = planted(0.6, 1.0)
+    (best,) = heads["c0"]
+    # its predictions are the truth, on a seed that no case has
+    control = dataclasses.replace(
+        best, case="stellar mass", seed=7, metrics={**best.metrics, "kind": "control", "r": 1.0},
+        prediction=best.truth,
+    )  # fmt: skip
+    rows = {row["case"]: row for row in case_table({"stellar mass": [control], **heads})}
+    assert {case: row["kind"] for case, row in rows.items()} == {
+        "stellar mass": "control", "c0": "case", "c1": "case",
+    }  # fmt: skip
+    assert rows["stellar mass"]["r"] == 1.0
+    assert rows["stellar mass"]["r_low"] > 0.99
+    alone, found = compare(heads), compare({"stellar mass": [control], **heads})
+    assert found.r == alone.r
+    assert (found.seeds, found.left_out, found.problem) == (alone.seeds, (), "")
+    assert found.best(rows) == "c0"
+    assert compare({"stellar mass": [control]}).problem == "no case has a correlation"

@@ -19,10 +19,10 @@ from sfr.nn.backbone import (
     weights_id,
     weights_label,
 )
+from sfr.nn.diagnose import describe_backend
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import load_recipe
-from sfr.train.diagnose import describe_backend
 from sfr.train.head import build_head, build_network, head_shapes
 
 THESIS = load_recipe("thesis").train

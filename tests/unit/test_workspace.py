@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError
+from sfr.errors import ConfigError, DataFormatError, DataMissingError, InternalError
 from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, read_shard, write_shard
 from sfr.run.tables import read_table, write_table
@@ -62,6 +62,22 @@ def test_check_says_why_a_step_is_not_current(tmp_path):
     assert "made.txt" in workspace.check("step", "f1").reason
 
 
+def test_an_outdated_step_says_why_until_it_is_done_again(tmp_path):
+    """Maps that were made anew had the same fingerprint, and images of the old ones counted."""
+    workspace = Workspace(tmp_path)
+    workspace.outdate("images", "never made")
+    assert workspace.check("images", "f").reason == "new"
+    for name in ("images", "images-part-00000", "images-part-00001", "images-2-part-00000"):
+        workspace.mark_done(name, "f", ())
+    workspace.outdate("images", "maps were made anew")
+    state = workspace.check("images", "f")
+    assert (state.current, state.reason) == (False, "maps were made anew")
+    assert workspace.has_run("images")
+    assert workspace.steps("images") == ["images", "images-2-part-00000"]
+    workspace.mark_done("images", "f", ())
+    assert workspace.check("images", "f").current
+
+
 def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path, caplog):
     workspace = Workspace(tmp_path)
     order = []
@@ -80,6 +96,17 @@ def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path, caplog):
     thread.join()
     assert order == ["first", "second"]
     assert "waiting for another sfr process at step 'render'" in caplog.text
+
+
+def test_a_step_that_is_held_already_is_a_bug_and_no_endless_wait(tmp_path):
+    workspace = Workspace(tmp_path)
+    with workspace.lock("images-099"):
+        with pytest.raises(InternalError, match="images-099"), workspace.lock("images-099"):
+            pass
+        with workspace.lock("images-098"):
+            pass
+    with workspace.lock("images-099"):
+        pass
 
 
 def test_the_log_gains_one_json_line_each(tmp_path):
@@ -104,7 +131,9 @@ def test_image_names_go_both_ways():
     ):
         assert image.filename == name
         assert ImageId.parse(name) == image
+        assert ImageId.is_name(name)
     for name in ("Snap9.png", "Snap99ID123V0.png", "Snap99ID123V.png", "Snap99ID12 3.png", "a.png"):
+        assert not ImageId.is_name(name)
         with pytest.raises(DataFormatError, match=re.escape(name)):
             ImageId.parse(name)
 

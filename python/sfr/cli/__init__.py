@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
-from sfr.cli import console
+from sfr.cli import (
+    cite,
+    console,
+    demo,
+    doctor,
+    mock,
+    options,
+    predict,
+    recipe,
+    render,
+    report,
+    run,
+    select,
+    semantic,
+    show,
+    split,
+    train,
+)
+from sfr.cli import map as map_
 from sfr.cli.streams import OutputLostError, echo, open_standard_streams
 
 __all__ = ["app", "main"]
@@ -24,24 +42,34 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-#: One module per command, in the order of a run.
-_COMMANDS = (
-    "demo",
-    "mock",
-    "doctor",
-    "select",
-    "split",
-    "render",
-    "train",
-    "predict",
-    "report",
-    "run",
-    "show",
-    "map",
-    "semantic",
-    "recipe",
-    "cite",
-)
+#: Commands in the order of a run, each a plain function; two words: a command of a group.
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "mock": mock.mock,
+    "doctor": doctor.doctor,
+    "select": select.select,
+    "split": split.split,
+    "render": render.render,
+    "train": train.train,
+    "predict": predict.predict,
+    "report": report.report,
+    "run": run.run,
+    "show": show.show,
+    "map": map_.map_,
+    "semantic train": semantic.train,
+    "semantic evaluate": semantic.evaluate,
+    "semantic fit": semantic.fit,
+    "recipe list": recipe.list_recipes,
+    "recipe show": recipe.show,
+    "recipe diff": recipe.diff,
+    "cite": cite.cite,
+}
+_GROUPS = {
+    "semantic": "The semantic autoencoder: an encoder whose bottleneck holds the parameters of a "
+    "galaxy, a decoder that is its profile. The published networks learn from images alone; "
+    "the default, fast, learns from the true parameters of images that were made.",
+    "recipe": "Recipes: the experiment as data.",
+}
 
 
 def _version(value: bool) -> None:
@@ -70,17 +98,19 @@ def _flow(text: str) -> str:
     )
 
 
-def _let_help_flow(group: typer.Typer) -> None:
-    for command in group.registered_commands:
-        command.help = _flow(inspect.getdoc(command.callback) or "")
-    for inner in group.registered_groups:
-        if inner.typer_instance is not None:
-            _let_help_flow(inner.typer_instance)
+def _add_commands() -> None:
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in _GROUPS.items()}
+    for name, command in _COMMANDS.items():
+        *group, word = name.split()
+        parent = groups[group[0]] if group else app
+        parent.command(word, help=_flow(inspect.getdoc(command) or ""))(
+            console.exit_codes(options.spread(command))
+        )
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
 
 
-for _name in _COMMANDS:
-    importlib.import_module(f"sfr.cli.{_name}").register(app)
-_let_help_flow(app)
+_add_commands()
 
 
 def main() -> None:

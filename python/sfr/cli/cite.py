@@ -8,35 +8,28 @@ from typing import Annotated
 
 import typer
 
-from sfr.cli.console import exit_codes
-
-__all__ = ["citations", "register"]
+__all__ = ["citations", "cite"]
 
 _ENTRY = re.compile(r"^@\w+\{(\w+),.*?^\}\n", re.MULTILINE | re.DOTALL)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
+def cite(
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="Only what this run used.", show_default=False),
+    ] = None,
+) -> None:
+    """Print what to cite, as BibTeX: all of it, or with --work what a run used.
 
-    @app.command()
-    @exit_codes
-    def cite(
-        work: Annotated[
-            Path | None,
-            typer.Option("--work", help="Only what this run used.", show_default=False),
-        ] = None,
-    ) -> None:
-        """Print what to cite, as BibTeX: all of it, or with --work what a run used.
+    Examples:
 
-        Examples:
+      sfr cite > sfr.bib
 
-          sfr cite > sfr.bib
-
-          sfr cite --work sfr-work
-        """
-        entries = citations()
-        used = list(entries) if work is None else _used(work)
-        typer.echo("\n".join(entries[key] for key in used), nl=False)
+      sfr cite --work sfr-work
+    """
+    entries = citations()
+    used = list(entries) if work is None else _used(work)
+    typer.echo("\n".join(entries[key] for key in used), nl=False)
 
 
 def citations() -> dict[str, str]:
@@ -60,7 +53,7 @@ def _used(work: Path) -> list[str]:
     trained = bool(workspace.trained())
     simulation = workspace.recalled(SIMULATION) or ""
     is_tng50 = "TNG" in simulation and simulation.startswith("L35n")
-    semantic = any(workspace.root.glob("semantic/*/seed-*"))
+    semantic = bool(workspace.encoders())
     if recipe is None and not semantic:
         raise DataMissingError(f"{workspace.root} is not the folder of a run; give --work, or none")
     used = {

@@ -22,7 +22,7 @@ from sfr.errors import SfrError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["FINISHED_WITH_FAILURES", "Console", "Meter", "exit_codes", "readable_bytes"]
+__all__ = ["FINISHED_WITH_FAILURES", "Console", "exit_codes"]
 
 P = ParamSpec("P")
 
@@ -126,6 +126,12 @@ class Console:
         logger.setLevel(level)
         logger.propagate = False
 
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def say(self, text: str) -> None:
         """Print a message for people on stderr."""
         if not self.quiet:
@@ -217,6 +223,12 @@ class Console:
         if rows:
             print_table(rows, leading)
 
+    def finish(self, failures: Sequence[str]) -> None:
+        """End the command with its exit code where something failed on the way."""
+        if failures:
+            self.say(f"{len(failures)} failed; the first is {failures[0]}")
+            raise typer.Exit(FINISHED_WITH_FAILURES)
+
 
 class _Track:
     """When a step began and how far it was then."""
@@ -234,76 +246,6 @@ class _Track:
             return ""
         seconds = elapsed * (1 - share) / (share - self.first)
         return f"{datetime.timedelta(seconds=round(seconds))} left"
-
-
-class Meter:
-    """Progress of galaxies with their rate, the rate of gas cells, and memory.
-
-    Parameters
-    ----------
-    console : Console
-        Where it is shown.
-    memory : callable
-        Anonymous memory of all processes that work [bytes], or None where it is not known.
-    """
-
-    def __init__(self, console: Console, memory: Callable[[], int | None]) -> None:
-        self._console = console
-        self._memory = memory
-        self._looked = -1.0
-        self._now: int | None = None
-        #: Label -> start, galaxies and cells then, and the last rates.
-        self._starts: dict[str, tuple[float, int, int]] = {}
-        self._rates: dict[str, str] = {}
-        #: Most memory seen [bytes].
-        self.peak_memory: int | None = None
-
-    def __call__(
-        self,
-        label: str,
-        done: int,
-        total: int,
-        /,
-        cells: tuple[int, int] | None = None,
-        note: str = "",
-    ) -> None:
-        """Hear of galaxies that are done, and of the gas cells of their groups."""
-        now = time.monotonic()
-        if now - self._looked >= 0.5:
-            self._looked, self._now = now, self._memory()
-            if self._now is not None:
-                self.peak_memory = max(self.peak_memory or 0, self._now)
-        n_cells = 0 if cells is None else cells[0]
-        start, galaxies_before, cells_before = self._starts.setdefault(label, (now, done, n_cells))
-        elapsed = now - start
-        rates = []
-        if elapsed > 0:
-            rates.append(f"{(done - galaxies_before) / elapsed:.3g} galaxies/s")
-            if cells is not None:
-                rates.append(f"{(n_cells - cells_before) / elapsed:.2e} cells/s")
-            self._rates[label] = "".join(f", {text}" for text in rates)
-        notes = [note]
-        if done < total:
-            # at the end `summary` says them of the whole step
-            notes += [*rates, "" if self._now is None else readable_bytes(self._now)]
-        self._console.progress(label, done, total, cells=cells, note=", ".join(filter(None, notes)))
-
-    def summary(self, label: str) -> str:
-        """Say at what rates a step went, and the most memory so far; empty where it did not."""
-        rates = self._rates.get(label, "")
-        if rates and self.peak_memory is not None:
-            rates += f", at most {readable_bytes(self.peak_memory)} of memory"
-        return rates
-
-
-def readable_bytes(count: int) -> str:
-    """Write a number of bytes with three digits and a unit of powers of 1000."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.5 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.3g} {unit}"
 
 
 class _StderrHandler(logging.Handler):

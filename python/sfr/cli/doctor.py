@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes, readable_bytes
 from sfr.errors import DataMissingError, SfrError
+from sfr.progress import readable_bytes
 
 if TYPE_CHECKING:
     from sfr.simulation import FileStatus, LocalSimulation, ParticleFile
 
-__all__ = ["register"]
+__all__ = ["doctor"]
 
 Rows = list[dict[str, object]]
 
-_DATA_MISSING = 3
 _SHOWN = 3
 #: States with which something that sfr needs cannot be done.
 _BAD = frozenset({"missing", "unreadable", "failed", "full", "read only"})
@@ -29,43 +28,37 @@ _BAD = frozenset({"missing", "unreadable", "failed", "full", "read only"})
 _FULL, _DEMO = 100e6, 1.2e9
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
+def doctor(
+    snap: opt.Snap = None,
+    sim: opt.Sim = None,
+    work: opt.Work = opt.DEFAULT_WORK,
+    *,
+    output: opt.Output,
+) -> None:
+    """Check versions, the network's backend and weights, disk, and the simulation's files.
 
-    @app.command()
-    @exit_codes
-    def doctor(
-        snap: opt.Snap = None,
-        sim: opt.Sim = None,
-        work: opt.Work = opt.DEFAULT_WORK,
-        as_json: opt.Json = False,
-        verbose: opt.Verbose = False,
-        quiet: opt.Quiet = False,
-    ) -> None:
-        """Check versions, the network's backend and weights, disk, and the simulation's files.
+    --sim may also name a single snapshot chunk or cutout. Every check is shown, whatever
+    becomes of the others. The exit code is 3 where something is missing, cannot be read or
+    fails, and where the folder of the run has no room or may not be written to.
 
-        --sim may also name a single snapshot chunk or cutout. Every check is shown, whatever
-        becomes of the others. The exit code is 3 where something is missing, cannot be read or
-        fails, and where the folder of the run has no room or may not be written to.
+    Examples:
 
-        Examples:
+      sfr doctor
 
-          sfr doctor
+      sfr doctor --sim TNG50-1 --snap 97-99
 
-          sfr doctor --sim TNG50-1 --snap 97-99
-
-          sfr doctor --sim cutout_123.hdf5
-        """
-        console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        snapshots = opt.parse_snapshots(snap)
-        rows = [
-            *_software(),
-            *_tried("disk", _disk, work),
-            *_tried("simulation", _data, sim, work, snapshots),
-        ]
-        console.table("sfr doctor", rows, key="checks")
-        if any(row["state"] in _BAD for row in rows):
-            raise typer.Exit(_DATA_MISSING)
+      sfr doctor --sim cutout_123.hdf5
+    """
+    console = output.console()
+    snapshots = opt.parse_snapshots(snap)
+    rows = [
+        *_software(),
+        *_tried("disk", _disk, work),
+        *_tried("simulation", _data, sim, work, snapshots),
+    ]
+    console.table("sfr doctor", rows, key="checks")
+    if any(row["state"] in _BAD for row in rows):
+        raise typer.Exit(DataMissingError.exit_code)
 
 
 def _tried(what: str, check: Callable[..., Rows], *about: object) -> Rows:
@@ -129,7 +122,7 @@ def _kernels() -> Rows:
 
 
 def _backend() -> Rows:
-    from sfr.train.diagnose import describe_backend
+    from sfr.nn.diagnose import describe_backend
 
     try:
         return [_row("network backend", "ok", describe_backend())]
@@ -138,7 +131,7 @@ def _backend() -> Rows:
 
 
 def _weights() -> Rows:
-    from sfr.train.diagnose import find_imagenet_weights
+    from sfr.nn.diagnose import find_imagenet_weights
 
     weights = find_imagenet_weights()
     if weights:

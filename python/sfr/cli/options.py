@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfr.cli.console import Console
 from sfr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sfr.pipeline import Run
 
 __all__ = [
     "DEFAULT_WORK",
     "AllowPartial",
     "DryRun",
-    "Epochs",
+    "Folder",
     "Force",
     "Json",
-    "NoMmap",
-    "Precision",
-    "Quiet",
+    "Output",
     "RecipeName",
-    "ReferenceShare",
-    "SaveModels",
+    "Rendering",
     "Scheduler",
-    "Seeds",
     "Shard",
     "Sim",
     "Snap",
-    "Strict",
     "Threads",
-    "Verbose",
-    "Weights",
+    "Training",
+    "Voice",
     "Work",
     "WorkerThreads",
     "Workers",
     "parse_shard",
     "parse_snapshots",
+    "spread",
 ]
 
 #: Folder of a run where none is given.
@@ -121,34 +125,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and read; write nothing.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Do it again even if it is current.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")]
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Work with the chunks that are there.")
 ]
-ReferenceShare = Annotated[
-    float | None,
-    typer.Option(
-        "--reference-share",
-        min=0.0,
-        max=1.0,
-        help="Least share of the reference snapshot's galaxies that may set the scale of the "
-        "images, where files are missing. Default: the recipe's, 0.9.",
-        show_default=False,
-    ),
-]
-NoMmap = Annotated[
-    bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")]
-Seeds = Annotated[
-    int | None,
-    typer.Option("--seeds", min=1, help="Heads per case, seeds 0..K-1.", show_default=False),
-]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
-]
 
 
 def _weights(value: str | None) -> str | None:
@@ -158,26 +138,163 @@ def _weights(value: str | None) -> str | None:
     return None if value is None else weights_path(value, Path.cwd())
 
 
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        help="Weights of the backbone: imagenet, random or a file.",
-        show_default=False,
-        callback=_weights,
-    ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        "--precision",
-        help="Arithmetic of the backbone: float32, bfloat16, or auto, the faster one here.",
-        show_default=False,
-    ),
-]
-SaveModels = Annotated[
-    bool, typer.Option("--save-models", help="Save the whole network of every seed, not only 0.")
-]
+@dataclass(frozen=True)
+class Voice:
+    """How much a command says."""
+
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and the result.")] = (
+        False
+    )
+
+    def console(self) -> Console:
+        """Say so much."""
+        return Console(**vars(self))
+
+
+@dataclass(frozen=True)
+class Output(Voice):
+    """How much a command says that prints a table, and how the table."""
+
+    as_json: Json = False
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run's folder and its recipe."""
+
+    work: Work = DEFAULT_WORK
+    recipe: RecipeName = None
+
+    def open(self, console: Console, **options: Any) -> Run:  # noqa: ANN401 - those of open_run
+        """Open the run; the console shows its progress."""
+        from sfr.pipeline import open_run
+
+        command = " ".join(["sfr", *sys.argv[1:]])
+        return open_run(
+            self.work, self.recipe, on_progress=console.progress, command=command, **options
+        )
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How maps are rendered, and of what."""
+
+    sim: Sim = None
+    workers: Workers = None
+    threads: WorkerThreads = None
+    scheduler: Scheduler = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first galaxy that fails.")
+    ] = False
+    allow_partial: AllowPartial = False
+    reference_share: Annotated[
+        float | None,
+        typer.Option(
+            "--reference-share",
+            min=0.0,
+            max=1.0,
+            help="Least share of the reference snapshot's galaxies that may set the scale of the "
+            "images, where files are missing. Default: the recipe's, 0.9.",
+            show_default=False,
+        ),
+    ] = None
+    no_mmap: Annotated[
+        bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
+    ] = False
+
+    @property
+    def changes(self) -> dict[str, dict[str, object]]:
+        """What they change in the recipe."""
+        return {"normalisation": {"reference_share": self.reference_share}}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The rest, as `open_run` takes it."""
+        return {
+            "simulation": self.sim,
+            "workers": self.workers,
+            "threads": self.threads,
+            "scheduler": self.scheduler,
+            "strict": self.strict,
+            "allow_partial": self.allow_partial,
+            "mapped": not self.no_mmap,
+        }
+
+
+@dataclass(frozen=True)
+class Training:
+    """How heads are trained."""
+
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Weights of the backbone: imagenet, random or a file.",
+            show_default=False,
+            callback=_weights,
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs of training.", show_default=False)
+    ] = None
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Heads per case, seeds 0..K-1.", show_default=False),
+    ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="Arithmetic of the backbone: float32, bfloat16, or auto, the faster one here.",
+            show_default=False,
+        ),
+    ] = None
+    save_models: Annotated[
+        bool,
+        typer.Option("--save-models", help="Save the whole network of every seed, not only 0."),
+    ] = False
+
+    @property
+    def changes(self) -> dict[str, dict[str, object]]:
+        """What they change in the recipe."""
+        return {
+            "train": {
+                "weights": self.weights,
+                "epochs": self.epochs,
+                "seeds": self.seeds,
+                "precision": self.precision,
+            }
+        }
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command that takes groups of options (dataclasses) have the options in them.
+
+    Typer makes an option of each parameter, and knows no groups.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    kinds: dict[str, Any] = {name: p.annotation for name, p in signature.parameters.items()}
+    groups = {
+        name: inspect.signature(kind, eval_str=True).parameters
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and is_dataclass(kind)
+    }
+    options = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+        for option in (groups[name].values() if name in groups else [parameter])
+    ]
+
+    @functools.wraps(command)
+    def spread_command(**given: Any) -> None:  # noqa: ANN401 - the options of any command
+        for name, members in groups.items():
+            given[name] = kinds[name](**{member: given.pop(member) for member in members})
+        command(**given)
+
+    spread_command.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {option.name: option.annotation for option in options}
+    return spread_command
 
 
 def parse_snapshots(values: Sequence[str] | None) -> list[int]:

@@ -11,107 +11,98 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
+from sfr.cli.console import Console
 from sfr.cli.streams import echo
 
 if TYPE_CHECKING:
     from sfr.recipe import FieldRow
     from sfr.recipe.differences import Difference
 
-__all__ = ["register"]
+__all__ = ["diff", "list_recipes", "show"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    group = typer.Typer(help="Recipes: the experiment as data.", no_args_is_help=True)
-    app.add_typer(group, name="recipe")
+def list_recipes(as_json: opt.Json = False) -> None:
+    """List the built-in recipes.
 
-    @group.command("list")
-    @exit_codes
-    def list_recipes(as_json: opt.Json = False) -> None:
-        """List the built-in recipes.
+    Examples:
 
-        Examples:
+      sfr recipe list
+    """
+    from sfr.recipe import BUILT_IN, load_recipe
 
-          sfr recipe list
-        """
-        from sfr.recipe import BUILT_IN, load_recipe
+    rows = [{"recipe": name, "description": load_recipe(name).description} for name in BUILT_IN]
+    Console(as_json=as_json).table("built-in recipes", rows, key="recipes")
 
-        rows = [{"recipe": name, "description": load_recipe(name).description} for name in BUILT_IN]
-        Console(as_json=as_json).table("built-in recipes", rows, key="recipes")
 
-    @group.command("show")
-    @exit_codes
-    def show(
-        name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
-        explain: Annotated[
-            bool,
-            typer.Option(
-                "--explain", help="Say above each field what it means, its unit, what is allowed."
-            ),
-        ] = False,
-        as_json: opt.Json = False,
-    ) -> None:
-        """Print a recipe with everything that it extends resolved, as TOML.
+def show(
+    name: Annotated[str, typer.Argument(help="Built-in name or TOML file.")],
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say above each field what it means, its unit, what is allowed."
+        ),
+    ] = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Print a recipe with everything that it extends resolved, as TOML.
 
-        A file that says extends = "thesis" and lists what differs is a recipe, too.
+    A file that says extends = "thesis" and lists what differs is a recipe, too.
 
-        Examples:
+    Examples:
 
-          sfr recipe show thesis
+      sfr recipe show thesis
 
-          sfr recipe show mine.toml > resolved.toml
+      sfr recipe show mine.toml > resolved.toml
 
-          sfr recipe show mine.toml --explain
-        """
-        import json
-        from dataclasses import asdict
+      sfr recipe show mine.toml --explain
+    """
+    import json
+    from dataclasses import asdict
 
-        import tomli_w
+    import tomli_w
 
-        from sfr.cli.steps import check_fields
-        from sfr.recipe import fields, load_recipe
+    from sfr.pipeline.run import check_fields
+    from sfr.recipe import fields, load_recipe
 
-        recipe = load_recipe(name)
-        check_fields(recipe)
-        if as_json:
-            rows = {"fields": list(map(asdict, fields()))} if explain else {}
-            echo(json.dumps({**recipe.to_json(), **rows}))
-            return
-        lines = tomli_w.dumps(recipe.to_dict()).splitlines()
-        lines.append(f"# cases: {', '.join(recipe.case_names)}")
-        echo("\n".join(_explained(lines) if explain else lines))
+    recipe = load_recipe(name)
+    check_fields(recipe)
+    if as_json:
+        rows = {"fields": list(map(asdict, fields()))} if explain else {}
+        echo(json.dumps({**recipe.to_json(), **rows}))
+        return
+    lines = tomli_w.dumps(recipe.to_dict()).splitlines()
+    lines.append(f"# cases: {', '.join(recipe.case_names)}")
+    echo("\n".join(_explained(lines) if explain else lines))
 
-    @group.command("diff")
-    @exit_codes
-    def diff(
-        first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
-        second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
-        as_json: opt.Json = False,
-    ) -> None:
-        """Compare two recipes, field by field, with the reason of each difference.
 
-        A recipe file gives its own reasons in a table named reasons, with the fields as keys:
-        maps.pixels = "finer arms".
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="Built-in name or TOML file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Built-in name or TOML file.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Compare two recipes, field by field, with the reason of each difference.
 
-        Examples:
+    A recipe file gives its own reasons in a table named reasons, with the fields as keys:
+    maps.pixels = "finer arms".
 
-          sfr recipe diff thesis corrected
+    Examples:
 
-          sfr recipe diff thesis mine.toml --json
-        """
-        import dataclasses
-        import json
+      sfr recipe diff thesis corrected
 
-        from sfr.recipe.differences import differences
+      sfr recipe diff thesis mine.toml --json
+    """
+    import dataclasses
+    import json
 
-        found = differences(first, second)
-        if as_json:
-            rows = [dataclasses.asdict(difference) for difference in found]
-            text = json.dumps({"first": first, "second": second, "differences": rows})
-        else:
-            text = _for_people(first, second, found)
-        echo(text)
+    from sfr.recipe.differences import differences
+
+    found = differences(first, second)
+    if as_json:
+        rows = [dataclasses.asdict(difference) for difference in found]
+        text = json.dumps({"first": first, "second": second, "differences": rows})
+    else:
+        text = _for_people(first, second, found)
+    echo(text)
 
 
 def _explained(lines: Sequence[str]) -> Iterator[str]:

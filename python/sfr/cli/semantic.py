@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import FINISHED_WITH_FAILURES, Console, exit_codes
 from sfr.cli.streams import echo
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfr.run.workspace import Workspace
-    from sfr.semantic.evaluate import Evaluation
+    from sfr.pipeline.semantic import TrainedEncoder
     from sfr.semantic.fit import Fit
-    from sfr.semantic.trained import Encoder
-    from sfr.semantic.training import Training
 
-__all__ = ["register"]
-
-#: Rows of the figure of fits.
-_SHOWN_FITS = 12
-_SHOWN_EXAMPLES = 5
+__all__ = ["evaluate", "fit", "train"]
 
 ProblemName = Annotated[
     str,
@@ -38,20 +28,6 @@ ProblemName = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 PsfTraining = Annotated[float, typer.Option("--psf", help="FWHM of a Gaussian PSF in pixels.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    group = typer.Typer(
-        help="The semantic autoencoder: an encoder whose bottleneck holds the parameters of a "
-        "galaxy, a decoder that is its profile. The published networks learn from images alone; "
-        "the default, fast, learns from the true parameters of images that were made.",
-        no_args_is_help=True,
-    )
-    app.add_typer(group, name="semantic")
-    group.command("train")(exit_codes(train))
-    group.command("evaluate")(exit_codes(evaluate))
-    group.command("fit")(exit_codes(fit))
 
 
 def train(
@@ -106,9 +82,8 @@ def train(
     seed: Seed = 0,
     work: opt.Work = opt.DEFAULT_WORK,
     force: opt.Force = False,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Train encoders; one that is current is not trained again.
 
@@ -127,53 +102,25 @@ def train(
 
       sfr semantic train --encoder all --noise 0,0.025,0.05,0.1 --target noisy,clean
     """
-    from sfr.run.workspace import Workspace
-    from sfr.semantic.trained import obtain_encoder
+    from sfr.pipeline import semantic
+    from sfr.semantic.encoders import PUBLISHED_SIZES
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    trainings = _trainings(problem, encoder, loss, noise, target, psf)
-    changes = {"epochs": epochs, "images": images, "seed": seed}
-    given: dict[str, Any] = {k: value for k, value in changes.items() if value is not None}
-    rows = []
-    for training in (replace(t, **given) for t in trainings):
-        start = time.monotonic()
-        made, is_new = obtain_encoder(
-            Workspace(work), training, force=force, on_progress=console.progress
-        )
-        rows.append(_trained_row(made, is_new, time.monotonic() - start))
+    console = output.console()
+    trainings = semantic.plan_trainings(
+        problem,
+        list(PUBLISHED_SIZES) if encoder == "all" else _parts("--encoder", encoder),
+        loss=loss,
+        noise=[] if noise is None else [_mix(part) for part in _parts("--noise", noise)],
+        targets=_parts("--target", target),
+        psf_fwhm=psf,
+        epochs=epochs,
+        images=images,
+        seed=seed,
+    )
+    with console:
+        found = semantic.train_encoders(work, trainings, force=force, on_progress=console.progress)
+    rows = [_trained_row(trained) for trained in found]
     console.table(f"encoders in {work / 'semantic'}", rows, key="encoders", leading=2)
-
-
-def _trainings(
-    problem: str, encoder: str, loss: str | None, noise: str | None, target: str, psf: float
-) -> list[Training]:
-    """Return every combination that the options name."""
-    from sfr.semantic.encoders import FAST, PUBLISHED_SIZES
-    from sfr.semantic.problem import get_problem
-    from sfr.semantic.training import default_training, published_training
-
-    names = list(PUBLISHED_SIZES) if encoder == "all" else _parts("--encoder", encoder)
-    family = get_problem(problem).with_psf(psf)
-    targets = _parts("--target", target)
-    found: list[Training] = []
-    for name in names:
-        kind = loss or ("bound" if name == FAST else "mae")
-        if kind == "mae":
-            # a clean image is its own target
-            found += [
-                published_training(family, name, level, which)
-                for level in map(_level, _parts("--noise", noise or "0,0.05,0.1"))
-                for which in (targets if level > 0 else ["clean"])
-            ]
-            continue
-        levels = [] if noise is None else _parts("--noise", noise)
-        mixes = [_mix(part) for part in levels] or [family.noise]
-        found += [
-            default_training(family.with_noise(*mix), name, loss=kind, target=which)
-            for mix in mixes
-            for which in (["noisy"] if kind == "bound" else targets)
-        ]
-    return found
 
 
 def _parts(option: str, text: str) -> list[str]:
@@ -195,16 +142,16 @@ def _mix(text: str) -> tuple[float, float]:
     return (_level(low), _level(high)) if dash else (_level(text), _level(text))
 
 
-def _trained_row(encoder: Encoder, is_new: bool, seconds: float) -> dict[str, Any]:
-    training = encoder.training
+def _trained_row(found: TrainedEncoder) -> dict[str, Any]:
+    training = found.encoder.training
     return {
         "encoder": training.name,
         "seed": training.seed,
         "learned from": training.learned_from,
-        "weights": encoder.network.count_params(),
+        "weights": found.encoder.network.count_params(),
         "images": training.images,
         "epochs": training.epochs,
-        "state": f"trained in {seconds:.0f} s" if is_new else "there already",
+        "state": f"trained in {found.seconds:.0f} s" if found.is_new else "there already",
     }
 
 
@@ -236,9 +183,8 @@ def evaluate(
     ] = True,
     seed: Seed = 0,
     work: opt.Work = opt.DEFAULT_WORK,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Print errors beside the Cramer-Rao bound, SciPy's least squares and what was published.
 
@@ -257,42 +203,37 @@ def evaluate(
 
       sfr semantic evaluate paper-fast --noise 0.05 --images 20000 --no-least-squares
     """
-    from sfr.run.workspace import Workspace
-    from sfr.semantic.trained import find_encoders, load_encoder
+    from sfr.pipeline import semantic
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    workspace = Workspace(work)
-    counts = _step_counts(steps)
-    levels = [] if noise is None else [_level(part) for part in _parts("--noise", noise)]
+    console = output.console()
+    with console:
+        found = semantic.evaluate_encoders(
+            work,
+            encoder,
+            noise=[] if noise is None else [_level(part) for part in _parts("--noise", noise)],
+            images=images,
+            steps=_step_counts(steps),
+            with_least_squares=least_squares,
+            seed=seed,
+            on_progress=console.progress,
+        )
     rows: list[dict[str, Any]] = []
-    published: list[tuple[Training, Evaluation]] = []
-    loaded = [(folder, load_encoder(folder)) for folder in find_encoders(workspace, encoder)]
-    for folder, found in sorted(loaded, key=lambda pair: _kind(pair[1].training)):
-        evaluations = _evaluations(found, levels, images, counts, least_squares, seed, console)
-        _write_evaluation(workspace, folder, evaluations)
-        training = found.training
+    for evaluated in found.encoders:
+        training = evaluated.training
         name = {"encoder": training.name, "seed": training.seed}
-        made = [{**name, **row} for evaluation in evaluations for row in evaluation.rows()]
-        if not as_json:
+        made = [{**name, **row} for row in evaluated.rows()]
+        if not output.as_json:
             title = (
                 f"{training.name}, seed {training.seed}, learned from {training.learned_from}: "
-                f"{images} images a noise level; table and figures in {folder}"
+                f"{images} images a noise level; table and figures in {evaluated.folder}"
             )
             console.table(title, _for_people(made), key="errors", leading=3)
         rows += made
-        if training.loss == "mae":
-            published += [(training, evaluation) for evaluation in evaluations]
-    files = _write_sizes(workspace, published)
-    if as_json:
+    if output.as_json:
         console.table("", rows, key="errors")
     else:
-        for path in files:
+        for path in found.files:
             echo(str(path))
-
-
-def _kind(training: Training) -> int:
-    """Order by what an encoder learned from: the self-supervised first."""
-    return ("its own input", "clean images", "true parameters").index(training.learned_from)
 
 
 def _step_counts(text: str) -> list[int]:
@@ -303,90 +244,6 @@ def _step_counts(text: str) -> list[int]:
     if any(not 0 <= count <= 100 for count in counts):
         raise ConfigError(f"--steps {text!r}: give numbers from 0 to 100")
     return counts
-
-
-def _evaluations(
-    encoder: Encoder,
-    levels: Sequence[float],
-    images: int,
-    steps: Sequence[int],
-    least_squares: bool,
-    seed: int,
-    console: Console,
-) -> list[Evaluation]:
-    from sfr.semantic.evaluate import evaluate as evaluate_encoder
-
-    low, high = encoder.training.problem.noise
-    default = [low] if low == high else [0.025, 0.05, 0.1]
-    return [
-        evaluate_encoder(
-            encoder,
-            level,
-            images=images,
-            steps=steps,
-            with_least_squares=least_squares,
-            seed=seed,
-            on_progress=console.progress,
-        )
-        for level in levels or default
-    ]
-
-
-def _write_evaluation(workspace: Workspace, folder: Path, found: Sequence[Evaluation]) -> None:
-    from sfr.run.tables import write_table
-    from sfr.semantic import figures
-
-    rows = [row for evaluation in found for row in evaluation.rows()]
-    table = {name: [row[name] for row in rows] for name in rows[0]}
-    write_table(workspace, folder / "evaluation.csv", _without_none(table))
-    middle = found[len(found) // 2]
-    best = list(middle.errors)[-1]
-    pictures = {
-        "examples.png": _examples(middle),
-        "recovered.png": figures.recovered_figure(middle, "network"),
-        "errors.png": figures.error_figure(middle, "network"),
-        "limit.png": figures.limit_figure(found),
-    }
-    if best != "network":
-        pictures["errors_after_steps.png"] = figures.error_figure(middle, best)
-    for name, content in pictures.items():
-        with workspace.replacing(folder / name) as temporary:
-            temporary.write_bytes(content)
-
-
-def _without_none(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    def filled(column: list[Any]) -> list[Any]:
-        empty = "" if any(isinstance(value, str) for value in column) else float("nan")
-        return [empty if value is None else value for value in column]
-
-    return {name: filled(column) for name, column in table.items()}
-
-
-def _examples(evaluation: Evaluation) -> bytes:
-    from sfr.semantic.figures import examples_figure
-
-    shown = slice(0, _SHOWN_EXAMPLES)
-    models = evaluation.models("network", _SHOWN_EXAMPLES)
-    titles = [f"A {row[0]:.4f}, e {row[1]:.2f}, θ {row[2]:.0f}°" for row in evaluation.truth[shown]]
-    return examples_figure(list(evaluation.data), list(models), titles)
-
-
-def _write_sizes(
-    workspace: Workspace, published: Sequence[tuple[Training, Evaluation]]
-) -> list[Path]:
-    """Write table and figure of the study of sizes, where there is more than one size."""
-    from sfr.run.tables import write_table
-    from sfr.semantic.evaluate import size_rows
-    from sfr.semantic.figures import size_figure
-
-    rows = size_rows(published)
-    if len({row["size"] for row in rows}) < 2:
-        return []
-    table, figure = workspace.semantic_sizes(".csv"), workspace.semantic_sizes(".png")
-    write_table(workspace, table, {name: [row[name] for row in rows] for name in rows[0]})
-    with workspace.replacing(figure) as temporary:
-        temporary.write_bytes(size_figure(rows))
-    return [table, figure]
 
 
 def _for_people(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
@@ -453,9 +310,8 @@ def fit(
     ),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the encoder.")] = 0,
     work: opt.Work = opt.DEFAULT_WORK,
-    as_json: opt.Json = False,
-    verbose: opt.Verbose = False,
-    quiet: opt.Quiet = False,
+    *,
+    output: opt.Output,
 ) -> None:
     """Fit galaxies in images: scale A, ellipticity e, angle, centre, amplitude, with errors.
 
@@ -478,64 +334,34 @@ def fit(
 
       sfr semantic fit sfr-work/maps/snap_099/part-00000.hdf5 --channel mass
     """
-    from sfr.paths import chosen_files
-    from sfr.run.workspace import Workspace
-    from sfr.semantic.files import SUFFIXES, read_images
-    from sfr.semantic.fit import FitOptions, fit_images
-    from sfr.semantic.problem import get_problem
-    from sfr.semantic.trained import find_encoders, load_encoder, obtain_encoder
-    from sfr.semantic.training import default_training
+    from sfr.pipeline import semantic
+    from sfr.semantic.fit import FitOptions
 
-    console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-    options = FitOptions(steps, fixed_centre, sersic, psf, subtract_background)
-    results = Workspace(out)
-    chosen = chosen_files(files, SUFFIXES)
-    images = [image for path in chosen for image in read_images(path, channel=channel, hdu=hdu)]
-    if encoder is None:
-        training = replace(default_training(get_problem(problem)), seed=seed)
-        used, _ = obtain_encoder(Workspace(work), training, on_progress=console.progress)
-    else:
-        name = encoder if "/" in encoder else f"{encoder}/seed-{seed}"
-        used = load_encoder(find_encoders(Workspace(work), name)[0])
-    fits = fit_images(used, images, options, on_progress=console.progress, total=len(images))
-    written = _write_fits(results, fits)
-    failed = [found for found in fits if not found.has_numbers]
+    console = output.console()
+    with console:
+        found = semantic.fit_files(
+            files,
+            work,
+            out=out,
+            problem=problem,
+            encoder=encoder,
+            seed=seed,
+            options=FitOptions(steps, fixed_centre, sersic, psf, subtract_background),
+            channel=channel,
+            hdu=hdu,
+            on_progress=console.progress,
+        )
     console.table(
-        f"{len(fits)} images, {len(failed)} without numbers",
-        [_json_row(found) if as_json else _fit_for_people(found) for found in fits],
+        f"{len(found.fits)} images, {len(found.failed)} without numbers",
+        [_json_row(each) if output.as_json else _fit_for_people(each) for each in found.fits],
         key="fits",
-        extra={"files": [str(path) for path in written]},
+        extra={"files": [str(path) for path in found.files]},
         leading=2,
     )
-    if not as_json:
-        for path in written:
+    if not output.as_json:
+        for path in found.files:
             echo(str(path))
-    if failed:
-        raise typer.Exit(FINISHED_WITH_FAILURES)
-
-
-def _write_fits(workspace: Workspace, fits: Sequence[Fit]) -> list[Path]:
-    from sfr.paths import plain
-    from sfr.run.tables import write_table
-    from sfr.semantic.figures import examples_figure
-
-    rows = [found.row() for found in fits]
-    table = workspace.root / "fits.csv"
-    write_table(workspace, table, {name: [row[name] for row in rows] for name in rows[0]})
-    shown = [f for f in fits if f.data is not None and f.model is not None][:_SHOWN_FITS]
-    figure = workspace.root / "fits.png"
-    if not shown:
-        # not that of other images
-        figure.unlink(missing_ok=True)
-        return [table]
-    content = examples_figure(
-        [f.data for f in shown if f.data is not None],
-        [f.model for f in shown if f.model is not None],
-        [plain(f"{f.file} {f.label}".strip()[-40:]) for f in shown],
-    )
-    with workspace.replacing(figure) as temporary:
-        temporary.write_bytes(content)
-    return [table, figure]
+    console.finish([f"{each.file}: {' '.join(each.flags)}" for each in found.failed])
 
 
 def _json_row(found: Fit) -> dict[str, object]:

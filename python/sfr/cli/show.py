@@ -8,71 +8,57 @@ from typing import Annotated, Literal
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
-from sfr.cli.steps import open_run
 from sfr.cli.streams import echo
 
-__all__ = ["register"]
+__all__ = ["show"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
+def show(
+    case: Annotated[str, typer.Option("--case", help="Version of the images.")] = "composite",
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of galaxies.")] = 20,
+    order: Annotated[
+        Literal["label", "random", "id"],
+        typer.Option("--order", help="Spread over the range of labels, random, or by id."),
+    ] = "label",
+    subset: Annotated[
+        str | None,
+        typer.Option("--subset", help="train, validation or test only.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --order random.")] = 0,
+    snap: opt.Snap = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="PNG to write. Default: WORK/show-<case>.png.", show_default=False
+        ),
+    ] = None,
+    *,
+    folder: opt.Folder,
+    voice: opt.Voice,
+) -> None:
+    """Make a contact sheet of galaxies, labelled with what the recipe predicts.
 
-    @app.command()
-    @exit_codes
-    def show(
-        case: Annotated[str, typer.Option("--case", help="Version of the images.")] = "composite",
-        count: Annotated[int, typer.Option("--count", min=1, help="Number of galaxies.")] = 20,
-        order: Annotated[
-            Literal["ssfr", "random", "id"],
-            typer.Option("--order", help="Spread over the range of sSFR, random, or by id."),
-        ] = "ssfr",
-        subset: Annotated[
-            str | None,
-            typer.Option("--subset", help="train, validation or test only.", show_default=False),
-        ] = None,
-        seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of --order random.")] = 0,
-        snap: opt.Snap = None,
-        out: Annotated[
-            Path | None,
-            typer.Option(
-                "--out", help="PNG to write. Default: WORK/show-<case>.png.", show_default=False
-            ),
-        ] = None,
-        work: opt.Work = opt.DEFAULT_WORK,
-        recipe: opt.RecipeName = None,
-        verbose: opt.Verbose = False,
-        quiet: opt.Quiet = False,
-    ) -> None:
-        """Make a contact sheet of galaxies, labelled with their specific star formation rate.
+    What that is stands above the images: the sSFR, or the recipe's target.column.
 
-        Which one is written above the images: the label of the recipe.
+    Examples:
 
-        Examples:
+      sfr show --work run1
 
-          sfr show --work run1
+      sfr show --case structure3 --count 12 --out structure3.png
 
-          sfr show --case structure3 --count 12 --out structure3.png
+      sfr show --order random --subset test --snap 99
+    """
+    from sfr.pipeline.report import show as make_sheet
 
-          sfr show --order random --subset test --snap 99
-        """
-        from sfr.report.contact_sheet import contact_sheet
-        from sfr.sample.select import check_settings
-
-        console = Console(verbose=verbose, quiet=quiet)
-        with open_run(work, recipe, console, must_exist=True) as run:
-            check_settings(run.workspace, run.recipe)
-            run.check_channels()
-            run.say_edits()
-            path = contact_sheet(
-                run.workspace,
-                run.recipe,
-                path=out,
-                case=case,
-                count=count,
-                order=order,
-                subset=subset,
-                seed=seed,
-                snapshots=opt.parse_snapshots(snap) or None,
-            )
-        echo(str(path))
+    with voice.console() as console, folder.open(console) as run:
+        path = make_sheet(
+            run,
+            path=out,
+            case=case,
+            count=count,
+            order=order,
+            subset=subset,
+            seed=seed,
+            snapshots=opt.parse_snapshots(snap) or None,
+        )
+    echo(str(path))

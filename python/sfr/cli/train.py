@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sfr.cli import options as opt
-from sfr.cli.console import Console, exit_codes
-from sfr.cli.steps import Run, open_run
+from sfr.cli.console import Console
 from sfr.errors import ConfigError
-from sfr.target import target_of
 
-__all__ = ["print_cases", "register"]
+if TYPE_CHECKING:
+    from sfr.pipeline import Run
+
+__all__ = ["print_cases", "train"]
 
 
 def print_cases(run: Run, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
-    from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
+    from sfr.pipeline.train import case_rows
+    from sfr.target import target_of
 
-    heads = read_heads(run.workspace, run.recipe)
-    states = case_states(run.recipe, head_states(run.workspace, run.recipe, heads))
-    rows = case_table(heads, {c: state for c, state in states.items() if state != NOT_TRAINED})
+    rows = case_rows(run)
     weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
-    label = target_of(run.recipe.sample).text
+    label = target_of(run.recipe).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
         rows if console.as_json else [_for_people(row) for row in rows],
@@ -42,6 +42,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
     """Return the columns that fit on a screen; report/tables/cases.csv has all of them."""
     from sfr.train.evaluate import UNDEFINED
 
+    unit = f" [{row['unit']}]" if row["unit"] else ""
     spread = f" ± {row['r_std']:.3f}" if row.get("r_std") is not None else ""
     return {
         "case": row["case"],
@@ -52,11 +53,16 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, object]:
         "seeds": row["seeds"],
         "dead": row["dead"],
         "R2": UNDEFINED if row["r2"] is None and row["state"] == UNDEFINED else row["r2"],
-        "RMSE [dex]": row["rmse_dex"],
-        "bias [dex]": row["bias"],
-        "NMAD [dex]": row["nmad"],
-        f"outliers ({row['outlier_dex']:g} dex)": row["outlier_fraction"],
+        f"RMSE{unit}": row["rmse"],
+        f"bias{unit}": row["bias"],
+        f"NMAD{unit}": row["nmad"],
+        **_outliers(row),
     }
+
+
+def _outliers(row: Mapping[str, Any]) -> dict[str, object]:
+    limit = row["outlier_limit"]
+    return {} if limit is None else {f"outliers ({limit:g} {row['unit']})": row["outlier_fraction"]}
 
 
 def _interval(row: Mapping[str, Any]) -> str | None:
@@ -65,111 +71,62 @@ def _interval(row: Mapping[str, Any]) -> str | None:
     return f"{row['r_low']:.3f} to {row['r_high']:.3f}"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
+def train(
+    case: Annotated[
+        list[str] | None,
+        typer.Option("--case", help="A case, or several: mass,gauss10.", show_default=False),
+    ] = None,
+    more_cases: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    all_cases: Annotated[
+        bool, typer.Option("--all-cases", help="Every case of the recipe.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that train, each its share of cases and seeds. Default: this "
+            "process, which uses all cores; on few cores that is faster.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: opt.Scheduler = None,
+    force: opt.Force = False,
+    *,
+    folder: opt.Folder,
+    training: opt.Training,
+    output: opt.Output,
+) -> None:
+    """Train a head on the frozen backbone for each case, and evaluate it on the test subset.
 
-    @app.command()
-    @exit_codes
-    def train(
-        case: Annotated[
-            list[str] | None,
-            typer.Option("--case", help="A case, or several: mass,gauss10.", show_default=False),
-        ] = None,
-        more_cases: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-        all_cases: Annotated[
-            bool, typer.Option("--all-cases", help="Every case of the recipe.")
-        ] = False,
-        work: opt.Work = opt.DEFAULT_WORK,
-        recipe: opt.RecipeName = None,
-        weights: opt.Weights = None,
-        epochs: opt.Epochs = None,
-        seeds: opt.Seeds = None,
-        precision: opt.Precision = None,
-        save_models: opt.SaveModels = False,
-        together: Annotated[
-            int,
-            typer.Option(
-                "--together",
-                min=1,
-                help="Cases trained in one program. It holds the features of all of them in "
-                "memory: 0.5 GB a case for 7881 images.",
-            ),
-        ] = 1,
-        seeds_apart: Annotated[
-            bool,
-            typer.Option(
-                "--seeds-apart",
-                help="Every seed is a task of its own, for more workers than cases. Else the seeds "
-                "of a case train side by side.",
-            ),
-        ] = False,
-        workers: Annotated[
-            int | None,
-            typer.Option(
-                "--workers",
-                min=1,
-                help="Processes that train, a case each (or --together). Default: this process, "
-                "which uses all cores for one case after the other; on few cores that is faster.",
-                show_default=False,
-            ),
-        ] = None,
-        scheduler: opt.Scheduler = None,
-        force: opt.Force = False,
-        as_json: opt.Json = False,
-        verbose: opt.Verbose = False,
-        quiet: opt.Quiet = False,
-    ) -> None:
-        """Train a head on the frozen backbone for each case, and evaluate it on the test subset.
+    The backbone runs once per image and case; what it gives is kept in features/. All seeds of
+    a case train side by side. An interrupted training goes on from its last checkpoint, and
+    more --epochs go on from what was trained. KERAS_BACKEND names the backend: tensorflow, jax
+    or torch. A case that cannot be trained is named and the rest goes on; the exit code is
+    then 4.
 
-        The backbone runs once per image and case; what it gives is kept in features/. All seeds of
-        a case train side by side. An interrupted training goes on from its last checkpoint, and
-        more --epochs go on from what was trained. KERAS_BACKEND names the backend: tensorflow, jax
-        or torch. A case that cannot be trained is named and the rest goes on; the exit code is
-        then 4.
+    Examples:
 
-        Examples:
+      sfr train --all-cases
 
-          sfr train --all-cases
+      sfr train --case mass gauss10 --seeds 3 --work run1
 
-          sfr train --case mass gauss10 --seeds 3 --work run1
+      sfr train --all-cases --scheduler tcp://node1:8786
 
-          sfr train --all-cases --together 10
+      sfr train --all-cases --seeds 8 --workers 2
 
-          sfr train --all-cases --scheduler tcp://node1:8786
-
-          sfr train --all-cases --seeds 8 --seeds-apart --scheduler tcp://node1:8786
-
-          sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
-        """
-        given = [*(case or ()), *(more_cases or ())]
-        cases = [name.strip() for text in given for name in text.split(",")]
-        if bool(case) == all_cases or (more_cases and not case):
-            raise ConfigError("say which cases: --all-cases, or --case NAME ...")
-        console = Console(verbose=verbose, quiet=quiet, as_json=as_json)
-        changes = {
-            "train": {
-                "weights": weights,
-                "epochs": epochs,
-                "seeds": seeds,
-                "precision": precision,
-            }
-        }
-        with open_run(
-            work,
-            recipe,
-            console,
-            changes=changes,
-            cases=cases,
-            scheduler=scheduler,
-            force=force,
-            must_exist=True,
-        ) as run:
-            run.train(
-                run.recipe.case_names if all_cases else cases,
-                save_models=save_models,
-                together=together,
-                seeds_apart=seeds_apart,
-                processes=workers,
-            )
-            print_cases(run, console)
-            run.finish()
+      sfr train --all-cases --weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5
+    """
+    given = [*(case or ()), *(more_cases or ())]
+    cases = [name.strip() for text in given for name in text.split(",")]
+    if bool(case) == all_cases or (more_cases and not case):
+        raise ConfigError("say which cases: --all-cases, or --case NAME ...")
+    how = {"changes": training.changes, "scheduler": scheduler, "force": force}
+    with output.console() as console, folder.open(console, **how) as run:
+        run.train(
+            cases,
+            save_models=training.save_models,
+            processes=workers,
+        )
+        print_cases(run, console)
+        console.finish(run.failures)

@@ -6,11 +6,10 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sfr.compute.identity import differences, identity
 from sfr.compute.one_task import log_level, repeat, run_task
 from sfr.compute.tasks import OnDone, Work
 from sfr.errors import ConfigError, DataMissingError, WorkerLostError
@@ -18,7 +17,7 @@ from sfr.errors import ConfigError, DataMissingError, WorkerLostError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["DaskWorkers"]
+__all__ = ["DaskWorkers", "differences"]
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +50,8 @@ class DaskWorkers:
         Of the scheduler, for example ``tcp://node1:8786``.
     threads : int or None
         Threads of the kernels in each task; None: 1.
-    packages : sequence of str
-        Distributions that the tasks use besides those that all use, as in `sfr.compute.identity`.
+    identity : callable
+        Says, in whatever process it is called, what makes the numbers there: name -> version.
 
     Raises
     ------
@@ -61,7 +60,7 @@ class DaskWorkers:
     """
 
     def __init__(
-        self, address: str, threads: int | None = None, packages: Sequence[str] = ()
+        self, address: str, threads: int | None, identity: Callable[[], Mapping[str, str]]
     ) -> None:
         try:
             from distributed import Client
@@ -81,7 +80,7 @@ class DaskWorkers:
                 "tcp://node1:8786"
             ) from error
         self._threads = threads or 1
-        self._crew = _Crew(self._client, packages)
+        self._crew = _Crew(self._client, identity)
 
     def __enter__(self) -> DaskWorkers:
         return self
@@ -110,7 +109,7 @@ class DaskWorkers:
         """Use one thread: a Dask worker has a thread for each of its tasks."""
         return self._threads
 
-    def map_shards(
+    def do_tasks(
         self,
         work: Work[JobT, TaskT, ResultT],
         job: JobT,
@@ -222,8 +221,8 @@ class _Sent(Generic[JobT, TaskT]):
 class _Crew:
     """The workers of a cluster that make the same numbers as this process."""
 
-    def __init__(self, client: Client, packages: Sequence[str]) -> None:
-        self._client, self._packages = client, tuple(packages)
+    def __init__(self, client: Client, identity: Callable[[], Mapping[str, str]]) -> None:
+        self._client, self._identity = client, identity
         self._wrong: set[str] = set()
         self._silent: set[str] = set()
         self._threads: dict[str, int] = {}
@@ -282,8 +281,8 @@ class _Crew:
         if not addresses:
             return {}
         self._silent.clear()
-        mine = identity(self._packages)
-        answers = self._client.run(identity, self._packages, workers=addresses, on_error="return")
+        mine = self._identity()
+        answers = self._client.run(self._identity, workers=addresses, on_error="return")
         faults = {}
         for address, answer in answers.items():
             if isinstance(answer, OSError):
@@ -309,6 +308,15 @@ class _Crew:
             f"{how}: killed (for want of memory, or by the batch system), ended with an error "
             "that its own log tells, or out of reach"
         )
+
+
+def differences(theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """Say how another process differs from this one; empty where it does not."""
+    return "; ".join(
+        f"{name} {theirs.get(name, 'not known')} (here {value})"
+        for name, value in mine.items()
+        if theirs.get(name) != value
+    )
 
 
 def _same(job: JobT) -> JobT:

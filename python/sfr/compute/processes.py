@@ -98,7 +98,7 @@ class Processes:
             return None
         return self._threads or self._stated or max(1, self._cores // active)
 
-    def map_shards(
+    def do_tasks(
         self,
         work: Work[JobT, TaskT, ResultT],
         job: JobT,
@@ -107,7 +107,7 @@ class Processes:
     ) -> Iterator[tuple[TaskT, ResultT | Exception]]:
         """Do the tasks, each in the next process that is free, in order of their start."""
         if self.count == 1 or (len(tasks) <= 1 and not self._has_started):
-            yield from Serial().map_shards(work, job, tasks, on_done)
+            yield from Serial().do_tasks(work, job, tasks, on_done)
             return
         waiting = deque(tasks)
         busy: dict[Any, tuple[_Worker, TaskT]] = {}

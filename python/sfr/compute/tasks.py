@@ -23,11 +23,16 @@ OnDone = Callable[[TaskT, int], None]
 class Workers(Protocol):
     """Who does tasks: this process, processes of this machine, or a cluster."""
 
+    @property
+    def count(self) -> int:
+        """How many tasks are done at the same time."""
+        ...
+
     def threads(self, n_tasks: int) -> int | None:
         """Threads that each of so many tasks may use, as in `sfr.render.kernels`."""
         ...
 
-    def map_shards(
+    def do_tasks(
         self,
         work: Work[JobT, TaskT, ResultT],
         job: JobT,
@@ -45,11 +50,16 @@ class Workers(Protocol):
 class Serial:
     """The process itself, one task after the other."""
 
+    @property
+    def count(self) -> int:
+        """One."""
+        return 1
+
     def threads(self, n_tasks: int) -> int | None:
         """All cores for the one task at a time."""
         return None
 
-    def map_shards(
+    def do_tasks(
         self,
         work: Work[JobT, TaskT, ResultT],
         job: JobT,
@@ -92,14 +102,14 @@ def run_all(
         A task and its result, or the error of a task that lost its process twice.
     """
     lost = []
-    for task, result in workers.map_shards(work, job, tasks, on_done):
+    for task, result in workers.do_tasks(work, job, tasks, on_done):
         if isinstance(result, WorkerLostError):
             lost.append(task)
         elif isinstance(result, Exception):
             raise result
         else:
             yield task, result
-    for task, result in workers.map_shards(work, job, lost, on_done):
+    for task, result in workers.do_tasks(work, job, lost, on_done):
         if isinstance(result, Exception) and not isinstance(result, WorkerLostError):
             raise result
         yield task, result

@@ -1,19 +1,20 @@
-"""Shards of maps to PNG images, one per galaxy."""
+"""Shards of maps to PNG images, one per galaxy and view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from sfr.compute.tasks import Serial, Workers, run_all
-from sfr.errors import WorkerLostError
+from sfr.compute.tasks import Workers
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
 from sfr.run.names import ImageId
-from sfr.run.shards import iter_shards, maps_digest, read_shard
+from sfr.run.parts import Parts, do_parts
+from sfr.run.shards import IMAGE_COLUMNS, iter_shards, maps_digest, read_shard
 from sfr.run.workspace import Workspace, digest
 
 __all__ = ["ImagesSummary", "write_images"]
@@ -40,10 +41,10 @@ def write_images(
     force: bool = False,
     on_progress: Progress = silent,
 ) -> ImagesSummary:
-    """Write the RGB image of every rendered galaxy of a snapshot.
+    """Write the RGB image of every map of a snapshot.
 
-    The images of one shard are one piece of work; pieces that an interrupted run finished are
-    kept.
+    The images of one shard are one part of the work; parts that an interrupted run finished are
+    kept, and processes share them.
 
     Parameters
     ----------
@@ -66,8 +67,18 @@ def write_images(
     -------
     ImagesSummary
         Number of images and why they were made.
+
+    Raises
+    ------
+    ConfigError
+        Another process makes these images with other settings.
+    WorkerLostError
+        Workers died twice on the same images.
     """
-    step = f"images-{snapshot:03d}"
+    images = [
+        shard.images(snapshot)
+        for shard in iter_shards(workspace, snapshot, with_maps=False, columns=IMAGE_COLUMNS)
+    ]
     fingerprint = digest(
         {
             "image": recipe.section("image"),
@@ -75,75 +86,50 @@ def write_images(
             "maps": maps_digest(workspace, snapshot),
         }
     )
-    job = _Job(workspace, recipe.image, snapshot, normalisation, fingerprint)
-    ids = [
-        shard.columns["subhalo_id"].tolist()
-        for shard in iter_shards(workspace, snapshot, with_maps=False, columns=["subhalo_id"])
-    ]
-    n = sum(map(len, ids))
-    state = workspace.check(step, fingerprint, force=force)
-    if state.current:
-        return ImagesSummary(snapshot, n, fingerprint, "")
-    workspace.forget(step)
-    workspace.wait_for_claims(f"{step}-part-")
-    if force:
-        _forget_parts(job)
-    missing = [i for i in range(len(ids)) if not workspace.check(job.part(i), fingerprint).current]
-    images = {
-        i: [workspace.image(ImageId(snapshot, j)) for j in part] for i, part in enumerate(ids)
-    }
-    kept = {path for i, paths in images.items() if i not in missing for path in paths}
-    for stale in workspace.images_of(snapshot):
-        if stale not in kept:
-            stale.unlink()
-    done = dict.fromkeys(missing, 0)
-
-    def report(index: int, galaxies: int) -> None:
-        done[index] = galaxies
-        on_progress(f"images {snapshot}", len(kept) + sum(done.values()), n)
-
-    for index, result in run_all(workers or Serial(), _write_part, job, missing, report):
-        if isinstance(result, WorkerLostError):
-            raise result
-        report(index, result)
-    # of workers that were killed
-    workspace.clean_scratch()
-    workspace.mark_done(step, fingerprint, [path for paths in images.values() for path in paths])
-    _forget_parts(job)
-    workspace.remove_locks(f"{step}-part-")
-    return ImagesSummary(snapshot, n, fingerprint, state.reason)
+    step = _Images(
+        workspace=workspace,
+        step=f"images-{snapshot:03d}",
+        fingerprint=fingerprint,
+        count=len(images),
+        label=f"images {snapshot}",
+        words=f"shards of images of snapshot {snapshot}",
+        recipe=recipe.image,
+        snapshot=snapshot,
+        normalisation=normalisation,
+        images=images,
+    )
+    done = do_parts(step, workers=workers, force=force, on_progress=on_progress)
+    return ImagesSummary(snapshot, sum(map(len, images)), fingerprint, done.reason)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What all images of a snapshot are made with."""
+@dataclass(frozen=True, kw_only=True)
+class _Images(Parts[None]):
+    """The images of a snapshot: a part is the images of one shard, of which a record is kept."""
 
-    workspace: Workspace
     recipe: ImageRecipe
     snapshot: int
     normalisation: Normalisation
-    fingerprint: str
+    #: The images of each shard.
+    images: list[list[ImageId]]
 
-    def part(self, index: int) -> str:
-        """Step of the images of one shard."""
-        return f"images-{self.snapshot:03d}-part-{index:05d}"
+    def files(self, parts: Iterable[int]) -> list[Path]:
+        return [self.workspace.image(image) for part in parts for image in self.images[part]]
 
+    def size(self, part: int) -> int:
+        return len(self.images[part])
 
-def _write_part(job: _Job, index: int, on_done: Callable[[int], None]) -> int:
-    """Write the images of one shard, in any process."""
-    shard = read_shard(job.workspace.shard(job.snapshot, index))
-    written = []
-    # whoever runs the command next waits until this worker has ended
-    with job.workspace.claim(job.part(index), wait=True):
-        for maps, subhalo_id in zip(shard.maps, shard.columns["subhalo_id"], strict=True):
-            target = job.workspace.image(ImageId(job.snapshot, int(subhalo_id)))
-            write_png(job.workspace, target, lupton_rgb(job.normalisation.apply(maps), job.recipe))
-            written.append(target)
-            on_done(len(written))
-        job.workspace.mark_done(job.part(index), job.fingerprint, written)
-    return len(written)
+    def prepare(self, kept: Collection[int], *, force: bool) -> None:
+        for stale in {*self.workspace.images_of(self.snapshot)} - {*self.files(kept)}:
+            stale.unlink()
 
+    def make(self, part: int, on_done: Callable[[int], None]) -> None:
+        shard = read_shard(self.workspace.shard(self.snapshot, part))
+        files = self.files([part])
+        for count, (maps, path) in enumerate(zip(shard.maps, files, strict=True), 1):
+            image = lupton_rgb(self.normalisation.apply(maps), self.recipe)
+            write_png(self.workspace, path, image)
+            on_done(count)
+        self.record(part, files)
 
-def _forget_parts(job: _Job) -> None:
-    for step in job.workspace.steps(f"images-{job.snapshot:03d}-part-"):
-        job.workspace.forget(step)
+    def finish(self) -> list[Path]:
+        return self.files(range(self.count))

@@ -17,17 +17,18 @@ from sfr.errors import (
     DataMissingError,
     EmptySelectionError,
 )
-from sfr.recipe import NormalisationRecipe
+from sfr.recipe import NormalisationRecipe, Recipe
 from sfr.run.documents import read_json
-from sfr.run.shards import Shard
+from sfr.run.shards import Shard, iter_shards, maps_digest
 from sfr.run.tables import FOR_GOOD
-from sfr.run.workspace import Workspace
+from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "PUBLISHED_MAXIMA",
     "Normalisation",
     "check_recipe",
     "find_normalisation",
+    "normalise",
     "read_normalisation",
 ]
 
@@ -263,6 +264,50 @@ def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:
     names = shard.attributes[f"{kind}_names"]
     units = shard.attributes[f"{kind}_units"]
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
+
+
+def normalise(workspace: Workspace, recipe: Recipe, *, force: bool = False) -> Normalisation:
+    """Find the divisors of the channels and write them, or read them where they are current.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        The run's folder, with the maps of the reference snapshot.
+    recipe : Recipe
+        The experiment.
+    force : bool
+        Find them even if they are current.
+
+    Returns
+    -------
+    Normalisation
+        What the images are divided by.
+
+    Raises
+    ------
+    ConfigError, EmptySelectionError, DataMissingError
+        As `find_normalisation`.
+    """
+    snapshot = recipe.normalisation.reference_snapshot
+    catalogue = workspace.catalogue_read(snapshot)
+    fingerprint = digest(
+        {
+            "normalisation": recipe.section("normalisation"),
+            "maps": maps_digest(workspace, snapshot),
+            "catalogue": catalogue,
+        }
+    )
+    if workspace.check("normalisation", fingerprint, force=force).current:
+        return read_normalisation(workspace, recipe.channels)
+    found = find_normalisation(
+        iter_shards(workspace, snapshot, with_maps=False),
+        recipe.normalisation,
+        snapshot=snapshot,
+        catalogue=catalogue,
+    )
+    workspace.write_json(workspace.normalisation_json, found.document)
+    workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
+    return found
 
 
 def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normalisation:

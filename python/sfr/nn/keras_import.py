@@ -21,6 +21,7 @@ from typing import Any, Final
 from sfr.errors import TrainingError
 
 __all__ = [
+    "chosen_backend",
     "keras_home",
     "load_keras",
     "stated_backend",
@@ -139,7 +140,7 @@ def _named_backend() -> str:
     return named if isinstance(named, str) else ""
 
 
-def _chosen_backend() -> str:
+def chosen_backend() -> str:
     """Decide the backend; empty: none is installed."""
     installed = [name for name in _BACKENDS if importlib.util.find_spec(name) is not None]
     named, source = os.environ.get("KERAS_BACKEND", ""), "KERAS_BACKEND"
@@ -156,7 +157,7 @@ def _chosen_backend() -> str:
 
 
 def _import_keras() -> None:
-    backend = _chosen_backend()
+    backend = chosen_backend()
     left_out = [name for name in _LEFT_OUT if os.environ.pop(name, None) is not None]
     if left_out:
         log.warning("not used, because it would change numbers: %s", ", ".join(left_out))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,12 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import ShapeError
 from sfr.plot.matplotlib_import import Axes, Colormap, Figure, LogNorm, Normalize, colormaps
-from sfr.plot.style import drawn, grid, say
+from sfr.plot.style import as_png, grid, say
 
 __all__ = ["field_colours", "map_figure"]
 
 Floats = NDArray[np.float64]
-Limits = tuple[float, float]
 
 _COLUMNS: Final = 4
 #: Letters in a line beside a colour bar.
@@ -47,8 +45,8 @@ def field_colours(field: str) -> str:
     return _FIELD_COLOURS.get(field.removeprefix("log10_"), "gray")
 
 
+@as_png
 def map_figure(
-    path: Path,
     maps: ArrayLike,
     names: Sequence[str],
     units: Sequence[str],
@@ -58,7 +56,7 @@ def map_figure(
     fields: Sequence[str] | None = None,
     rgb: NDArray[np.uint8] | None = None,
     bin_scale: float = 1.0,
-) -> None:
+) -> Figure:
     """Draw each channel of a galaxy's maps, and its RGB image if given.
 
     A channel is drawn on a logarithmic scale when it is positive and spans more than a factor of
@@ -66,9 +64,6 @@ def map_figure(
 
     Parameters
     ----------
-    path : Path
-        The PNG to write; it is not written atomically, so give a temporary path where that
-        matters.
     maps : array_like of float, shape (C, y, x)
         Maps, y upwards [units: ``units``].
     names, units : sequence of str
@@ -84,6 +79,11 @@ def map_figure(
     bin_scale : float
         Factor on the pixel index (recipe ``maps.bin_scale``): below 1 the last pixels lie beyond
         the frame.
+
+    Returns
+    -------
+    bytes
+        The PNG.
 
     Raises
     ------
@@ -101,23 +101,10 @@ def map_figure(
             f"{len(fields)}; give one each"
         )
     low, high = -width_ckpc_h / 2, width_ckpc_h / bin_scale - width_ckpc_h / 2
-    Path(path).write_bytes(_maps_png(stack, names, units, fields, (low, high), title, rgb))
-
-
-@drawn
-def _maps_png(
-    maps: Floats,
-    names: Sequence[str],
-    units: Sequence[str],
-    fields: Sequence[str],
-    reach: Limits,
-    title: str,
-    rgb: NDArray[np.uint8] | None,
-) -> Figure:
-    count = len(maps) + (rgb is not None)
+    extent = (low, high, low, high)
+    count = len(stack) + (rgb is not None)
     figure, panels = grid(count, columns=_COLUMNS, size=(3.6, 3.2), sharex=True, sharey=True)
-    extent = (*reach, *reach)
-    for place, (axes, values) in enumerate(zip(panels, maps, strict=False)):
+    for place, (axes, values) in enumerate(zip(panels, stack, strict=False)):
         _channel_panel(figure, axes, values, extent, field_colours(fields[place]), units[place])
         axes.set_title(names[place])
     if rgb is not None:

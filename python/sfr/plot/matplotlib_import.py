@@ -1,7 +1,7 @@
 """The one place that imports matplotlib: always alike, whatever the user has set for it.
 
 A picture must not depend on whose machine or notebook it is, and settings that cannot be used must
-not keep it from being drawn. What the user has set is neither used (`sfr.plot.style.drawn` draws
+not keep it from being drawn. What the user has set is neither used (`sfr.plot.style.as_png` draws
 with the defaults) nor lost: it holds for the user's own figures afterwards.
 """
 

@@ -25,9 +25,9 @@ __all__ = [
     "INK",
     "ORANGE",
     "PURPLE",
+    "as_png",
     "case_colour",
     "density",
-    "drawn",
     "grid",
     "say",
 ]
@@ -75,7 +75,7 @@ P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
-def drawn(build: Callable[P, Figure]) -> Callable[P, bytes]:
+def as_png(build: Callable[P, Figure]) -> Callable[P, bytes]:
     """Turn a function that builds a figure into one that returns its PNG.
 
     The user's matplotlib settings are neither used nor changed; no software version and no time

@@ -19,6 +19,9 @@ __all__ = ["BUILT_IN", "load_recipe", "recipe_files", "weights_path"]
 #: Names of the recipes that come with the package.
 BUILT_IN = ("thesis", "corrected", "demo")
 
+#: Fields that are gone, with the value that meant what is done now.
+_GONE = {"train": {"zero_sfr": "drop"}}
+
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a built-in recipe by name, or a recipe file.
@@ -125,8 +128,19 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
     data.setdefault("name", plain(path.stem))
+    _drop_gone(data)
     _absolute_paths(data, path.parent)
     return data, str(path)
+
+
+def _drop_gone(data: dict[str, Any]) -> None:
+    """Leave out fields of former versions where they ask for what is done now."""
+    for section, gone in _GONE.items():
+        found = data.get(section)
+        if isinstance(found, dict):
+            for field, meant in gone.items():
+                if found.get(field) == meant:
+                    del found[field]
 
 
 def _absolute_paths(data: dict[str, Any], folder: Path) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "Recipe",
     "SampleRecipe",
     "SplitRecipe",
+    "TargetRecipe",
     "TrainRecipe",
     "check_value",
     "fields",
@@ -192,7 +193,7 @@ class _Section:
 
 @dataclass(frozen=True)
 class SampleRecipe(_Section):
-    """Which subhaloes are taken, and their label (METHOD 2.1)."""
+    """Which subhaloes are taken, and their sSFR (METHOD 2.1)."""
 
     snapshots: Annotated[tuple[Snapshot, ...], Meta(min_length=1), _says("Snapshots of sfr run.")]
     mass_unit: Annotated[
@@ -214,7 +215,7 @@ class SampleRecipe(_Section):
     ssfr_mass: Annotated[
         Literal["total_code", "stellar_msun"],
         _says(
-            "Denominator of the label: total_code SubhaloMass * 1e10 [Msun/h], stellar_msun the "
+            "Denominator of ssfr_per_yr: total_code SubhaloMass * 1e10 [Msun/h], stellar_msun the "
             "stellar mass [Msun]."
         ),
     ]
@@ -226,6 +227,35 @@ class SampleRecipe(_Section):
             self.stellar_mass_min,
             "0 or more, below stellar_mass_max",
         )
+
+
+@dataclass(frozen=True)
+class TargetRecipe(_Section):
+    """What is predicted (METHOD 3)."""
+
+    column: Annotated[
+        str,
+        Meta(min_length=1),
+        _says(
+            "Column of sample.csv, one of your own included, or a quantity that sfr makes of "
+            "columns, such as gas_fraction."
+        ),
+    ] = "ssfr_per_yr"
+    transform: Annotated[
+        Literal["log10", "none"],
+        _says(
+            "log10: the network predicts log10(scale * value); values of 0, which have none, are "
+            "left out and counted. none: it predicts the value."
+        ),
+    ] = "log10"
+    scale: Annotated[
+        float, Meta(gt=0, le=1e24), _says("Factor on the value before log10.", "1 / unit")
+    ] = 1e15
+    name: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        _says("What texts call a column of your own; left out: the column's name."),
+    ] = None
+    unit: Annotated[str | None, _says("Unit of a column of your own.")] = None
 
 
 @dataclass(frozen=True)
@@ -433,7 +463,7 @@ class SplitRecipe(_Section):
         Fraction,
         _says("Share of the rest that goes to the validation subset, counted alike; 0: none."),
     ]
-    stratified: Annotated[bool, _says("Whether the subsets are drawn from bins of equal sSFR.")]
+    stratified: Annotated[bool, _says("Whether the subsets are drawn from bins of equal label.")]
     folds: Annotated[Count, _says("Folds of a cross-validation; 1: a single split.")]
     seed: Annotated[CountOrNone, _says("Seed of the draw.")]
 
@@ -493,9 +523,6 @@ class TrainRecipe(_Section):
         tuple[Count, ...],
         _says("Epochs after which predictions are kept as well, besides those of the end."),
     ]
-    zero_sfr: Annotated[
-        Literal["drop"], _says("Rows with SFR = 0, whose label is -inf: only drop is available.")
-    ]
     seeds: Annotated[int, Meta(ge=1, le=10000), _says("Seeds 0..seeds-1, each a head of its own.")]
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -511,13 +538,14 @@ class TrainRecipe(_Section):
     ] = "own"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole experiment, one section a step."""
 
     name: Annotated[str, _says("Name that outputs print.")]
     description: Annotated[str, _says("One sentence on what the recipe is for.")]
     sample: SampleRecipe
+    target: TargetRecipe = TargetRecipe()
     orientation: OrientationRecipe
     maps: MapsRecipe
     normalisation: NormalisationRecipe
@@ -814,6 +842,7 @@ def _number(value: float) -> str:
 #: What a change in a section makes anew.
 _REDONE = {
     "sample": "the sample and every step after it",
+    "target": "a stratified split.csv, heads",
     "orientation": "maps, images, heads",
     "maps": "maps, images, heads",
     "normalisation": "images, heads",

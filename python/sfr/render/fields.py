@@ -310,7 +310,7 @@ def part_type(channels: Iterable[Channel]) -> int:
 
 
 def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in") -> list[str]:
-    """List the TNG fields of the particles that the channels need, sorted.
+    """List the TNG fields that channels need of the particles that they show, sorted.
 
     Parameters
     ----------
@@ -327,8 +327,11 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
     Raises
     ------
     ConfigError
-        A channel names an unknown quantity.
+        As of `part_type`.
     """
+    channels = tuple(channels)
+    if channels:
+        part_type(channels)
     needed: set[str] = set()
     for channel in channels:
         field, _ = _lookup(channel)

@@ -236,7 +236,7 @@ def cull_box(
     >>> cull_box(positions, (0.0, 0.0, 0.0), 1.0, box_size=10.0)
     array([0, 1])
     """
-    return _core.cull_box(
+    found: npt.NDArray[np.int64] = _core.cull_box(
         coordinates,
         center,
         half_width,
@@ -245,6 +245,7 @@ def cull_box(
         rotation=rotation,
         threads=threads,
     )
+    return found
 
 
 def disk_normal(
@@ -306,7 +307,7 @@ def disk_normal(
     >>> disk_normal(positions, velocities, np.ones(2), center=(0, 0, 0), bulk_velocity=(0, 0, 0))
     array([0., 0., 1.])
     """
-    return _core.disk_normal(
+    direction: npt.NDArray[np.float64] = _core.disk_normal(
         coordinates,
         velocities,
         masses,
@@ -315,6 +316,7 @@ def disk_normal(
         box_size=box_size,
         threads=threads,
     )
+    return direction
 
 
 def face_on_rotation(normal: Vector) -> npt.NDArray[np.float64]:
@@ -355,7 +357,8 @@ def face_on_rotation(normal: Vector) -> npt.NDArray[np.float64]:
            [ 0.,  0., -1.],
            [ 0.,  1.,  0.]])
     """
-    return _core.face_on_rotation(normal)
+    rotation: npt.NDArray[np.float64] = _core.face_on_rotation(normal)
+    return rotation
 
 
 def rotate(
@@ -407,7 +410,10 @@ def rotate(
     >>> rotate(np.array([[2.0, 1.0, 1.0]]), quarter_turn, center=(1, 1, 1))
     array([[0., 1., 0.]])
     """
-    return _core.rotate(coordinates, rotation, center=center, box_size=box_size, threads=threads)
+    turned: npt.NDArray[np.float64] = _core.rotate(
+        coordinates, rotation, center=center, box_size=box_size, threads=threads
+    )
+    return turned
 
 
 def project(
@@ -632,7 +638,7 @@ def project_frames(
     >>> [projection.maps.ravel() for projection in made]
     [array([2., 1.]), array([1., 2.])]
     """
-    found = _core.project(
+    found = _core.project_frames(
         segments,
         frames,
         columns=columns,
@@ -644,6 +650,6 @@ def project_frames(
         threads=threads,
     )
     return [
-        Projection(maps, Ledger(*counts, tuple(bad), tuple(inside), tuple(outside)))
-        for maps, counts, bad, inside, outside in found
+        Projection(maps, Ledger(*counts, *(tuple(column) for column in columns)))
+        for maps, counts, *columns in found
     ]

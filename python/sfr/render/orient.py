@@ -91,7 +91,7 @@ class _Body:
 
 
 def nearby(
-    stretches: Iterable[Particles],
+    segments: Iterable[Particles],
     fields: Sequence[str],
     *,
     centre: NDArray[np.float64],
@@ -104,7 +104,7 @@ def nearby(
 
     Parameters
     ----------
-    stretches : iterable of Particles
+    segments : iterable of Particles
         The particles piece by piece.
     fields : sequence of str
         Fields to read; ``Coordinates`` has to be among them.
@@ -128,12 +128,12 @@ def nearby(
     if not radius > 0:
         return {name: arrays[0] for name, arrays in parts.items()}
     others = [name for name in fields if name != "Coordinates"]
-    for stretch in stretches:
+    for segment in segments:
         rows = None
         if formed_after is not None:
-            born = stretch.read([_FORMED])[_FORMED]
+            born = segment.read([_FORMED])[_FORMED]
             rows = np.flatnonzero(born > formed_after)
-        coordinates = stretch.read(["Coordinates"], needed=rows)["Coordinates"]
+        coordinates = segment.read(["Coordinates"], needed=rows)["Coordinates"]
         chosen = coordinates if rows is None else coordinates[rows]
         near = kernels.cull_box(
             np.ascontiguousarray(chosen),
@@ -145,7 +145,7 @@ def nearby(
         )
         rows = near if rows is None else rows[near]
         if len(rows):
-            found = {"Coordinates": coordinates, **stretch.read(others, needed=rows)}
+            found = {"Coordinates": coordinates, **segment.read(others, needed=rows)}
             for name in fields:
                 parts[name].append(found[name][rows])
     return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}

@@ -111,7 +111,7 @@ def check_frame(
 
 
 def make_maps(
-    stretches: Iterable[Particles],
+    segments: Iterable[Particles],
     centre: NDArray[np.float64],
     orientation: Orientation,
     header: Header,
@@ -124,7 +124,7 @@ def make_maps(
 
     Parameters
     ----------
-    stretches : iterable of Particles
+    segments : iterable of Particles
         The particles that the channels show (`fields.part_type`), piece by piece; of fields other
         than ``Coordinates`` only what lies in the frame is looked at.
     centre : ndarray of float64, shape (3,)
@@ -159,7 +159,7 @@ def make_maps(
     check_frame(recipe, header, orientation.rotation)
     weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
-        weigher.weigh(stretches),
+        weigher.weigh(segments),
         columns=weigher.n_columns,
         bins=recipe.pixels,
         bin_scale=recipe.bin_scale,
@@ -250,20 +250,20 @@ class _Weigher:
                 self._sums.append(channel)
             self.spans.append(seen[key])
 
-    def weigh(self, stretches: Iterable[Particles]) -> Iterator[kernels.Segment]:
+    def weigh(self, segments: Iterable[Particles]) -> Iterator[kernels.Segment]:
         """Yield positions, weights and, for cells with a size, volumes of each piece."""
-        for stretch in stretches:
-            if stretch.part_type != self._part_type:
+        for segment in segments:
+            if segment.part_type != self._part_type:
                 raise InternalError(
-                    f"particles of type {stretch.part_type} given for channels of "
+                    f"particles of type {segment.part_type} given for channels of "
                     f"{PARTICLES[self._part_type].matter}, which are of type {self._part_type}"
                 )
-            coordinates = np.ascontiguousarray(stretch.read(["Coordinates"])["Coordinates"])
+            coordinates = np.ascontiguousarray(segment.read(["Coordinates"])["Coordinates"])
             rows = None
             # whether a cell reaches into the frame depends on its size
-            if not self._has_sizes and not stretch.is_mapped(self._fields):
+            if not self._has_sizes and not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
-            fields = stretch.read(self._fields, needed=rows)
+            fields = segment.read(self._fields, needed=rows)
             weights = [
                 weight(
                     channel, fields, self._setting, star_forming_gas=self._recipe.star_forming_gas
@@ -387,16 +387,16 @@ def render_galaxy(
     header = simulation.header(snapshot)
     maps = recipe.maps
     shown = part_type((*maps.channels, *maps.candidates))
-    particles = list(simulation.stretches(snapshot, "group", group_id, shown))
+    particles = list(simulation.segments(snapshot, "group", group_id, shown))
     if not particles:
         raise _no_particles(PARTICLES[shown])
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
-    stars = list(simulation.stretches(snapshot, "subhalo", subhalo_id, _STARS))
+    stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, _STARS))
     orientation = orient(
         galaxy,
         lambda scale_factor: near(stars, STAR_FIELDS, formed_after=scale_factor),
-        lambda: near(simulation.stretches(snapshot, "group", group_id, _GAS), GAS_FIELDS),
+        lambda: near(simulation.segments(snapshot, "group", group_id, _GAS), GAS_FIELDS),
         header,
         recipe.orientation,
         threads=threads,

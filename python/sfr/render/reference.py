@@ -2,19 +2,23 @@
 
 Same names, signatures (but for ``threads``) and arithmetic as :mod:`sfr.render.kernels`, which
 documents them; arguments are taken as valid. Sums are not grouped in blocks, so maps agree to
-rounding; everything else agrees to the bit.
+rounding; everything else agrees to the bit. `KERNELS` lists them all, for tests and benches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sfr.render import kernels
 from sfr.render.kernels import (
     Floats,
+    Frame,
     Ledger,
     Length,
     Matrix,
@@ -27,11 +31,14 @@ from sfr.render.kernels import (
 )
 
 __all__ = [
+    "KERNELS",
+    "Kernel",
     "columns",
     "cull_box",
     "disk_normal",
     "face_on_rotation",
     "project",
+    "project_frames",
     "rotate",
     "values",
 ]
@@ -225,7 +232,7 @@ def project(
     Those of cells with ``volumes`` are what the kernels come near to: they write large ones in a
     few splines.
     """
-    channels = [column for weight in weights for column in columns(weight)]
+    channels = _columns(weights)
     inside = cull_box(
         coordinates, center, half_width, box_size=box_size, depth=depth, rotation=rotation
     )
@@ -258,3 +265,133 @@ def project(
         sum_out_of_frame=tuple(math.fsum(channel[~is_in & good]) for channel, good in pairs),
     )
     return Projection(np.stack(maps), ledger)
+
+
+def project_frames(
+    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    frames: Sequence[Frame],
+    *,
+    columns: int | None = None,
+    box_size: float | None,
+    bins: int | Sequence[int],
+    bin_scale: float = 1.0,
+    whole: bool = False,
+) -> list[Projection]:
+    """Make maps in several frames."""
+    del columns
+    parts = [(coordinates, _columns(weights)) for coordinates, weights in segments]
+    coordinates = np.concatenate([part for part, _ in parts])
+    weights = [np.concatenate(column) for column in zip(*(c for _, c in parts), strict=True)]
+    made = [
+        project(
+            coordinates,
+            weights,
+            center=frame.center,
+            box_size=box_size,
+            rotation=frame.rotation,
+            half_width=frame.half_width,
+            bins=bins,
+            depth=frame.depth,
+            bin_scale=bin_scale,
+        )
+        for frame in frames
+    ]
+    if whole:
+        return made
+    return [p._replace(ledger=p.ledger._replace(sum_out_of_frame=())) for p in made]
+
+
+def _columns(weights: Iterable[Quantity | Weight]) -> list[npt.NDArray[np.float64]]:
+    return [column for weight in weights for column in columns(weight)]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled function, and what tests and benches need to know of it."""
+
+    #: Of `sfr.render.kernels`, and the one here that does the same.
+    function: Callable[..., Any]
+    twin: Callable[..., Any]
+    #: Makes arguments for a number of particles from a generator of random numbers.
+    inputs: Callable[[int, np.random.Generator], dict[str, Any]]
+    #: Whether both agree to the bit.
+    is_exact: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of both functions, and of the compiled one."""
+        return self.function.__name__
+
+
+_TILT = kernels.face_on_rotation((1.0, -2.0, 0.5))
+_CENTER = (0.1, -0.2, 9.9)
+_BOX = {"center": _CENTER, "box_size": 10.0}
+
+
+def _positions(n: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    return rng.normal(0.0, 1.2, (n, 3)) % 10.0
+
+
+def _of_project(n: int, rng: np.random.Generator) -> dict[str, Any]:
+    u, x_e, rho, m, sfr = (rng.uniform(0.1, 9.0, n).astype(np.float32) for _ in range(5))
+    entropy = Thermal(u, x_e, (80.8, 4.0, 3.28, 3.04, 141.0, 8.6e-8), rho)
+    weights = [
+        entropy,
+        m,
+        Weight(
+            entropy,
+            log10=True,
+            times=Product((m,), 2.0, rho),
+            without=np.maximum(sfr - 7, 0),
+            is_mean=True,
+        ),
+        Weight(Length(rng.normal(size=(n, 3)), 0.9, (1.0, 2.0, 3.0)), is_mean=True),
+    ]
+    frames = [Frame(_CENTER, (1.5, 1.0), 2.0, _TILT), Frame((0.0, 0.0, 0.0), 3.0)]
+    return {
+        "segments": [(_positions(n, rng), weights)],
+        "frames": frames,
+        "box_size": 10.0,
+        "bins": (31, 40),
+        "bin_scale": 0.99,
+        "whole": True,
+    }
+
+
+#: Every kernel: one that is not here is neither tested nor measured.
+KERNELS = (
+    Kernel(
+        kernels.cull_box,
+        cull_box,
+        lambda n, rng: {
+            "coordinates": _positions(n, rng),
+            "half_width": 1.0,
+            "rotation": _TILT,
+            **_BOX,
+        },
+    ),
+    Kernel(
+        kernels.disk_normal,
+        disk_normal,
+        lambda n, rng: {
+            "coordinates": _positions(n, rng),
+            "velocities": rng.normal(size=(n, 3)).astype(np.float32),
+            "masses": rng.uniform(1.0, 2.0, n),
+            "bulk_velocity": (0.1, 0.2, 0.3),
+            **_BOX,
+        },
+        is_exact=False,
+    ),
+    Kernel(
+        kernels.face_on_rotation,
+        face_on_rotation,
+        lambda _, rng: {"normal": [*rng.normal(size=2), 1.0]},
+        is_exact=False,
+    ),
+    Kernel(
+        kernels.rotate,
+        rotate,
+        lambda n, rng: {"coordinates": _positions(n, rng), "rotation": _TILT, **_BOX},
+    ),
+    Kernel(kernels.project_frames, project_frames, _of_project, is_exact=False),
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -15,26 +14,27 @@ from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, Range
 from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
-from sfr.plot.style import GREY, drawn
+from sfr.plot.style import GREY, as_png
 from sfr.recipe import Recipe
 from sfr.report.files import save
-from sfr.run.edited_tables import image_names, read_sample, read_split
+from sfr.run.edited_tables import image_names, read_split
 from sfr.run.names import ImageId
 from sfr.run.tables import Table
 from sfr.run.workspace import Workspace
-from sfr.target import target_of
+from sfr.target import Target, read_values, target_of
 
 __all__ = ["Order", "contact_sheet"]
 
-#: ``ssfr``: evenly spread over the range of log sSFR, lowest first; ``random``: a seeded draw,
-#: lowest sSFR first; ``id``: the first by snapshot and subhalo.
-Order = Literal["ssfr", "random", "id"]
+#: ``label``: evenly spread over the range of labels, lowest first; ``random``: a seeded draw,
+#: lowest label first; ``id``: the first by snapshot and subhalo.
+Order = Literal["label", "random", "id"]
 
 _NOTES: Final = {
-    "ssfr": "evenly spread over the range of log sSFR, lowest first",
-    "random": "drawn at random, lowest log sSFR first",
+    "label": "evenly spread over the range of {}, lowest first",
+    "random": "drawn at random, lowest {} first",
     "id": "the first by snapshot and subhalo",
 }
+Floats = NDArray[np.float64]
 _GAP: Final = 0.05
 _LABEL: Final = 0.30
 
@@ -48,12 +48,12 @@ def contact_sheet(
     rows: int = 4,
     columns: int = 6,
     count: int | None = None,
-    order: Order = "ssfr",
+    order: Order = "label",
     subset: str | None = None,
     snapshots: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Draw the images of some galaxies, labelled with snapshot, subhalo and log10 sSFR.
+    """Draw the images of some galaxies, labelled with snapshot, subhalo and target.
 
     Galaxies come once each as long as there are enough of them, not once per snapshot.
 
@@ -72,7 +72,7 @@ def contact_sheet(
     count : int, optional
         Number of images, in place of ``rows``.
     order : str
-        How galaxies are chosen: ``ssfr``, ``random`` or ``id``, see `Order`.
+        How galaxies are chosen: ``label``, ``random`` or ``id``, see `Order`.
     subset : str, optional
         Only galaxies of this subset of the split.
     snapshots : sequence of int, optional
@@ -88,7 +88,8 @@ def contact_sheet(
     Raises
     ------
     DataMissingError
-        There is no sample, no split (if ``subset`` is given) or no image.
+        There is no sample, it has no column of the target, or there is no split (if ``subset`` is
+        given) or no image.
     EmptySelectionError
         No image is of that subset or those snapshots.
     ConfigError
@@ -98,20 +99,21 @@ def contact_sheet(
         Rows, columns or count below 1, or an unknown order.
     """
     function = case_function(case, recipe.cases, recipe.channels)
-    if order not in ("ssfr", "random", "id"):
-        raise RangeError(f"order = {order!r} is not possible; allowed: ssfr, random, id")
+    if order not in ("label", "random", "id"):
+        raise RangeError(f"order = {order!r} is not possible; allowed: label, random, id")
     columns, count = _layout(rows, columns, count)
-    sample = _with_images(workspace, subset, snapshots)
-    chosen = _choose(sample, count, order, seed)
+    label = target_of(recipe)
+    sample, values = _with_images(workspace, label, subset, snapshots)
+    chosen = _choose(sample, values, label, count, order, seed)
     tiles = []
     for row in chosen:
         snapshot, subhalo_id = int(sample["snapshot"][row]), int(sample["subhalo_id"][row])
         image = function(read_png(workspace.image(ImageId(snapshot, subhalo_id))))
         name = f"Snap{snapshot} ID{subhalo_id}"
-        tiles.append((image, f"{name}\n{_ssfr_label(float(sample['ssfr_per_yr'][row]))}"))
+        tiles.append((image, f"{name}\n{label.tile(float(values[row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
     target = path or workspace.root / f"show-{case}.png"
-    note = f"{_NOTES[order]}\nlog sSFR: {target_of(recipe.sample).axis}"
+    note = f"{_NOTES[order].format(label.shown_short)}\n{label.shown_short}: {label.axis}"
     picture_width = recipe.maps.width_ckpc_h / recipe.maps.bin_scale
     sheet = _sheet(tiles, columns, picture_width, title, note)
     try:
@@ -140,10 +142,10 @@ def _layout(rows: int, columns: int, count: int | None) -> tuple[int, int]:
 
 
 def _with_images(
-    workspace: Workspace, subset: str | None, snapshots: Sequence[int] | None
-) -> Table:
-    """Return the rows of the sample that have an image and are asked for."""
-    sample = read_sample(workspace)
+    workspace: Workspace, label: Target, subset: str | None, snapshots: Sequence[int] | None
+) -> tuple[Table, Floats]:
+    """Return the rows of the sample that have an image and are asked for, and their values."""
+    sample, values = read_values(workspace, label)
     names = image_names(sample)
     there = {path.name for path in workspace.images.glob("Snap*.png")}
     keep = np.array([name in there for name in names], bool)
@@ -160,12 +162,13 @@ def _with_images(
             f"no image with subset = {subset!r}, snapshots = {snapshots}; "
             "subsets are train, validation and test, snapshots those of sample.csv"
         )
-    return {name: column[keep] for name, column in sample.items()}
+    return {name: column[keep] for name, column in sample.items()}, values[keep]
 
 
-def _choose(sample: Table, count: int, order: Order, seed: int) -> NDArray[np.int64]:
+def _choose(
+    sample: Table, values: Floats, label: Target, count: int, order: Order, seed: int
+) -> NDArray[np.int64]:
     by_id = np.lexsort((sample["subhalo_id"], sample["snapshot"]))
-    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)
     if order == "id":
         return by_id[:count]
     galaxy = np.asarray(sample["galaxy_id"], np.int64)
@@ -173,8 +176,8 @@ def _choose(sample: Table, count: int, order: Order, seed: int) -> NDArray[np.in
         candidates = np.random.default_rng(seed).permutation(by_id)
         rows = _distinct_first(candidates, galaxy)[:count]
     else:
-        rows = _spread(by_id, ssfr, galaxy, count)
-    return rows[np.argsort(ssfr[rows], kind="stable")]
+        rows = _spread(by_id, values, label, galaxy, count)
+    return rows[np.argsort(values[rows], kind="stable")]
 
 
 def _distinct_first(rows: NDArray[np.int64], galaxy: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -186,36 +189,34 @@ def _distinct_first(rows: NDArray[np.int64], galaxy: NDArray[np.int64]) -> NDArr
 
 
 def _spread(
-    rows: NDArray[np.int64], ssfr: NDArray[np.float64], galaxy: NDArray[np.int64], count: int
+    rows: NDArray[np.int64],
+    values: Floats,
+    label: Target,
+    galaxy: NDArray[np.int64],
+    count: int,
 ) -> NDArray[np.int64]:
-    """Pick rows near evenly spaced values of log sSFR; one without star formation, if there is."""
+    """Pick rows near evenly spaced labels; one without a label, if there is."""
     count = min(count, rows.size)
-    forming = rows[ssfr[rows] > 0]
-    quiet = rows[~(ssfr[rows] > 0)]
-    n_quiet = max(count - forming.size, min(1, quiet.size) if count > 2 else 0)
-    chosen = quiet[:n_quiet].tolist()
-    free = np.ones(forming.size, bool)
-    fresh = ~np.isin(galaxy[forming], galaxy[chosen])
-    values = np.log10(ssfr[forming])
-    n_forming = count - len(chosen)
-    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
-    for step in range(n_forming):
-        target = low + (high - low) * step / max(1, n_forming - 1)
+    has_label = label.has_label(values[rows])
+    labelled, without = rows[has_label], rows[~has_label]
+    n_without = max(count - labelled.size, min(1, without.size) if count > 2 else 0)
+    chosen = without[:n_without].tolist()
+    free = np.ones(labelled.size, bool)
+    fresh = ~np.isin(galaxy[labelled], galaxy[chosen])
+    labels = label.on_axis(values[labelled])
+    n_labelled = count - len(chosen)
+    low, high = labels.min(initial=np.inf), labels.max(initial=-np.inf)
+    for step in range(n_labelled):
+        wanted = low + (high - low) * step / max(1, n_labelled - 1)
         usable = free & fresh if (free & fresh).any() else free
-        best = int(np.argmin(np.where(usable, np.abs(values - target), np.inf)))
+        best = int(np.argmin(np.where(usable, np.abs(labels - wanted), np.inf)))
         free[best] = False
-        fresh &= galaxy[forming] != galaxy[forming[best]]
-        chosen.append(int(forming[best]))
+        fresh &= galaxy[labelled] != galaxy[labelled[best]]
+        chosen.append(int(labelled[best]))
     return np.array(chosen, np.int64)
 
 
-def _ssfr_label(ssfr_per_yr: float) -> str:
-    if not ssfr_per_yr > 0:
-        return "SFR = 0"
-    return f"log sSFR = {math.log10(ssfr_per_yr):.2f}".replace("-", "\u2212")
-
-
-@drawn
+@as_png
 def _sheet(
     tiles: Sequence[tuple[RGB, str]], columns: int, width_ckpc_h: float, title: str, note: str
 ) -> Figure:

@@ -16,11 +16,11 @@ from sfr.plot.matplotlib_import import (
     MaxNLocator,
     NullLocator,
 )
-from sfr.plot.style import BLUE, GREY, INK, ORANGE, density, drawn, grid, say
+from sfr.plot.style import BLUE, GREY, INK, ORANGE, as_png, density, grid, say
 from sfr.report.results import CaseResult, Head
 from sfr.report.tables import CaseRow
 from sfr.run.tables import Table
-from sfr.target import Target
+from sfr.target import Target, escaped
 from sfr.train.evaluate import FEWEST_IMAGES
 
 __all__ = [
@@ -38,9 +38,12 @@ Floats = NDArray[np.float64]
 Limits = tuple[float, float]
 
 _COLUMNS: Final = 5
+#: Axis of labels where there is none.
+_NOTHING: Final = (-12.0, -10.0)
+_EMPTY: Final = np.zeros(0)
 
 
-@drawn
+@as_png
 def r_figure(rows: Sequence[CaseRow], colours: Mapping[str, str]) -> Figure:
     """Draw Pearson's r of every case with its 95 % interval, one row a case."""
     figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
@@ -70,10 +73,10 @@ def _r_row(axes: Axes, place: int, row: CaseRow, low: float, colour: str) -> Non
         axes.plot(row.seed_r, [place] * len(row.seed_r), "o", mfc="white", mec=colour, ms=4)
 
 
-@drawn
+@as_png
 def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     """Draw predicted against true label, one panel a case, coloured by the density of points."""
-    limits = _limits([result.shown for result in results])
+    limits = _limits([result.shown for result in results], target)
     figure, panels = grid(
         len(results), columns=_COLUMNS, size=(2.45, 2.45), sharex=True, sharey=True
     )
@@ -85,51 +88,52 @@ def prediction_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def residual_figure(
     results: Sequence[CaseResult], colours: Mapping[str, str], target: Target
 ) -> Figure:
-    """Draw the histogram of the difference of the logarithms, one panel a case."""
-    reach = _reach([result.shown for result in results])
+    """Draw the histogram of the differences of the labels, one panel a case."""
+    reach = _reach([result.shown for result in results], target)
     figure, panels = grid(len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True)
     for axes, result in zip(panels, results, strict=True):
-        _residual_panel(axes, result.shown, reach, colours[result.name])
+        _residual_panel(axes, result.shown, reach, colours[result.name], target)
         axes.set_title(result.name)
-    figure.supxlabel(_difference(target), fontsize=11)
+    figure.supxlabel(target.difference_axis, fontsize=11)
     figure.supylabel("test images", fontsize=11)
     return figure
 
 
-@drawn
+@as_png
 def case_figure(result: CaseResult, colour: str, target: Target) -> Figure:
     """Draw one case in large: predicted against true, and the histogram of the differences."""
     head = result.shown
     figure = Figure(figsize=(10.4, 4.9))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-    _prediction_panel(left, head, _limits([head]), size=22.0)
+    _prediction_panel(left, head, _limits([head], target), size=22.0)
     left.set_xlabel(f"true {target.axis}")
     left.set_ylabel(f"predicted {target.axis}")
     left.set_title(f"{result.name}, seed {head.seed}")
-    _residual_panel(right, head, _reach([head]), colour)
-    right.set_xlabel(_difference(target))
+    _residual_panel(right, head, _reach([head], target), colour, target)
+    right.set_xlabel(target.difference_axis)
     right.set_ylabel("test images")
-    right.set_title("Difference of the logarithms")
+    right.set_title(target.difference)
     return figure
 
 
-def _difference(target: Target) -> str:
-    return f"predicted \u2212 true log$_{{10}}$ {target.name} [dex]"
-
-
-def _limits(heads: Sequence[Head]) -> Limits:
+def _limits(heads: Sequence[Head], target: Target) -> Limits:
     """Find the range of both axes; dead heads sit far outside and do not set it."""
     alive = [head for head in heads if not head.dead] or list(heads)
     values = np.concatenate([head.truth for head in heads] + [head.prediction for head in alive])
     if values.size == 0:
-        return (-12.0, -10.0)
+        return _NOTHING
     low, high = float(values.min()), float(values.max())
-    margin = 0.06 * (high - low) + max(0.0, 0.5 - (high - low)) / 2
+    margin = 0.06 * (high - low) + max(0.0, _least_width(values, target) - (high - low)) / 2
     return low - margin, high + margin
+
+
+def _least_width(values: Floats, target: Target) -> float:
+    """Width below which an axis of labels shows noise as if it were something."""
+    return 0.5 if target.is_log else 0.02 * float(np.abs(values).max(initial=0.0)) or 1.0
 
 
 def _prediction_panel(axes: Axes, head: Head, limits: Limits, *, size: float) -> None:
@@ -162,14 +166,17 @@ def _density_points(
     )
 
 
-def _reach(heads: Sequence[Head]) -> float:
-    """Half width of the histograms of differences [dex]; long tails go into the last bins."""
-    alive = [head.prediction - head.truth for head in heads if not head.dead]
-    values = np.abs(np.concatenate(alive)) if alive else np.zeros(0)
-    return max(0.5, float(np.percentile(values, 99.0)) * 1.15) if values.size else 1.0
+def _reach(heads: Sequence[Head], target: Target) -> float:
+    """Half width of the histograms of differences; long tails go into the last bins."""
+    alive = [head for head in heads if not head.dead]
+    values = np.concatenate([np.abs(head.prediction - head.truth) for head in alive] or [_EMPTY])
+    if values.size == 0:
+        return 1.0
+    least = _least_width(np.concatenate([head.truth for head in alive]), target)
+    return max(least, float(np.percentile(values, 99.0)) * 1.15)
 
 
-def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
+def _residual_panel(axes: Axes, head: Head, reach: float, colour: str, target: Target) -> None:
     axes.set_xlim(-reach, reach)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     difference = head.prediction - head.truth
@@ -187,20 +194,21 @@ def _residual_panel(axes: Axes, head: Head, reach: float, colour: str) -> None:
     mean, deviation = float(difference.mean()), float(difference.std())
     for line in (mean - deviation, mean + deviation):
         axes.axvline(line, color=INK, lw=1.1, ls="--")
-    axes.set_title(f"$\\sigma$ = {deviation:.2f} dex", loc="right", fontsize=9, fontweight="normal")
+    sigma = target.spread(deviation)
+    axes.set_title(f"$\\sigma$ = {sigma}", loc="right", fontsize=9, fontweight="normal")
 
 
-@drawn
+@as_png
 def predicted_figure(
-    sample_ssfr: Floats,
+    sample_values: Floats,
     results: Sequence[CaseResult],
     colours: Mapping[str, str],
     target: Target,
 ) -> Figure:
     """Draw the true label of the whole sample and the predicted label of the test images."""
-    truth = _log10(sample_ssfr)
+    truth = target.on_axis(sample_values)
     alive = [result.shown.prediction for result in results if not result.shown.dead]
-    edges = _edges(np.concatenate([truth, *alive]))
+    edges = _edges(np.concatenate([truth, *alive]), target)
     figure, panels = grid(
         len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True, sharey=True
     )
@@ -235,45 +243,48 @@ def _share(
     axes.stairs(share, edges, color=colour, fill=fill, alpha=alpha, lw=1.6, label=label)
 
 
-def _log10(values: Floats) -> Floats:
-    return np.log10(values[values > 0])
-
-
 def _bins(count: int) -> int:
     return int(np.clip(2 * np.sqrt(count), 10, 36))
 
 
-def _edges(values: Floats) -> Floats:
+def _edges(values: Floats, target: Target) -> Floats:
     if values.size == 0:
-        return np.linspace(-12.0, -10.0, 11)
+        return np.linspace(*_NOTHING, 11)
     low, high = float(values.min()), float(values.max())
-    pad = max(0.02 * (high - low), 0.25 if high - low < 0.5 else 0.0)
+    least = _least_width(values, target)
+    pad = max(0.02 * (high - low), least / 2 if high - low < least else 0.0)
     return np.linspace(low - pad, high + pad, _bins(values.size) + 1)
 
 
-@drawn
-def sample_figure(sample_ssfr: Floats, target: Target) -> Figure:
-    """Draw the histogram of the sample's label; galaxies without star formation are counted."""
+@as_png
+def sample_figure(sample_values: Floats, target: Target) -> Figure:
+    """Draw the histogram of the sample's label; galaxies without one are counted."""
     figure = Figure(figsize=(6.4, 4.4))
     axes = figure.subplots()
-    values = _log10(sample_ssfr)
-    axes.hist(values, _edges(values).tolist(), color=BLUE, alpha=0.8)
+    values = target.on_axis(sample_values)
+    axes.hist(values, _edges(values, target).tolist(), color=BLUE, alpha=0.8)
     if values.size:
         median = float(np.median(values))
         axes.axvline(
-            median, color=INK, lw=1.2, ls="--", label=f"median {median:.2f}".replace("-", "\u2212")
+            median,
+            color=INK,
+            lw=1.2,
+            ls="--",
+            label=f"median {target.digits(median)}".replace("-", "\u2212"),
         )
         axes.margins(y=0.16)
         axes.legend(loc="upper left")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(target.axis)
     axes.set_ylabel("galaxies and snapshots")
-    zero = sample_ssfr.size - values.size
-    axes.set_title(f"{sample_ssfr.size} galaxies and snapshots, {zero} of them with SFR = 0")
+    title, zero = f"{sample_values.size} galaxies and snapshots", sample_values.size - values.size
+    if target.is_log:
+        title += f", {zero} of them with {escaped(target.zero_words)}"
+    axes.set_title(title)
     return figure
 
 
-@drawn
+@as_png
 def mass_figure(sample: Table) -> Figure:
     """Draw the star formation rate against the total mass of the sample's galaxies."""
     mass = np.asarray(sample["total_mass_msun"], np.float64)
@@ -311,16 +322,16 @@ def _padded(values: Floats) -> Limits:
     return low - pad, high + pad
 
 
-@drawn
-def loss_figure(results: Sequence[CaseResult]) -> Figure:
+@as_png
+def loss_figure(results: Sequence[CaseResult], target: Target) -> Figure:
     """Draw the loss of every network against the epoch, one panel a case."""
     figure, panels = grid(
         len(results), columns=_COLUMNS, size=(2.45, 2.1), sharex=True, sharey=True
     )
     seen = set()
     for axes, result in zip(panels, results, strict=True):
-        for head in result.heads:
-            seen |= _loss_lines(axes, head)
+        for history in (history for head in result.heads for history in head.histories):
+            seen |= _loss_lines(axes, history)
         axes.set_title(result.name)
         axes.set_yscale("log")
         axes.grid()
@@ -334,7 +345,7 @@ def loss_figure(results: Sequence[CaseResult]) -> Figure:
     if seen:
         figure.legend(loc="outside upper right", ncols=2)
     figure.supxlabel("epoch", fontsize=11)
-    figure.supylabel("mean squared error [dex$^2$]", fontsize=11)
+    figure.supylabel(f"mean squared error{target.squared_unit}", fontsize=11)
     return figure
 
 
@@ -347,15 +358,13 @@ def _plain_decades(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _loss_lines(axes: Axes, head: Head) -> set[str]:
-    if head.history is None:
-        return set()
-    epoch, drawn_names = np.asarray(head.history["epoch"]), set()
+def _loss_lines(axes: Axes, history: Table) -> set[str]:
+    epoch, drawn_names = np.asarray(history["epoch"]), set()
     for column, name, colour in (
         ("loss", "training", BLUE),
         ("validation_loss", "validation", ORANGE),
     ):
-        values = np.asarray(head.history[column], np.float64)
+        values = np.asarray(history[column], np.float64)
         good = np.isfinite(values) & (values > 0)
         if good.any():
             marker = "o" if good.sum() == 1 else None

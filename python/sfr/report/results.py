@@ -1,24 +1,19 @@
-"""What a run's folder holds on the trained cases, read once for the whole report."""
+"""The trained cases as the figures of the report take them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.run.tables import LABEL_SCALE_YR, Table, read_table
-from sfr.run.workspace import Workspace
+from sfr.run.tables import Table
+from sfr.target import Target
 from sfr.train.evaluate import ScoredHead
 
-__all__ = ["LABEL_OFFSET_DEX", "CaseResult", "Head", "read_results"]
-
-#: What truth and prediction have above the logarithm of the label (METHOD 3).
-LABEL_OFFSET_DEX: Final = math.log10(LABEL_SCALE_YR)
-_HISTORY = {"epoch": int, "loss": float, "validation_loss": float}
+__all__ = ["CaseResult", "Head", "as_results"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +25,14 @@ class Head:
     seed : int
         Its seed.
     metrics : dict
-        Content of ``metrics.json``.
+        Its entry of ``metrics.json``.
     truth, prediction : ndarray of float64
-        log10 of the label of the test images; `sfr.target` has its name and unit.
+        Labels of the test images as axes show them (`sfr.target`).
     n_galaxies : int
         Galaxies that the test images show.
-    history : dict of str to ndarray or None
-        Columns epoch, loss, validation_loss (NaN where there is no validation subset).
+    histories : tuple of dict of str to ndarray
+        Columns epoch, loss, validation_loss (NaN where there is no validation subset), one of each
+        fold.
     """
 
     seed: int
@@ -44,7 +40,7 @@ class Head:
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
     n_galaxies: int
-    history: Table | None
+    histories: tuple[Table, ...]
 
     @property
     def dead(self) -> bool:
@@ -70,41 +66,32 @@ class CaseResult:
         return all(head.dead for head in self.heads)
 
 
-def read_results(
-    workspace: Workspace, heads: Mapping[str, Sequence[ScoredHead]]
-) -> list[CaseResult]:
-    """Return the trained cases as the figures take them, with their losses.
+def as_results(heads: Mapping[str, Sequence[ScoredHead]], target: Target) -> list[CaseResult]:
+    """Return the trained cases as the figures take them.
 
     Parameters
     ----------
-    workspace : Workspace
-        The run's folder.
     heads : mapping of str to sequence of ScoredHead
         Result of `sfr.train.evaluate.read_heads`.
+    target : Target
+        What they predict.
 
     Returns
     -------
     list of CaseResult
         In the same order.
-
-    Raises
-    ------
-    DataFormatError
-        A file of a trained case cannot be read.
     """
     return [
-        CaseResult(case, tuple(_with_history(workspace, head) for head in found))
-        for case, found in heads.items()
+        CaseResult(case, tuple(_head(h, target) for h in found)) for case, found in heads.items()
     ]
 
 
-def _with_history(workspace: Workspace, head: ScoredHead) -> Head:
-    history = workspace.head(head.case, head.seed) / "history.csv"
+def _head(head: ScoredHead, target: Target) -> Head:
     return Head(
         seed=head.seed,
         metrics=head.metrics,
-        truth=head.truth - LABEL_OFFSET_DEX,
-        prediction=head.prediction - LABEL_OFFSET_DEX,
+        truth=target.shown(head.truth),
+        prediction=target.shown(head.prediction),
         n_galaxies=head.n_galaxies,
-        history=read_table(history, _HISTORY) if history.is_file() else None,
+        histories=head.histories,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataMissingError
+from sfr.paths import without_folders
+from sfr.run.cells import read_cells
 from sfr.run.edited_tables import image_names, read_sample, read_split
-from sfr.run.names import bare
-from sfr.run.tables import FAILURES, count_galaxies, read_table
+from sfr.run.tables import FAILURES, Table, count_galaxies, read_table
 from sfr.run.workspace import Workspace
-from sfr.target import Target
-from sfr.train.evaluate import OUTLIER_DEX, Comparison, ScoredHead, case_table
+from sfr.target import SSFR, Target
+from sfr.train.evaluate import CASE, Comparison, ScoredHead, case_table
 
 __all__ = [
     "CaseRow",
@@ -41,6 +41,8 @@ class CaseRow:
     case: str
     #: One of the words of `sfr.train.evaluate`.
     status: str
+    #: A case, or a control, which is never the best.
+    kind: str = CASE
     #: Mean over the networks that are not dead, as all metrics, and its scatter between them.
     r: float | None = None
     r_std: float | None = None
@@ -49,13 +51,15 @@ class CaseRow:
     r_high: float | None = None
     spearman: float | None = None
     r2: float | None = None
-    #: Scatter, mean and robust scatter of predicted - true log10 label [dex].
-    rmse_dex: float | None = None
-    bias_dex: float | None = None
-    nmad_dex: float | None = None
-    #: Share of the test images whose prediction is farther than this from the truth [dex].
+    #: Scatter, mean and robust scatter of predicted - true label, and their unit.
+    rmse: float | None = None
+    bias: float | None = None
+    nmad: float | None = None
+    unit: str = ""
+    #: Share of the test images whose prediction is farther than this from the truth [unit]; None
+    #: where labels are no logarithms.
     outlier_fraction: float | None = None
-    outlier_dex: float = OUTLIER_DEX
+    outlier_limit: float | None = None
     #: Test images, and the galaxies that they show.
     n_test: int | None = None
     n_galaxies: int | None = None
@@ -92,22 +96,25 @@ def _row(found: Mapping[str, Any], heads: Sequence[ScoredHead]) -> CaseRow:
     return CaseRow(
         case=found["case"],
         status=found["state"],
+        kind=found["kind"],
         r=found["r"],
         r_std=found["r_std"],
         r_low=found["r_low"],
         r_high=found["r_high"],
         spearman=found["spearman"],
         r2=found["r2"],
-        rmse_dex=found["rmse_dex"],
-        bias_dex=found["bias"],
-        nmad_dex=found["nmad"],
+        rmse=found["rmse"],
+        bias=found["bias"],
+        nmad=found["nmad"],
+        unit=found["unit"] or "",
         outlier_fraction=found["outlier_fraction"],
+        outlier_limit=found["outlier_limit"],
         n_test=found["n"],
         n_galaxies=found["n_galaxies"],
         n_train=found["n_train"],
         seeds=found["seeds"],
         dead=found["dead"],
-        weights=bare(found["weights"]),
+        weights=without_folders(found["weights"]),
         seed_r=tuple(
             float(head.metrics["r"])
             for head in heads
@@ -171,30 +178,62 @@ def as_columns(kind: type[CaseRow | ComparedRow], rows: Sequence[object]) -> dic
     return {name: [getattr(row, name) for row in rows] for name in names}
 
 
-def snapshot_rows(workspace: Workspace, target: Target) -> dict[str, list[str]]:
-    """Read the sample by snapshot, whatever columns it has; published ones of the same label only.
+def snapshot_rows(
+    workspace: Workspace, target: Target, sample: Table, values: NDArray[np.float64]
+) -> dict[str, list[Any]]:
+    """Return the target by snapshot.
+
+    Of the sSFR it is what ``sfr select`` wrote, whatever columns that has, with published ones
+    where they are of this sSFR.
 
     Parameters
     ----------
     workspace : Workspace
         The run's folder.
     target : Target
-        The label of the sample.
+        What is predicted.
+    sample : dict of str to ndarray
+        ``sample.csv``.
+    values : ndarray of float64, shape (N,)
+        The target in its rows.
 
     Returns
     -------
-    dict of str to list of str
-        Columns as text; empty when ``sfr select`` has written no such table.
+    dict of str to list
+        Columns; empty when ``sfr select`` has written no such table.
+
+    Raises
+    ------
+    DataFormatError
+        It cannot be read.
     """
+    if target.column != SSFR:
+        return _by_snapshot(target, sample, values)
     path = workspace.by_snapshot_csv
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        names, *lines = list(csv.reader(file)) or [[]]
     return {
-        name: [line[place] if place < len(line) else "" for line in lines]
-        for place, name in enumerate(names)
+        name: cells
+        for name, cells in read_cells(path, ("snapshot", "redshift", "n")).columns.items()
         if target.is_published or not name.startswith("published_")
+    }
+
+
+def _by_snapshot(
+    target: Target, sample: Table, values: NDArray[np.float64]
+) -> dict[str, list[Any]]:
+    snapshots = sorted(set(sample["snapshot"].tolist()), reverse=True)
+    parts = [values[sample["snapshot"] == snapshot] for snapshot in snapshots]
+    redshift = dict(zip(sample["snapshot"].tolist(), sample["redshift"].tolist(), strict=True))
+    return {
+        "snapshot": snapshots,
+        "redshift": [redshift[snapshot] for snapshot in snapshots],
+        "n": [part.size for part in parts],
+        "n_zero": [int(np.count_nonzero(part == 0.0)) for part in parts],
+        "mean": [float(part.mean()) for part in parts],
+        "min": [float(part.min()) for part in parts],
+        "max": [float(part.max()) for part in parts],
+        "label": [target.text] * len(parts),
     }
 
 
@@ -263,7 +302,7 @@ def failure_rows(workspace: Workspace, snapshots: Iterable[int]) -> list[Failure
             continue
         table = read_table(path, FAILURES)
         keys = [
-            (str(stage), bare(str(reason)))
+            (str(stage), without_folders(str(reason)))
             for stage, reason in zip(table["stage"], table["reason"], strict=True)
         ]
         for (stage, reason), count in sorted(

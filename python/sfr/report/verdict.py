@@ -10,6 +10,7 @@ from sfr.recipe import Recipe, parse_case
 from sfr.report.tables import CaseRow
 from sfr.target import Target, target_of
 from sfr.train.evaluate import (
+    CASE,
     DEAD,
     FAILED,
     FEWEST_IMAGES,
@@ -69,6 +70,7 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
     Verdict
         Plain sentences.
     """
+    rows = [row for row in rows if row.kind == CASE]
     points = []
     if len(comparison.r) > 1 and comparison.above_chance(comparison.best(comparison.r)):
         points.append(_rivals(comparison, list(comparison.r)))
@@ -77,7 +79,7 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
             if members:
                 points.append(_family_point(words, members, comparison, recipe))
     return Verdict(
-        _headline(rows, comparison, target_of(recipe.sample)),
+        _headline(rows, comparison, target_of(recipe)),
         points,
         _cautions(rows, comparison, recipe),
     )

@@ -9,10 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import sfr
 from sfr.errors import ConfigError, DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.paths import without_folders
 from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
@@ -20,7 +22,7 @@ from sfr.report import figures
 from sfr.report.contact_sheet import contact_sheet
 from sfr.report.files import save
 from sfr.report.html import Picture, picture, render_page
-from sfr.report.results import CaseResult, read_results
+from sfr.report.results import CaseResult, as_results
 from sfr.report.tables import (
     CaseRow,
     ComparedRow,
@@ -33,12 +35,11 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.run.documents import read_json
-from sfr.run.edited_tables import edits_in_words, read_sample
-from sfr.run.names import bare
+from sfr.run.edited_tables import edits_in_words
 from sfr.run.shards import read_shard
 from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
-from sfr.target import Target, target_of
+from sfr.target import Target, read_values, target_of
 from sfr.train.evaluate import (
     FAILED,
     NOT_TRAINED,
@@ -136,16 +137,17 @@ def write_report(
             f"no trained case in {workspace.root} that is current; run sfr train --all-cases, then "
             "the report again"
         )
-    results = read_results(workspace, heads)
-    sample = read_sample(workspace)
+    target = target_of(recipe)
+    results = as_results(heads, target)
+    sample, values = read_values(workspace, target)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
-    context = _figures(pages, rows, results, sample, recipe)
-    context["montages"] = _montages(pages, recipe)
+    context = _figures(pages, rows, results, sample, values, recipe)
+    context["montages"] = _montages(pages, recipe, target)
     pages.remove_stale()
-    tables, listed = _tables(workspace, rows, compared, sample, target_of(recipe.sample))
+    tables, listed = _tables(workspace, rows, compared, sample, values, target)
     context |= listed | _words(workspace, recipe, rows, comparison, sample)
     context |= {"compared": compared, "heads": _head_rows(results, states)}
     index = workspace.report / "index.html"
@@ -194,9 +196,10 @@ def _figures(
     rows: Sequence[CaseRow],
     results: Sequence[CaseResult],
     sample: Table,
+    values: NDArray[np.float64],
     recipe: Recipe,
 ) -> dict[str, Any]:
-    ssfr, target = np.asarray(sample["ssfr_per_yr"], np.float64), target_of(recipe.sample)
+    target = target_of(recipe)
     several = any(len(result.heads) > 1 for result in results)
     colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
@@ -205,7 +208,7 @@ def _figures(
             "cases.png",
             lambda: figures.r_figure(rows, colours),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
-            caption=f"Correlation of predicted with true log {target.name} by case."
+            caption=f"Correlation of predicted with true {target.shown_name} by case."
             f"{_unequal(rows)}",
         ),
         "prediction_picture": pages.add(
@@ -218,23 +221,24 @@ def _figures(
         "residual_picture": pages.add(
             "residuals.png",
             lambda: figures.residual_figure(results, colours, target),
-            alt="Histogram of the difference of the logarithms for every case.",
-            caption="Difference of the logarithms. Dashed: one standard deviation on either side "
-            "of the mean. The outermost bins hold all that lies beyond.",
+            alt=f"Histogram of predicted \u2212 true {target.shown_name} for every case.",
+            caption=f"{target.difference} of predicted and true {target.name}. Dashed: one "
+            "standard deviation on either side of the mean. The outermost bins hold all that "
+            "lies beyond.",
         ),
         "case_pictures": [
             _case_picture(pages, result, colours[result.name], target) for result in results
         ],
         "predicted_picture": pages.add(
-            "predicted_ssfr.png",
-            lambda: figures.predicted_figure(ssfr, results, colours, target),
+            "predicted_labels.png",
+            lambda: figures.predicted_figure(values, results, colours, target),
             alt=f"Histograms of true and predicted {target.name} for every case.",
             caption=f"True {target.name} of the whole sample (grey) and predicted one of the test "
             "images (line). A prediction that tends to the mean is narrower than the truth.",
         ),
         "sample_picture": pages.add(
-            "sample_ssfr.png",
-            lambda: figures.sample_figure(ssfr, target),
+            "sample_labels.png",
+            lambda: figures.sample_figure(values, target),
             alt=f"Histogram of the {target.name} of the sample.",
             caption=f"The {target.name} of the sample; every snapshot of a galaxy counts.",
         ),
@@ -247,7 +251,7 @@ def _figures(
         ),
         "loss_picture": pages.add(
             "losses.png",
-            lambda: figures.loss_figure(results),
+            lambda: figures.loss_figure(results, target),
             alt="Loss against epoch for every network.",
             caption="Loss by epoch; one line a network.",
         ),
@@ -273,12 +277,12 @@ def _case_picture(pages: _Pictures, result: CaseResult, colour: str, target: Tar
     )
 
 
-def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
+def _montages(pages: _Pictures, recipe: Recipe, target: Target) -> list[Picture]:
     """Draw the contact sheets; a folder without images (copied results) does without."""
     workspace = pages.workspace
     if not any(workspace.images.glob("Snap*.png")):
         return []
-    pictures, label = [], target_of(recipe.sample).name
+    pictures = []
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
     for case in (name for name in shown if name in recipe.case_names):
@@ -288,7 +292,7 @@ def _montages(pages: _Pictures, recipe: Recipe) -> list[Picture]:
         except ConfigError:
             # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
             continue
-        words = f"Images of galaxies, case {case}, from the lowest to the highest {label}."
+        words = f"Images of galaxies, case {case}, from the lowest to the highest {target.name}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
 
@@ -298,6 +302,7 @@ def _tables(
     rows: Sequence[CaseRow],
     compared: Sequence[ComparedRow],
     sample: Table,
+    values: NDArray[np.float64],
     target: Target,
 ) -> tuple[list[Path], dict[str, Any]]:
     folder = workspace.report / "tables"
@@ -306,7 +311,7 @@ def _tables(
         workspace, paths[0], as_columns(CaseRow, rows) | {"label": [target.text] * len(rows)}
     )
     write_table(workspace, paths[1], as_columns(ComparedRow, compared))
-    by_snapshot = snapshot_rows(workspace, target)
+    by_snapshot = snapshot_rows(workspace, target, sample, values)
     if by_snapshot:
         paths.append(folder / "by_snapshot.csv")
         write_table(workspace, paths[-1], by_snapshot)
@@ -323,7 +328,7 @@ def _tables(
         (folder / name).unlink(missing_ok=True)
     return paths, {
         "snapshot_names": [_heading(name) for name in shown],
-        "snapshot_lines": list(zip(*shown.values(), strict=True)),
+        "snapshot_lines": [[str(c) for c in row] for row in zip(*shown.values(), strict=True)],
         "subsets": subset_rows(workspace),
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
@@ -342,13 +347,13 @@ def _words(
     comparison: Comparison,
     sample: Table,
 ) -> dict[str, Any]:
-    simulation = _simulation(workspace, sample)
+    simulation, target = _simulation(workspace, sample), target_of(recipe)
     return {
-        "title": "What images of gas say about star formation",
+        "title": f"What images of gas say about {target.about}",
         "version": sfr.__version__,
         "recipe_name": recipe.name,
-        "target": target_of(recipe.sample),
-        "recipe_description": bare(recipe.description).rstrip("."),
+        "target": target,
+        "recipe_description": without_folders(recipe.description).rstrip("."),
         "facts": [
             *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
             *_scale_fact(workspace, recipe),
@@ -358,6 +363,7 @@ def _words(
         "rows": rows,
         "best": _leaders(comparison),
         "outlier_dex": f"{OUTLIER_DEX:g}",
+        "error_unit": f"[{target.error_unit}]" if target.error_unit else "",
         "split_by": recipe.split.by,
         "split_seed": recipe.split.seed,
         "recipe_toml": _recipe_text(recipe),
@@ -378,7 +384,9 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
     """Name the simulation as the maps' files do; empty where there are none."""
     for snapshot in sorted(set(sample["snapshot"].tolist())):
         for path in workspace.shards(int(snapshot))[:1]:
-            return bare(str(read_shard(path, with_maps=False).attributes.get("simulation", "")))
+            return without_folders(
+                str(read_shard(path, with_maps=False).attributes.get("simulation", ""))
+            )
     return ""
 
 
@@ -402,7 +410,7 @@ def _facts(
         *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
         ("networks", str(sum(row.seeds for row in rows))),
-        ("label", target_of(recipe.sample).name),
+        ("label", target_of(recipe).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]
 
@@ -441,11 +449,11 @@ def _head_row(case: str, seed: int, state: str, metrics: Mapping[str, Any]) -> d
         "case": case,
         "seed": seed,
         "r": metrics.get("r"),
-        "rmse_dex": metrics.get("rmse_dex"),
+        "rmse": metrics.get("rmse"),
         "epochs": metrics.get("epochs", "\u2013"),
         "epoch_used": metrics.get("epoch_used", "\u2013"),
         "backbone": metrics.get("backbone", "\u2013"),
-        "n_dropped": metrics.get("n_dropped_zero_sfr", "\u2013"),
+        "n_dropped": metrics.get("n_dropped_zero", "\u2013"),
         "state": state,
     }
 
@@ -457,7 +465,7 @@ def _recipe_text(recipe: Recipe) -> str:
     data = recipe.to_dict()
     data.pop("simulation", None)
     data["train"]["weights"] = PurePath(data["train"]["weights"]).name
-    data["description"] = bare(data["description"])
+    data["description"] = without_folders(data["description"])
     return tomli_w.dumps(data)
 
 
@@ -484,4 +492,4 @@ def _normalisation_text(workspace: Workspace) -> str:
     path = workspace.normalisation_json
     if not path.is_file():
         return ""
-    return bare(json.dumps(read_json(path), indent=2, ensure_ascii=False))
+    return without_folders(json.dumps(read_json(path), indent=2, ensure_ascii=False))

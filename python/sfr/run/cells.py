@@ -6,16 +6,17 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError
 
-__all__ = ["Cells", "parse_cell", "read_cells"]
+__all__ = ["KINDS", "Cells", "parse_cell", "read_cells"]
 
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -25,7 +26,8 @@ _ENCODINGS = (
 #: How files of spreadsheets begin (zip, and the old binary format).
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _DELIMITERS = ",;\t"
-_KINDS = {int: np.int64, float: np.float64, str: np.str_}
+#: Types of columns in memory.
+KINDS = {int: np.int64, float: np.float64, str: np.str_}
 _WORDS = {int: "a whole number", float: "a number", str: "text"}
 
 
@@ -74,7 +76,12 @@ class Cells:
             A cell is not of that type.
         """
         values = [self.value(row, name, kind) for row in range(len(self.lines))]
-        return np.array(values, _KINDS[kind])
+        return np.array(values, KINDS[kind])
+
+    def table(self, schema: Mapping[str, type]) -> dict[str, NDArray[Any]]:
+        """Return columns that must be there, by name; errors are those of `column`."""
+        self.require(schema)
+        return {name: self.column(name, kind) for name, kind in schema.items()}
 
     def value(self, row: int, name: str, kind: type) -> object:
         """Return one cell as int, float (empty: NaN) or str; errors are those of `column`."""

@@ -37,6 +37,7 @@ __all__ = [
     "image_names",
     "is_ours",
     "merge_sample",
+    "open_sample",
     "read_kept",
     "read_sample",
     "read_split",
@@ -150,12 +151,12 @@ def read_sample(workspace: Workspace) -> Table:
         It cannot be read, holds a galaxy twice or one that was not selected, or a value differs
         from what the catalogue says.
     """
-    return _open_sample(workspace).table
+    return open_sample(workspace).table
 
 
 def sample_edits(workspace: Workspace) -> SampleEdits:
     """Return what a person did to ``sample.csv``; errors are those of `read_sample`."""
-    return _open_sample(workspace).edits
+    return open_sample(workspace).edits
 
 
 def read_kept(workspace: Workspace) -> Table | None:
@@ -164,7 +165,8 @@ def read_kept(workspace: Workspace) -> Table | None:
     return read_table(kept, SAMPLE) if kept.is_file() else None
 
 
-def _open_sample(workspace: Workspace) -> MergedSample:
+def open_sample(workspace: Workspace) -> MergedSample:
+    """Read ``sample.csv`` with what is a person's own; errors are those of `read_sample`."""
     path = workspace.sample_csv
     base = read_kept(workspace) if path.is_file() else None
     if base is not None and is_ours(workspace, path):
@@ -173,8 +175,7 @@ def _open_sample(workspace: Workspace) -> MergedSample:
     if base is None:
         cells.require(SAMPLE)
         galaxy_rows(cells)
-        base = {name: cells.column(name, kind) for name, kind in SAMPLE.items()}
-        base = _ordered(base)
+        base = _ordered(cells.table(SAMPLE))
     return merge_sample(cells, base, base)
 
 

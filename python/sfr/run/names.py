@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 from sfr.errors import DataFormatError
 
-__all__ = ["ImageId", "ModelId", "bare"]
+__all__ = ["ImageId", "ModelId"]
 
 
 class ImageId(NamedTuple):
@@ -39,6 +38,11 @@ class ImageId(NamedTuple):
         """
         view = f"V{self.view}" if self.view else ""
         return f"Snap{self.snapshot}ID{self.subhalo_id}{view}.png"
+
+    @staticmethod
+    def is_name(filename: str) -> bool:
+        """Whether a bare file name is one of an image."""
+        return _IMAGE.fullmatch(filename) is not None
 
     @classmethod
     def parse(cls, filename: str) -> ImageId:
@@ -74,6 +78,11 @@ class ModelId(NamedTuple):
     fold: int = 0
     seed: int = 0
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder, in that of its case, of what recipes with one fold publish of it."""
+        return f"seed-{self.seed}"
+
     def __str__(self) -> str:
         """Name it in words; a fold of its own is named where there are several.
 
@@ -84,16 +93,3 @@ class ModelId(NamedTuple):
         """
         fold = f", fold {self.fold}" if self.fold else ""
         return f"{self.case}{fold}, seed {self.seed}"
-
-
-def bare(text: str, *roots: Path) -> str:
-    """Cut the folders from absolute paths in a text: results may be passed on.
-
-    Paths with spaces or quotes in them end where nobody can tell; ``roots`` are folders that may
-    have such names, with plain ones below.
-    """
-    for root in roots:
-        text = re.sub(rf"{re.escape(str(root))}/(?:[^\s/]+/)*", "", text)
-    return re.sub(
-        r"(?<![\w.)/])(?:[A-Za-z]:|~)?[/\\](?:[^\s/\\:'\",]+[/\\])+([^\s/\\:'\",]*)", r"\1", text
-    )

@@ -1,22 +1,18 @@
-"""Every path of a run's folder, but those of locks, states and scratch files: `workspace`.
+"""Every path of a run's folder; locks, states and notes name their files in ``.state`` themselves.
 
-No other module builds a path inside the folder.
+No module outside this room builds a path inside the folder.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from sfr.errors import ConfigError
 from sfr.paths import numbered
-from sfr.run.names import ImageId
+from sfr.run.names import ImageId, ModelId
 
 __all__ = ["RunPaths"]
-
-#: What a head leaves that could not be trained, in its folder.
-_FAILED = "failed.json"
 
 
 class RunPaths:
@@ -40,6 +36,16 @@ class RunPaths:
                 )
 
     @property
+    def state(self) -> Path:
+        """Folder of what is known of steps: fingerprints, locks, notes."""
+        return self.root / ".state"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of writes in progress."""
+        return self.root / ".tmp"
+
+    @property
     def recipe_toml(self) -> Path:
         """The resolved recipe."""
         return self.root / "recipe.toml"
@@ -61,7 +67,7 @@ class RunPaths:
 
     def kept(self, path: Path) -> Path:
         """Return where a step keeps a table as it wrote it, to know what people edit in it."""
-        return self.root / ".state" / path.name
+        return self.state / path.name
 
     def old(self, path: Path) -> Path:
         """Return where an edited table is left that a step was forced to write anew."""
@@ -114,9 +120,8 @@ class RunPaths:
 
     def images_of(self, snapshot: int) -> list[Path]:
         """All images of a snapshot that exist, sorted; other files of the folder are not ours."""
-        name = re.compile(rf"Snap{snapshot}ID\d+(V\d+)?\.png")
         folder = self.images.glob(f"Snap{snapshot}ID*.png")
-        return sorted(path for path in folder if name.fullmatch(path.name))
+        return sorted(path for path in folder if ImageId.is_name(path.name))
 
     def features(self, case: str, key: str) -> Path:
         """Return the file of a case's cached backbone output."""
@@ -126,48 +131,40 @@ class RunPaths:
         """Return the file of a part of a case's features, before all of them are there."""
         return self.root / "features" / f"{case}-{key}.part-{index:05d}.npy"
 
-    def case_checkpoint(self, case: str, seeds: Sequence[int] = ()) -> Path:
-        """Where the heads of a case stand that are being trained: all together, or some seeds."""
-        return self.case(case) / f"checkpoint{''.join(f'-{seed}' for seed in seeds)}.npz"
-
     def case(self, case: str) -> Path:
         """Folder of one case's heads."""
         return self.root / "train" / case
 
-    def head(self, case: str, seed: int) -> Path:
-        """Folder of one trained head."""
-        return self.case(case) / f"seed-{seed}"
+    def head(self, model: ModelId) -> Path:
+        """Folder of what recipes with one fold publish of a head."""
+        return self.case(model.case) / model.folder
 
     def semantic(self, name: str, seed: int) -> Path:
         """Folder of one trained encoder of the semantic autoencoder."""
         return self.root / "semantic" / name / f"seed-{seed}"
 
+    def encoders(self) -> list[Path]:
+        """Folders of the encoders whose training has begun, sorted; not copies of them."""
+        found = self.root.glob("semantic/*/seed-*")
+        return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
+
     def semantic_sizes(self, suffix: str) -> Path:
         """Table (``.csv``) or figure (``.png``) of the study of network sizes."""
         return self.root / "semantic" / f"sizes{suffix}"
 
-    def failed_head(self, case: str, seed: int) -> Path:
-        """Return what a head leaves that could not be trained, in its folder."""
-        return self.head(case, seed) / _FAILED
+    def trained(self) -> list[str]:
+        """Cases with heads that have finished training, sorted."""
+        return self._cases_with("metrics.json")
 
-    def trained(self) -> list[tuple[str, int]]:
-        """Cases and seeds that have finished training, sorted."""
-        return self._heads_with("metrics.json")
+    def failed(self) -> list[str]:
+        """Cases with heads that a training could not train, sorted."""
+        return self._cases_with("failed.json")
 
-    def failed(self) -> list[tuple[str, int]]:
-        """Cases and seeds that a training could not train, sorted."""
-        return self._heads_with(_FAILED)
-
-    def _heads_with(self, file: str) -> list[tuple[str, int]]:
+    def _cases_with(self, file: str) -> list[str]:
         # not hidden ones, nor copies that somebody made
         cases = sorted((self.root / "train").glob("[!.]*"))
-        return [
-            (case.name, seed)
-            for case in cases
-            if re.fullmatch(r"[\w.-]+", case.name)
-            for seed, folder in numbered(case, r"seed-(0|[1-9]\d*)")
-            if (folder / file).is_file()
-        ]
+        plain = (case for case in cases if re.fullmatch(r"[\w.-]+", case.name))
+        return [case.name for case in plain if (case / file).is_file()]
 
     def relative(self, path: Path) -> str:
         """Return a path as seen from the run's folder, with forward slashes."""

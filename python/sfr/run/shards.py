@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError
 from sfr.hdf5 import StoredDataset, find_group, open_hdf5, reading, require_dataset
 from sfr.paths import plain
+from sfr.run.names import ImageId
 from sfr.run.tables import FAILURES, Table, read_table
 from sfr.run.workspace import Workspace, digest
 
-__all__ = ["Shard", "iter_shards", "maps_digest", "read_shard", "write_shard"]
+__all__ = ["IMAGE_COLUMNS", "Shard", "iter_shards", "maps_digest", "read_shard", "write_shard"]
 
+#: Columns that tell, with the snapshot, which image a map becomes.
+IMAGE_COLUMNS = ("subhalo_id", "view")
 #: Galaxy, channel, y, x.
 _MAP_AXES = 4
 
@@ -31,8 +34,8 @@ class Shard:
     maps : ndarray of float32, shape (n, channel, y, x)
         Unnormalised maps, y upwards [units: ``channel_units``].
     columns : dict of str to ndarray
-        One entry per galaxy in the first axis: ``subhalo_id``, ``centre`` [ckpc/h, box frame],
-        ``rotation``, ``orientation_source``, ledger and candidate extremes.
+        One entry per map in the first axis: ``subhalo_id``, ``view``, ``centre`` [ckpc/h, box
+        frame], ``rotation``, ``orientation_source``, ledger and candidate extremes.
     failures : dict of str to ndarray
         Columns of `FAILURES`.
     attributes : dict
@@ -43,6 +46,11 @@ class Shard:
     columns: dict[str, NDArray[np.generic]]
     failures: Table
     attributes: dict[str, object]
+
+    def images(self, snapshot: int) -> list[ImageId]:
+        """Say which image each map becomes."""
+        numbers = (self.columns[name].tolist() for name in IMAGE_COLUMNS)
+        return [ImageId(snapshot, *image) for image in zip(*numbers, strict=True)]
 
 
 def write_shard(workspace: Workspace, path: Path, shard: Shard) -> None:
@@ -137,9 +145,14 @@ def iter_shards(
 
 
 def maps_digest(workspace: Workspace, snapshot: int) -> str:
-    """Hash what a snapshot's finished maps are: how they were made, and which galaxies failed.
+    """Hash what a snapshot's finished maps are: how they were made, and which of them failed.
 
     Galaxies whose file was fetched later appear in maps that are made in the same way.
     """
     failures = read_table(workspace.failures_csv(snapshot), FAILURES)
-    return digest([workspace.fingerprint(f"maps-{snapshot:03d}"), failures["subhalo_id"].tolist()])
+    return digest(
+        [
+            workspace.fingerprint(f"maps-{snapshot:03d}"),
+            [failures[name].tolist() for name in IMAGE_COLUMNS],
+        ]
+    )

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sfr.run.cells import read_cells
+from sfr.run.cells import KINDS, read_cells
 from sfr.run.workspace import Workspace, digest
 
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
-    "LABEL_SCALE_YR",
-    "PREDICTIONS",
     "SAMPLE",
     "SPLIT",
     "TEST",
@@ -30,6 +28,7 @@ __all__ = [
     "read_table",
     "table_digest",
     "table_text",
+    "typed_columns",
     "write_table",
 ]
 
@@ -38,7 +37,7 @@ Table = dict[str, NDArray[Any]]
 #: Columns of a table and their types.
 Schema = Mapping[str, type]
 
-#: ``ssfr_per_yr`` is the label of the recipe, whose unit `sfr.target` has: h/yr with ``thesis``.
+#: `sfr.target` has what ``ssfr_per_yr`` is, and its unit: h/yr with ``thesis``.
 SAMPLE: Schema = {
     "snapshot": int,
     "subhalo_id": int,
@@ -60,23 +59,11 @@ SAMPLE: Schema = {
     "n_stars": int,
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
-FAILURES: Schema = {"subhalo_id": int, "stage": str, "reason": str}
+FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"
-PREDICTIONS: Schema = {
-    "filename": str,
-    "snapshot": int,
-    "subhalo_id": int,
-    "galaxy_id": int,
-    "subset": str,
-    "truth": float,
-    "prediction": float,
-}
-
-#: Subsets of `SPLIT` and `PREDICTIONS`.
+#: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: Truth and prediction are log10 of this times the label (METHOD 3).
-LABEL_SCALE_YR = 1e15
 
 
 def galaxy_numbers(galaxy_id: ArrayLike) -> NDArray[np.int64]:
@@ -135,6 +122,14 @@ def table_text(table: Mapping[str, ArrayLike]) -> str:
     return text.getvalue()
 
 
+def typed_columns(schema: Schema, rows: Sequence[Sequence[object]]) -> Table:
+    """Turn rows into columns of the schema's types, also where there is no row."""
+    return {
+        name: np.array([row[place] for row in rows], KINDS[kind])
+        for place, (name, kind) in enumerate(schema.items())
+    }
+
+
 def table_digest(table: Mapping[str, ArrayLike]) -> str:
     """Hash columns by the text that `write_table` gives them; NaN is a value like any other."""
     return digest({name: list(map(str, np.asarray(c).tolist())) for name, c in table.items()})
@@ -166,6 +161,4 @@ def read_table(path: Path, schema: Schema) -> Table:
     DataFormatError
         A column is missing or a value is not of its type.
     """
-    cells = read_cells(path, schema)
-    cells.require(schema)
-    return {name: cells.column(name, kind) for name, kind in schema.items()}
+    return read_cells(path, schema).table(schema)

@@ -1,4 +1,4 @@
-"""The sample: which subhaloes are galaxies of the experiment, and their label (METHOD 2.1)."""
+"""The sample: which subhaloes are galaxies of the experiment, and their sSFR (METHOD 2.1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sfr.run.tables import SAMPLE, Table, table_text, write_table
 from sfr.run.workspace import SAMPLE_SETTINGS, SIMULATION, Workspace, digest
 from sfr.sample.tracks import galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
-from sfr.target import Target, target_of
+from sfr.target import Quantity, ssfr_of
 
 __all__ = [
     "PUBLISHED",
@@ -539,39 +539,39 @@ def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:
 
 def write_by_snapshot(workspace: Workspace, sample: Table, recipe: SampleRecipe) -> None:
     """Write ``tables/by_snapshot.csv``, unless it is there: the sample may have been edited."""
-    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample, target_of(recipe)))
+    path, text = workspace.by_snapshot_csv, table_text(by_snapshot(sample, ssfr_of(recipe)))
     if not path.is_file() or path.read_bytes() != text.encode():
         workspace.write_text(path, text)
 
 
-def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:
-    """Make the table of the label by snapshot, beside the published rows if they are of that label.
+def by_snapshot(sample: Table, ssfr: Quantity) -> dict[str, list[Any]]:
+    """Make the table of the sSFR by snapshot, beside the published rows if they are of that sSFR.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         ``sample.csv``.
-    target : Target
+    ssfr : Quantity
         What its column ``ssfr_per_yr`` is.
 
     Returns
     -------
     dict of str to list
-        z, N, mean, minimum and maximum of the label, and what it is. The mean counts all galaxies,
-        the minimum those with SFR > 0; published values are None for other snapshots.
+        z, N, mean, minimum and maximum of the sSFR, and which one it is. The mean counts all
+        galaxies, the minimum those with SFR > 0; published values are None for other snapshots.
     """
     table: dict[str, list[Any]] = {name: [] for name in _BY_SNAPSHOT}
     for snap in sorted(set(sample["snapshot"].tolist()), reverse=True):
         rows = sample["snapshot"] == snap
-        ssfr = sample["ssfr_per_yr"][rows]
-        positive = ssfr[ssfr > 0]
+        values = sample[ssfr.column][rows]
+        positive = values[values > 0]
         z, n, mean, low, high = PUBLISHED.get(snap, (None,) * 5)
-        values = (
+        row = (
             snap,
             float(sample["redshift"][rows][0]),
-            len(ssfr),
-            len(ssfr) - len(positive),
-            float(ssfr.mean()),
+            len(values),
+            len(values) - len(positive),
+            float(values.mean()),
             _or_none(positive, np.mean),
             _or_none(positive, np.min),
             _or_none(positive, np.max),
@@ -580,11 +580,11 @@ def by_snapshot(sample: Table, target: Target) -> dict[str, list[Any]]:
             _scaled(mean, 1e-12),
             _scaled(low, 1e-17),
             _scaled(high, 1e-10),
-            target.text,
+            ssfr.text,
         )
-        for name, value in zip(_BY_SNAPSHOT, values, strict=True):
+        for name, value in zip(_BY_SNAPSHOT, row, strict=True):
             table[name].append(value)
-    if target.is_published:
+    if ssfr.is_published:
         return table
     return {name: values for name, values in table.items() if not name.startswith("published_")}
 

@@ -21,7 +21,6 @@ from sfr.run.edited_tables import (
     SUBSETS,
     SplitEdits,
     image_names,
-    read_sample,
     set_aside,
     split_cells,
     split_edits,
@@ -38,6 +37,7 @@ from sfr.run.tables import (
     write_table,
 )
 from sfr.run.workspace import Workspace, digest
+from sfr.target import PUBLISHED, Target, read_values
 
 __all__ = [
     "LeakAudit",
@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 #: Note of the settings that the split was drawn with.
 _SETTINGS = "split-settings"
 
+#: Below any logarithm: galaxies without a label are a stratum of their own.
+_NO_LABEL = -99.0
 #: How units are counted: a split of another version is drawn anew.
 _COUNTS = "int of the rest"
 
@@ -104,7 +106,7 @@ def assign(
     Parameters
     ----------
     units : mapping of str to float
-        Units (images or galaxies) with their mean log sSFR, for the strata.
+        Units (images or galaxies) with their mean label, for the strata.
     recipe : SplitRecipe
         Fractions, strata and seed.
     known : mapping of str to str
@@ -203,7 +205,13 @@ def check_folds(recipe: SplitRecipe) -> None:
         raise ConfigError(f"split.folds = {recipe.folds} is not available yet; use folds = 1")
 
 
-def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> SplitSummary:
+def split(
+    workspace: Workspace,
+    recipe: SplitRecipe,
+    target: Target = PUBLISHED,
+    *,
+    force: bool = False,
+) -> SplitSummary:
     """Write ``split.csv``, or extend it by the rows that the sample has gained.
 
     A table that a person wrote or edited is never drawn anew without ``force``: its images stay
@@ -216,6 +224,8 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
         The run's folder, with ``sample.csv``.
     recipe : SplitRecipe
         Unit, fractions, strata and seed.
+    target : Target
+        What the strata are of. Its values are part of what a split is current with.
     force : bool
         Draw anew.
 
@@ -227,7 +237,8 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     Raises
     ------
     DataMissingError
-        There is no sample, or galaxies cannot be followed over its snapshots.
+        There is no sample, it has no column of the target, or galaxies cannot be followed over its
+        snapshots.
     ConfigError
         A switch that is not available yet.
     DataFormatError
@@ -240,7 +251,7 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
         raise DataMissingError(
             f"{workspace.sample_csv} is not there; run sfr select --snap 99 --work {workspace.root}"
         )
-    job = _job(workspace, recipe)
+    job = _job(workspace, recipe, target)
     listed = None if force else _listed(workspace)
     drawn = _drawn(workspace, listed)
     if listed is not None and listed.subset_of != drawn:
@@ -248,14 +259,14 @@ def split(workspace: Workspace, recipe: SplitRecipe, *, force: bool = False) -> 
     return _draw_all(job, listed, force=force)
 
 
-def is_current(workspace: Workspace, recipe: SplitRecipe) -> bool:
+def is_current(workspace: Workspace, recipe: SplitRecipe, target: Target = PUBLISHED) -> bool:
     """Whether nobody edited sample.csv or split.csv since the last split, if there was one.
 
     Nothing is written; parameters and errors are those of `split`.
     """
     if not (workspace.has_run("split") and workspace.sample_csv.is_file()):
         return True
-    job, listed = _job(workspace, recipe), _listed(workspace)
+    job, listed = _job(workspace, recipe, target), _listed(workspace)
     if listed is None:
         return False
     is_theirs = listed.subset_of != _drawn(workspace, listed)
@@ -263,12 +274,18 @@ def is_current(workspace: Workspace, recipe: SplitRecipe) -> bool:
     return workspace.check("split", fingerprint).current
 
 
-def _job(workspace: Workspace, recipe: SplitRecipe) -> _Job:
-    sample = read_sample(workspace)
-    settings = digest({**asdict(recipe), "counts": _COUNTS})
-    rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id", "ssfr_per_yr")}
+def _job(workspace: Workspace, recipe: SplitRecipe, target: Target) -> _Job:
+    sample, values = read_values(workspace, target)
+    strata = {"strata": [target.column, target.transform]}
+    # splits of before there were other targets say nothing of theirs
+    is_told = recipe.stratified and strata["strata"] != [PUBLISHED.column, PUBLISHED.transform]
+    settings = digest({**asdict(recipe), "counts": _COUNTS, **(strata if is_told else {})})
+    rows = {name: sample[name] for name in ("snapshot", "subhalo_id", "galaxy_id")}
+    rows[target.column] = values
     fingerprint = digest({"settings": settings, "rows": table_digest(rows)})
-    return _Job(workspace, recipe, sample, settings, fingerprint)
+    labels = np.full(values.shape, _NO_LABEL)
+    labels[target.has_label(values)] = target.on_axis(values)
+    return _Job(workspace, recipe, sample, labels, settings, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -278,6 +295,8 @@ class _Job:
     workspace: Workspace
     recipe: SplitRecipe
     sample: Table
+    #: Labels of the rows; `_NO_LABEL` for a logarithm of 0.
+    labels: NDArray[np.float64]
     settings: str
     fingerprint: str
 
@@ -325,7 +344,7 @@ def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary
         return job.summary(listed.subset_of, "")
     names = image_names(job.sample)
     keys = _unit_keys(job.sample, job.recipe)
-    units = _units(keys, job.sample)
+    units = _units(keys, job.labels)
     known: dict[str, str] = {}
     if listed is not None and job.drawn_with == job.settings:
         subsets_of, divided = _known(listed.subset_of, names, keys)
@@ -352,7 +371,7 @@ def _draw_all(job: _Job, listed: _Listed | None, *, force: bool) -> SplitSummary
         is_new = listed is not None and set(names) - listed.subset_of.keys()
         reason = f"extended: {len(known)} units keep their subset"
         if not is_new:
-            reason = "the sample has changed; its images keep their subset"
+            reason = "the sample or the target has changed; its images keep their subset"
     return job.summary(subset_of, reason)
 
 
@@ -374,7 +393,7 @@ def _take_over(job: _Job, listed: _Listed, drawn: Mapping[str, str] | None) -> S
     if new:
         keys = _unit_keys(job.sample, job.recipe)
         known, _ = _known(subset_of, names, keys)
-        subsets = assign(_units(keys, job.sample), job.recipe, known)
+        subsets = assign(_units(keys, job.labels), job.recipe, known)
         key_of = dict(zip(names, keys, strict=True))
         subset_of |= {name: subsets[key_of[name]] for name in new}
     for subset in (TRAIN, TEST):
@@ -463,11 +482,12 @@ def _unit_keys(sample: Table, recipe: SplitRecipe) -> list[str]:
     return [str(i) for i in sample["galaxy_id"].tolist()]
 
 
-def _units(keys: Sequence[str], sample: Table) -> dict[str, float]:
-    labels: dict[str, list[float]] = defaultdict(list)
-    for key, ssfr in zip(keys, sample["ssfr_per_yr"].tolist(), strict=True):
-        labels[key].append(float(np.log10(ssfr)) if ssfr > 0 else -99.0)
-    return {key: float(np.mean(values)) for key, values in labels.items()}
+def _units(keys: Sequence[str], labels: NDArray[np.float64]) -> dict[str, float]:
+    """Mean label of each unit."""
+    labels_of: dict[str, list[float]] = defaultdict(list)
+    for key, label in zip(keys, labels.tolist(), strict=True):
+        labels_of[key].append(label)
+    return {key: float(np.mean(values)) for key, values in labels_of.items()}
 
 
 def _known(

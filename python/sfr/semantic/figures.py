@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.plot.matplotlib_import import Axes, Figure, MaxNLocator
-from sfr.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, density, drawn, grid, say
+from sfr.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, as_png, density, grid, say
 from sfr.semantic.evaluate import Evaluation
 from sfr.semantic.profile import NAMES
 
@@ -34,7 +34,7 @@ _METHOD_COLOURS: Final = {
 }
 
 
-@drawn
+@as_png
 def examples_figure(
     data: Sequence[Floats], model: Sequence[Floats], titles: Sequence[str]
 ) -> Figure:
@@ -72,7 +72,7 @@ def examples_figure(
     return figure
 
 
-@drawn
+@as_png
 def recovered_figure(evaluation: Evaluation, method: str) -> Figure:
     """Draw recovered against true parameters, coloured by the density of points."""
     figure, panels = grid(len(evaluation.free), columns=4, size=(3.0, 3.1))
@@ -89,7 +89,7 @@ def recovered_figure(evaluation: Evaluation, method: str) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def error_figure(evaluation: Evaluation, method: str) -> Figure:
     """Draw errors against the true A, with the Cramer-Rao bound in bins of A."""
     figure, panels = grid(len(evaluation.free), columns=2, size=(4.4, 2.7), sharex=True)
@@ -113,7 +113,7 @@ def error_figure(evaluation: Evaluation, method: str) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def limit_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Draw rms errors over the Cramer-Rao bound against the noise, one line a method."""
     shown = [e for e in evaluations if e.noise > 0]
@@ -143,7 +143,7 @@ def limit_figure(evaluations: Sequence[Evaluation]) -> Figure:
     return figure
 
 
-@drawn
+@as_png
 def size_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw mean absolute errors of A, e and theta against the size of the published network."""
     figure, panels = grid(3, columns=3, size=(3.1, 2.9), sharex=True)

@@ -205,7 +205,9 @@ def _read_shard(path: Path, channel: str | None) -> list[tuple[str, NDArray[Any]
         raise ConfigError(f"{path}: {found}; give --channel, one of: {', '.join(names)}")
     place = names.index(channel)
     # sfr map writes one galaxy without a number
-    numbers = shard.columns.get("subhalo_id", np.arange(len(shard.maps)))
+    numbers = shard.columns.get("subhalo_id", np.arange(len(shard.maps))).tolist()
+    views = shard.columns.get("view", np.zeros(len(shard.maps), np.int64)).tolist()
     return [
-        (f"{channel} {int(n)}", maps[place]) for n, maps in zip(numbers, shard.maps, strict=True)
+        (f"{channel} {n} view {view}" if view else f"{channel} {n}", maps[place])
+        for n, view, maps in zip(numbers, views, shard.maps, strict=True)
     ]

@@ -7,8 +7,8 @@ r'^2 = (x'/A)^2 + (y'/B)^2 and B = A (1 - e). With n = 1, amplitude 1 and centre
 published model.
 
 Derivatives are taken in **local coordinates**, in which nothing is singular for round galaxies:
-ln sqrt(AB); the stretch l = ln(A/B) along the major axis, and the same across it, at 45 degrees
-(2 l times the angle); x and y of the centre; ln amplitude; ln n.
+ln sqrt(AB); the (conformal) shear l = ln(A/B) along the major axis, and the same across it, at 45
+degrees (2 l times the angle); x and y of the centre; ln amplitude; ln n.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ __all__ = [
     "PITCH",
     "PIXELS",
     "SHAPE",
-    "UNITS",
     "Frame",
     "Linear",
     "angle_difference",
@@ -42,10 +41,9 @@ __all__ = [
 
 Floats = NDArray[np.floating[Any]]
 
-#: Columns of a parameter array, always all of them.
+#: Columns of a parameter array, always all of them: A, x, y in the notebook's coordinates, theta
+#: in degrees, amplitude in units of the image.
 NAMES: Final = ("A", "e", "theta", "x", "y", "amplitude", "n")
-#: Unit of each; lengths are in the notebook's coordinates.
-UNITS: Final = ("coordinate", "", "deg", "coordinate", "coordinate", "image", "")
 #: The three that every problem leaves free.
 SHAPE: Final = ("A", "e", "theta")
 
@@ -57,9 +55,9 @@ PITCH: Final = 2 / 63 * 4 / 64
 _BLOCK: Final = 64
 #: A round galaxy's radius at its own centre, where the profile has a cusp [scale lengths].
 _TINY: Final = 1e-12
-#: Largest change of a logarithm in one step, and the largest stretch ln(A/B).
+#: Largest change of a logarithm in one step, and the largest shear ln(A/B).
 _LARGEST_STEP: Final = 0.7
-_LARGEST_STRETCH: Final = 3.0
+_LARGEST_SHEAR: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -301,14 +299,14 @@ class _Geometry:
             flux *= self._per_galaxy(1 / self.sersic)
         # -dI/d(ln r) = flux; every length enters through ln r
         slope = flux / (self.radius * self.radius)
-        stretch = -np.log(self.minor)
+        shear = -np.log(self.minor)
         for name in free:
             if name == "A":
                 yield flux
             elif name == "e":
                 yield slope * (self.major_squared - self.minor_squared) * self.dtype.type(0.5)
             elif name == "theta":
-                turn = self._per_galaxy(-_sinhc(stretch))
+                turn = self._per_galaxy(-_sinhc(shear))
                 yield slope * self.major_axis * self.minor_axis * turn
             elif name in ("x", "y"):
                 yield slope * self._towards(name)
@@ -352,13 +350,13 @@ def moved(
     step = dict(zip(free, np.clip(steps, -_LARGEST_STEP, _LARGEST_STEP).T, strict=True))
     new = parameters.copy()
     scale, ellipticity, theta = parameters[:, 0], parameters[:, 1], np.radians(parameters[:, 2])
-    stretch = -np.log1p(-ellipticity)
-    along, across = stretch + step["e"], step["theta"]
+    shear = -np.log1p(-ellipticity)
+    along, across = shear + step["e"], step["theta"]
     turned = np.hypot(along, across)
-    new_stretch = np.minimum(turned, _LARGEST_STRETCH)
-    mean_scale = np.log(scale) - stretch / 2 + step["A"]
-    new[:, 0] = np.exp(mean_scale + new_stretch / 2)
-    new[:, 1] = -np.expm1(-new_stretch)
+    new_shear = np.minimum(turned, _LARGEST_SHEAR)
+    mean_scale = np.log(scale) - shear / 2 + step["A"]
+    new[:, 0] = np.exp(mean_scale + new_shear / 2)
+    new[:, 1] = -np.expm1(-new_shear)
     new[:, 2] = np.degrees(theta + np.arctan2(across, along) / 2) % 180
     for place, name in enumerate(NAMES):
         if name in ("x", "y") and name in step:
@@ -384,7 +382,7 @@ def local_to_natural(parameters: NDArray[np.float64], free: Sequence[str]) -> ND
         Infinite for theta where e = 0 [deg for theta, else the unit of the parameter].
     """
     by_name = dict(zip(NAMES, parameters.T, strict=True))
-    stretch = -np.log1p(-by_name["e"])
+    shear = -np.log1p(-by_name["e"])
     matrix = np.zeros((len(parameters), len(free), len(free)))
     for place, name in enumerate(free):
         if name == "A":
@@ -394,7 +392,7 @@ def local_to_natural(parameters: NDArray[np.float64], free: Sequence[str]) -> ND
             matrix[:, place, place] = 1 - by_name["e"]
         elif name == "theta":
             with np.errstate(divide="ignore"):
-                matrix[:, place, place] = np.degrees(0.5 / stretch)
+                matrix[:, place, place] = np.degrees(0.5 / shear)
         else:
             matrix[:, place, place] = 1.0 if name in ("x", "y") else by_name[name]
     return matrix

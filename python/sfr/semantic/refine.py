@@ -352,11 +352,11 @@ class _OneImage:
 
     def coordinates(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         scale, ellipticity, theta = parameters[:3]
-        stretch, twice = -np.log1p(-ellipticity), 2 * np.radians(theta)
+        shear, twice = -np.log1p(-ellipticity), 2 * np.radians(theta)
         values = {
-            "A": np.log(scale) - stretch / 2,
-            "e": stretch * np.cos(twice),
-            "theta": stretch * np.sin(twice),
+            "A": np.log(scale) - shear / 2,
+            "e": shear * np.cos(twice),
+            "theta": shear * np.sin(twice),
             "x": parameters[3] / self.start[0],
             "y": parameters[4] / self.start[0],
             "amplitude": np.log(parameters[5]),
@@ -367,9 +367,9 @@ class _OneImage:
     def parameters(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         found = self.start.copy()
         value = dict(zip(self.free, point, strict=True))
-        stretch = np.hypot(value["e"], value["theta"])
-        found[0] = np.exp(np.clip(value["A"] + stretch / 2, -30, 30))
-        found[1] = min(-np.expm1(-stretch), 1 - 1e-12)
+        shear = np.hypot(value["e"], value["theta"])
+        found[0] = np.exp(np.clip(value["A"] + shear / 2, -30, 30))
+        found[1] = min(-np.expm1(-shear), 1 - 1e-12)
         found[2] = np.degrees(np.arctan2(value["theta"], value["e"]) / 2) % 180
         for name in ("x", "y"):
             if name in value:

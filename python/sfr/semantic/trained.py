@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError
 from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.progress import Progress, silent
-from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.tables import write_table
 from sfr.run.workspace import Workspace, digest
 from sfr.semantic.encoders import FAST, fast_weights, run_fast
@@ -26,7 +25,7 @@ from sfr.semantic.profile import PIXELS, angle_difference, blocks
 from sfr.semantic.refine import gauss_newton, residuals
 from sfr.semantic.training import History, Training, build_encoder, train_encoder
 
-__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder", "trained_encoders"]
+__all__ = ["Encoder", "find_encoders", "load_encoder", "obtain_encoder"]
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class Encoder:
         if self.training.encoder == FAST:
             code = run_fast(self._weights, images)
         else:
-            code = _run(self.network, images)
+            code = _run_cnn(self.network, images)
         return self.training.code.to_parameters(code)
 
     @cached_property
@@ -165,47 +164,24 @@ def obtain_encoder(
             return load_encoder(folder), False
         log.info("%s, seed %d: training (%s)", training.name, training.seed, state.reason)
         workspace.forget(step)
-        checkpoint = _Checkpoint(workspace, training)
+        checkpoint, settings = folder / _CHECKPOINT, training.settings()
+        if training.can_be_prolonged:
+            del settings["epochs"]
+        key = digest([_VERSION, settings])
         if force:
-            checkpoint.path.unlink(missing_ok=True)
-        network, history = train_encoder(training, on_progress, checkpoint)
+            checkpoint.unlink(missing_ok=True)
+        network, history = train_encoder(
+            training,
+            on_progress,
+            start=read_checkpoint(checkpoint, key),
+            keep=partial(write_checkpoint, workspace, checkpoint, key),
+        )
         encoder = Encoder(training, network, _calibration(training, network))
         files = _write(workspace, folder, encoder, history)
         workspace.mark_done(step, fingerprint, files)
         if not training.can_be_prolonged:
-            checkpoint.path.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
     return encoder, True
-
-
-class _Checkpoint:
-    """The state of a training in the folder of its encoder."""
-
-    def __init__(self, workspace: Workspace, training: Training) -> None:
-        self._workspace = workspace
-        self.path = workspace.semantic(training.name, training.seed) / _CHECKPOINT
-        settings = training.settings()
-        if training.can_be_prolonged:
-            del settings["epochs"]
-        self._key = digest([_VERSION, settings])
-
-    def read(self) -> Mapping[str, NDArray[Any]] | None:
-        """Return the state, None where there is none of these settings or it cannot be read."""
-        try:
-            state = read_arrays(self.path)
-        except DataMissingError:
-            return None
-        except DataFormatError as error:
-            log.warning("%s; training from the start", error)
-            return None
-        if str(state.pop("key", "")) != self._key:
-            log.info("%s is of other settings; training from the start", self.path)
-            return None
-        log.info("going on after epoch %d", state["losses"].shape[1])
-        return state
-
-    def write(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Keep a state."""
-        write_arrays(self._workspace, self.path, {"key": np.array(self._key), **state})
 
 
 def _write(workspace: Workspace, folder: Path, encoder: Encoder, history: History) -> list[Path]:
@@ -262,13 +238,6 @@ def load_encoder(folder: Path) -> Encoder:
     return Encoder(training, network, calibration)
 
 
-def trained_encoders(workspace: Workspace) -> list[Path]:
-    """Folders of all encoders trained in a folder, sorted."""
-    found = (path.parent for path in workspace.root.glob(f"semantic/*/seed-*/{_ABOUT}"))
-    # not copies that somebody made
-    return sorted(folder for folder in found if re.fullmatch(r"seed-\d+", folder.name))
-
-
 def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     """Return the folders of the encoders of a name, or of all.
 
@@ -289,7 +258,7 @@ def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     DataMissingError
         None is there.
     """
-    folders = trained_encoders(workspace)
+    folders = [folder for folder in workspace.encoders() if (folder / _ABOUT).is_file()]
     chosen = [f for f in folders if name in (None, f.parent.name, f"{f.parent.name}/{f.name}")]
     if not chosen:
         there = ", ".join(sorted({f.parent.name for f in folders})) or "none"
@@ -300,8 +269,8 @@ def find_encoders(workspace: Workspace, name: str | None) -> list[Path]:
     return chosen
 
 
-def _run(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
-    """Run a network on images."""
+def _run_cnn(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # noqa: ANN401
+    """Run a convolutional network on images."""
     if len(images) < _FEW:
         # called as a function: compiling would take longer
         code = load_keras().ops.convert_to_numpy(network(images, training=False))
@@ -322,12 +291,12 @@ def _run(network: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:  # n
 def _calibration(training: Training, network: Any) -> dict[int, NDArray[np.float64]]:  # noqa: ANN401
     """Compare errors with what they say, on new images of the problem's mix of noise."""
     problem = training.problem
-    bare = Encoder(training, network, {})
+    uncalibrated = Encoder(training, network, {})
     rng = np.random.default_rng([training.seed, 5])
     truth = problem.draw(min(_CALIBRATION_IMAGES, training.images), rng)
     images = problem.images(truth)
     images = add_noise(images, problem.draw_noise(len(images), rng), rng)
-    found, result = bare.estimate(images), {}
+    found, result = uncalibrated.estimate(images), {}
     for steps in _STEPS:
         if steps > 0:
             found = gauss_newton(images, found, problem.frame, problem.free, steps=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from sfr.errors import ConfigError, TrainingError
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
 from sfr.progress import Progress, silent
+from sfr.run.checkpoint import Saved
 from sfr.semantic.code import CircleCode, Code, EllipseCode, PublishedCode
 from sfr.semantic.decoder import build_decoder
 from sfr.semantic.encoders import (
@@ -31,13 +32,14 @@ from sfr.semantic.problem import PROBLEMS, Problem, add_noise
 from sfr.semantic.profile import SHAPE, blocks
 
 __all__ = [
-    "Checkpoint",
     "History",
     "Training",
     "default_training",
     "published_training",
     "train_encoder",
 ]
+
+log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 #: Inputs, targets and weights of some rows.
@@ -247,18 +249,12 @@ def build_encoder(training: Training) -> tuple[Any, Any]:
     return network, network
 
 
-class Checkpoint(Protocol):
-    """Where the state of a training is kept, so that one that was stopped can go on."""
-
-    def read(self) -> Mapping[str, NDArray[Any]] | None:
-        """Return the state that was written last, None where there is none."""
-
-    def write(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Keep a state."""
-
-
 def train_encoder(
-    training: Training, on_progress: Progress = silent, checkpoint: Checkpoint | None = None
+    training: Training,
+    on_progress: Progress = silent,
+    *,
+    start: Saved | None = None,
+    keep: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> tuple[Any, History]:
     """Train an encoder; the same settings give the same weights, stopped between or not.
 
@@ -268,9 +264,11 @@ def train_encoder(
         How.
     on_progress : callable
         Hears of images made and of batches.
-    checkpoint : Checkpoint or None
-        Where the state is kept after an epoch, at most every 30 s, and after the last one; a
-        training that is found there goes on.
+    start : tuple of dict or None
+        State to go on from, as it was kept.
+    keep : callable or None
+        Keeps a state: is given plain data and arrays after an epoch, at most every 30 s, and after
+        the last one.
 
     Returns
     -------
@@ -293,9 +291,9 @@ def train_encoder(
     model = _compiled(training, trained)
     rng = np.random.default_rng([training.seed, 2])
     held_back = batches(np.arange(training.images, training.images + training.validation), rng)
-    run = _Run(trained, model.optimizer, rng)
-    if checkpoint is not None:
-        run.restore(checkpoint.read(), training.epochs)
+    run = _Training(trained, model.optimizer, rng)
+    if start is not None:
+        run.restore(start, training.epochs)
     saved = time.monotonic()
     while len(run.losses) < training.epochs:
         epoch = len(run.losses)
@@ -308,8 +306,8 @@ def train_encoder(
                 f"learning rate ({training.learning_rate})"
             )
         is_last = len(run.losses) == training.epochs
-        if checkpoint and (is_last or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
-            checkpoint.write(run.state())
+        if keep and (is_last or time.monotonic() - saved >= _CHECKPOINT_SECONDS):
+            keep(*run.state())
             saved = time.monotonic()
     trained.set_weights(run.best_weights)
     return network, History(np.array(run.losses), np.array(run.validation), run.best + 1)
@@ -323,7 +321,7 @@ def _first_outputs(training: Training) -> tuple[NDArray[np.float64], NDArray[np.
     return training.code.spread if isinstance(training.code, EllipseCode) else None
 
 
-class _Run:
+class _Training:
     """Where a training stands: everything that the next epoch depends on."""
 
     def __init__(self, trained: Any, optimizer: Any, rng: np.random.Generator) -> None:  # noqa: ANN401
@@ -340,32 +338,29 @@ class _Run:
         if validation <= self.validation[self.best]:
             self.best, self.best_weights = len(self.losses) - 1, self._trained.get_weights()
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return the state as arrays."""
+    def state(self) -> Saved:
+        """Return the state as what a checkpoint holds."""
         to_numpy = load_keras().ops.convert_to_numpy
-        groups = {
-            "weight": self._trained.get_weights(),
-            "best": self.best_weights,
+        return {"rng": self._rng.bit_generator.state}, {
+            "losses": np.array([self.losses, self.validation]),
+            "weights": self._trained.get_weights(),
+            "best_weights": self.best_weights,
             "optimizer": [to_numpy(variable) for variable in self._optimizer.variables],
         }
-        return {
-            "losses": np.array([self.losses, self.validation]),
-            "rng": np.array(json.dumps(self._rng.bit_generator.state)),
-            **{f"{g}_{k}": v for g, values in groups.items() for k, v in enumerate(values)},
-        }
 
-    def restore(self, state: Mapping[str, NDArray[Any]] | None, epochs: int) -> None:
+    def restore(self, start: Saved, epochs: int) -> None:
         """Go on where a state was left, unless it lies beyond the epochs that are asked for."""
-        if state is None or state["losses"].shape[1] > epochs:
+        about, arrays = start
+        if arrays["losses"].shape[1] > epochs:
             return
-        for loss, validation in state["losses"].T.tolist():
+        log.info("going on after epoch %d", arrays["losses"].shape[1])
+        for loss, validation in arrays["losses"].T.tolist():
             self.finish_epoch(loss, validation)
-        count = len(self.best_weights)
-        self.best_weights = [state[f"best_{place}"] for place in range(count)]
-        self._trained.set_weights([state[f"weight_{place}"] for place in range(count)])
-        for place, variable in enumerate(self._optimizer.variables):
-            variable.assign(state[f"optimizer_{place}"])
-        self._rng.bit_generator.state = json.loads(str(state["rng"]))
+        self.best_weights = arrays["best_weights"]
+        self._trained.set_weights(arrays["weights"])
+        for variable, value in zip(self._optimizer.variables, arrays["optimizer"], strict=True):
+            variable.assign(value)
+        self._rng.bit_generator.state = about["rng"]
 
 
 def _compiled(training: Training, trained: Any) -> Any:  # noqa: ANN401

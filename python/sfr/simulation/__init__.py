@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sfr.simulation.local import LocalSimulation, Segment, open_simulation
+from sfr.simulation.local import FileRows, LocalSimulation, open_simulation
 from sfr.simulation.particle_file import ParticleFile, open_particle_file
 from sfr.simulation.protocol import (
     FULL_SNAPSHOTS,
@@ -16,12 +16,12 @@ from sfr.simulation.protocol import (
 __all__ = [
     "FULL_SNAPSHOTS",
     "Catalogue",
+    "FileRows",
     "FileStatus",
     "Header",
     "LocalSimulation",
     "ObjectKind",
     "ParticleFile",
-    "Segment",
     "Simulation",
     "open_particle_file",
     "open_simulation",

@@ -37,7 +37,7 @@ from sfr.simulation.layout import (
     tree_url,
 )
 from sfr.simulation.offsets import OffsetsFile
-from sfr.simulation.particle_file import ParticleFile, Stretch, empty_field
+from sfr.simulation.particle_file import ParticleFile, Segment, empty_field
 from sfr.simulation.protocol import (
     KINDS,
     N_PART_TYPES,
@@ -49,7 +49,7 @@ from sfr.simulation.protocol import (
 )
 from sfr.simulation.trees import SubLinkFiles
 
-__all__ = ["LocalSimulation", "Segment", "open_simulation"]
+__all__ = ["FileRows", "LocalSimulation", "open_simulation"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ _LAYOUT = (
 
 
 @dataclass(frozen=True)
-class Segment:
+class FileRows:
     """Rows ``start:stop`` of one particle type in one snapshot chunk."""
 
     path: Path
@@ -424,37 +424,35 @@ class LocalSimulation:
             No such object or particle type.
         """
         with self._lock:
-            segments = self.segments(snap, kind, object_id, part_type)
-            if not segments:
+            rows = self.rows(snap, kind, object_id, part_type)
+            if not rows:
                 return {field: self._empty(snap, part_type, field) for field in fields}
             parts = [
                 self._chunks.get(part.path).read(
                     part_type, fields, start=part.start, stop=part.stop, mapped=self.mapped
                 )
-                for part in segments
+                for part in rows
             ]
         if len(parts) == 1:
             return parts[0]
         return {field: np.concatenate([part[field] for part in parts]) for field in fields}
 
-    def stretches(
+    def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int
-    ) -> Iterator[Stretch]:
+    ) -> Iterator[Segment]:
         """Yield the particles of one object in pieces that fit in memory, in file order.
 
         Parameters and errors are those of `particles`; nothing is read before a piece is.
         """
-        for part in self.segments(snap, kind, object_id, part_type):
+        for part in self.rows(snap, kind, object_id, part_type):
             opened = partial(self._opened, part.path)
             with opened() as file:
-                pieces = file.stretches(
+                pieces = file.segments(
                     part_type, start=part.start, stop=part.stop, mapped=self.mapped, opened=opened
                 )
             yield from pieces
 
-    def segments(
-        self, snap: int, kind: ObjectKind, object_id: int, part_type: int
-    ) -> list[Segment]:
+    def rows(self, snap: int, kind: ObjectKind, object_id: int, part_type: int) -> list[FileRows]:
         """Where the particles of one object lie, for callers that read them piece by piece.
 
         Parameters and errors are those of `particles`.
@@ -632,11 +630,11 @@ class LocalSimulation:
         # the writer of TNG makes as many of the one as of the other
         return n_groups, n_snapshot or max([n_groups, *(number + 1 for number in numbers)])
 
-    def _split(self, snap: int, part_type: int, start: int, length: int) -> list[Segment]:
+    def _split(self, snap: int, part_type: int, start: int, length: int) -> list[FileRows]:
         """Distribute a range of global particle indices over the chunks."""
         table = self._offsets_file(snap).snapshot_files[:, part_type]
         number = int(np.searchsorted(table, start, side="right")) - 1
-        segments = []
+        rows = []
         remaining, row = length, start - int(table[number])
         while remaining:
             if number >= table.size:
@@ -650,10 +648,10 @@ class LocalSimulation:
                 held = chunk.counts[part_type]
                 taken = min(remaining, held - row)
                 if taken > 0:
-                    segments.append(Segment(chunk.path, row, row + taken))
+                    rows.append(FileRows(chunk.path, row, row + taken))
                     remaining -= taken
             number, row = number + 1, 0
-        return segments
+        return rows
 
     def _holding(self, snap: int, number: int, part_type: int) -> ParticleFile | None:
         """Open a chunk that holds what the offsets file says; None where that is nothing."""

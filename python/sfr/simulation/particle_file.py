@@ -29,7 +29,7 @@ from sfr.hdf5 import (
 from sfr.simulation.header import Stated, particle_header, require_tng_units
 from sfr.simulation.protocol import FULL_SNAPSHOTS, N_PART_TYPES
 
-__all__ = ["ParticleFile", "Stretch", "empty_field", "open_particle_file"]
+__all__ = ["ParticleFile", "Segment", "empty_field", "open_particle_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,10 @@ _REAL = frozenset(
 #: Integers up to this are exact in float64.
 _EXACT = 1 << 53
 
-#: Rows of a stretch, so that what is read of one fits in memory: 24 MiB of positions.
-_STRETCH = 1 << 20
+#: Rows of a segment, so that what is read of one fits in memory: 24 MiB of positions.
+_SEGMENT = 1 << 20
 #: The same where little more than what is looked at is in memory.
-_MAPPED_STRETCH = 1 << 22
+_MAPPED_SEGMENT = 1 << 22
 #: Rows that are read along rather than left out: a read of its own costs as much as 64 KiB.
 _GAP = 1 << 14
 
@@ -108,7 +108,7 @@ def open_particle_file(path: str | Path) -> ParticleFile:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Consecutive particles of one type in one file, read field by field."""
 
     #: Gives the file, open; one that was closed in the meantime is opened again.
@@ -198,7 +198,7 @@ class ParticleFile:
         self._mapping = None
         self._file.close()
 
-    def stretches(
+    def segments(
         self,
         part_type: int,
         *,
@@ -206,7 +206,7 @@ class ParticleFile:
         stop: int | None = None,
         mapped: bool = False,
         opened: Callable[[], AbstractContextManager[ParticleFile]] | None = None,
-    ) -> Iterator[Stretch]:
+    ) -> Iterator[Segment]:
         """Yield a range of particles in pieces that fit in memory, in order.
 
         Parameters
@@ -222,13 +222,13 @@ class ParticleFile:
 
         Yields
         ------
-        Stretch
+        Segment
             Of which nothing has been read yet.
         """
         stop = self.counts[part_type] if stop is None else stop
-        length = _MAPPED_STRETCH if mapped else _STRETCH
+        length = _MAPPED_SEGMENT if mapped else _SEGMENT
         for begin in range(start, stop, length):
-            yield Stretch(
+            yield Segment(
                 opened or (lambda: nullcontext(self)),
                 part_type,
                 begin,

@@ -225,7 +225,7 @@ class Simulation(Protocol):
         """Fields of the particles of one object, always one array per requested field."""
         ...
 
-    def stretches(
+    def segments(
         self, snap: int, kind: ObjectKind, object_id: int, part_type: int
     ) -> Iterator[Particles]:
         """Yield the particles of one object piece by piece, in file order."""

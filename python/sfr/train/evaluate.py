@@ -15,13 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from sfr.arrays import real
 from sfr.errors import ConfigError, NonFiniteError, ShapeError
 from sfr.recipe import Recipe, parse_case
-from sfr.run.documents import read_json
-from sfr.run.tables import PREDICTIONS, TEST, count_galaxies, galaxy_numbers, read_table
+from sfr.run.names import ModelId
+from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
+from sfr.target import Target, ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
+from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
 __all__ = [
     "AVERAGED",
+    "CASE",
+    "CONTROL",
     "DEAD",
     "FAILED",
     "FEWEST_IMAGES",
@@ -48,12 +52,16 @@ log = logging.getLogger(__name__)
 #: Out of date: trained with other settings or images than the last training.
 TRAINED, UNDEFINED, DEAD = "trained", "undefined", "dead"
 FAILED, OUT_OF_DATE, NOT_TRAINED = "failed", "out of date", "not trained"
-#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex].
+#: What a row of the table is: a case, or a control, which is there to be measured against and is
+#: never the best.
+CASE, CONTROL = "case", "control"
+#: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex]. Labels that
+#: are no logarithms have no outliers: what is far depends on the quantity.
 OUTLIER_DEX: Final = 0.5
 #: Note under which the settings of the last training are kept.
 SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
-AVERAGED: Final = ("r", "spearman", "r2", "rmse_dex", "bias", "nmad", "outlier_fraction")
+AVERAGED: Final = ("r", "spearman", "r2", "rmse", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
 _ROUNDING: Final = 1e-9
 #: Decimals of a logarithm that the arithmetic of float64 leaves: what agrees in them is a tie.
@@ -61,30 +69,30 @@ _DECIMALS: Final = 9
 #: Fewest rows for a correlation or a spread.
 FEWEST_IMAGES: Final = 3
 
-Metrics = dict[str, Any]
 
-
-def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
+def metrics(truth: ArrayLike, prediction: ArrayLike, unit: str = "dex") -> Metrics:
     """Compare predictions with the truth.
 
     d = prediction - truth throughout. What is undefined is None, never NaN: everything for no
-    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and ``r2``
-    where the truth is constant; the correlations where the prediction is constant (a dead head).
-    Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
+    rows; the correlations, ``r2`` and ``nmad`` for fewer than 3 rows; the correlations and
+    ``r2`` where the truth is constant; the correlations where the prediction is constant (a dead
+    head). Constant is what spans less than `CONSTANT_RANGE`: the rest is rounding.
 
     Parameters
     ----------
     truth, prediction : array_like of float, shape (N,)
-        log10 of the label, with any common offset [dex].
+        Labels, with any common offset.
+    unit : str
+        Unit of their differences: ``dex`` where they are logarithms.
 
     Returns
     -------
     dict
         ``r`` Pearson's and ``spearman`` rank correlation; ``r2`` = 1 - sum d^2 / sum (truth -
-        mean)^2, below 0 when worse than the mean; ``rmse_dex`` = sqrt(mean d^2); ``bias`` = mean d;
-        ``nmad`` = 1.4826 median |d - median d|; ``outlier_fraction``, the share of rows with
-        |d| > ``outlier_dex`` = `OUTLIER_DEX`; ``n`` = N; ``dead``, whether the predictions of 2
-        rows or more are constant.
+        mean)^2, below 0 when worse than the mean; ``rmse`` = sqrt(mean d^2); ``bias`` = mean d;
+        ``nmad`` = 1.4826 median |d - median d|; ``unit`` of these three; ``outlier_fraction``,
+        the share of rows with |d| > ``outlier_limit`` = `OUTLIER_DEX`, both None where the unit is
+        not dex; ``n`` = N; ``dead``, whether the predictions of 2 rows or more are constant.
 
     Raises
     ------
@@ -102,18 +110,24 @@ def metrics(truth: ArrayLike, prediction: ArrayLike) -> Metrics:
     n = y.size
     d = p - y
     dead = n > 1 and _is_constant(p)
+    limit = _outlier_limit(unit)
     found: Metrics = dict.fromkeys(AVERAGED)
     if n > 0:
-        found["rmse_dex"] = float(np.sqrt(np.mean(d**2)))
+        found["rmse"] = float(np.sqrt(np.mean(d**2)))
         found["bias"] = float(np.mean(d))
-        found["outlier_fraction"] = float(np.mean(np.abs(d) > OUTLIER_DEX))
+        if limit is not None:
+            found["outlier_fraction"] = float(np.mean(np.abs(d) > limit))
     if n >= FEWEST_IMAGES:
         found["nmad"] = 1.4826 * float(np.median(np.abs(d - np.median(d))))
     if n >= FEWEST_IMAGES and not _is_constant(y):
         found["r2"] = float(1.0 - np.sum(d**2) / np.sum((y - np.mean(y)) ** 2))
         if not dead:
             found["r"], found["spearman"] = _correlations(y, p)
-    return {**found, "outlier_dex": OUTLIER_DEX, "n": n, "dead": dead}
+    return {**found, "unit": unit, "outlier_limit": limit, "n": n, "dead": dead}
+
+
+def _outlier_limit(unit: str) -> float | None:
+    return OUTLIER_DEX if unit == "dex" else None
 
 
 def _vectors(
@@ -152,23 +166,27 @@ def _correlations(
 
 @dataclass(frozen=True)
 class ScoredHead:
-    """What a trained head left of the test subset.
+    """What the heads of a case and seed left of the images that they are tested on.
+
+    With several folds each image is predicted by the head that has not seen it, and what is said of
+    the seed holds for them together: it is dead where one of them is.
 
     Attributes
     ----------
     case : str
         Version of the image.
     seed : int
-        Its seed.
+        The seed.
     metrics : dict
-        Content of ``metrics.json``, with what `metrics` says now: older versions computed some of
-        it otherwise.
+        Entry of ``metrics.json``, of the first fold, with what `metrics` says of all test images.
     filename : ndarray of str, shape (N,)
         Test images, sorted.
     galaxy_id : ndarray of int64, shape (N,)
         As in ``sample.csv``.
     truth, prediction : ndarray of float64, shape (N,)
-        log10(1e15 label) [dex].
+        Labels of the target (`sfr.target`).
+    histories : tuple of dict of str to ndarray
+        Columns epoch, loss, validation_loss (NaN where there is no validation subset) of each head.
     """
 
     case: str
@@ -178,11 +196,17 @@ class ScoredHead:
     galaxy_id: NDArray[np.int64]
     truth: NDArray[np.float64]
     prediction: NDArray[np.float64]
+    histories: tuple[Table, ...] = ()
 
     @property
     def dead(self) -> bool:
-        """Whether the head gives the same number for every image."""
+        """Whether a head gives the same number for every image."""
         return bool(self.metrics.get("dead"))
+
+    @property
+    def kind(self) -> str:
+        """`CASE` or `CONTROL`."""
+        return str(self.metrics.get("kind", CASE))
 
     @property
     def state(self) -> str:
@@ -206,7 +230,7 @@ class ScoredHead:
     def on(self, images: NDArray[np.str_]) -> ScoredHead:
         """Return the head on some of its images, in this order."""
         at = np.searchsorted(self.filename, images)
-        columns = {name: getattr(self, name)[at] for name in _COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self, name)[at] for name in _COLUMNS}
         return dataclasses.replace(self, **columns)
 
 
@@ -228,36 +252,68 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     dict of str to list of ScoredHead
         By case, in the order of their seeds. Heads whose settings or images are not those of the
         last training are left out, with a warning: only like is compared with like. So are those
-        of a case that is none of the recipe's channels.
+        that predict another target than the recipe's, those of a case that is none of its
+        channels, and seeds that lack the head of a fold.
 
     Raises
     ------
     DataMissingError, DataFormatError
-        ``metrics.json`` or ``predictions.csv`` of a head is not there or cannot be read.
+        ``metrics.json``, ``predictions.csv`` or ``history.csv`` of a case cannot be read.
     """
     found: dict[str, list[ScoredHead]] = {}
-    outdated = []
-    latest = workspace.recalled(SETTINGS)
-    for case, seed in workspace.trained():
-        head = _read_metrics(workspace, case, seed)
-        if not _is_case(case, recipe):
-            channels = ", ".join(recipe.channels)
-            log.warning(
-                "%s, seed %d is left out: the channels of the recipe are %s", case, seed, channels
-            )
-        elif latest is None or head.get("settings") == latest:
-            found.setdefault(case, []).append(_read_head(workspace, case, seed, head))
-        else:
-            outdated.append(f"{case} seed {seed}")
+    outdated: list[str] = []
+    others: dict[str, list[str]] = {}
+    latest, target = workspace.recalled(SETTINGS), target_of(recipe)
+    for case in workspace.trained():
+        output = CaseFiles(workspace, case).read()
+        for seed, heads in _by_seed(output).items():
+            if not _is_shown(case, heads, recipe):
+                why = f"the channels of the recipe are {', '.join(recipe.channels)}"
+                log.warning("%s, seed %d is left out: %s", case, seed, why)
+            elif predicts := _other_target(heads, recipe):
+                others.setdefault(predicts, []).append(f"{case} seed {seed}")
+            elif latest is not None and any(head.get("settings") != latest for head in heads):
+                outdated.append(f"{case} seed {seed}")
+            elif missing := _missing_folds(output, seed):
+                log.warning(
+                    "%s, seed %d is left out: folds %s are not trained", case, seed, missing
+                )
+            else:
+                found.setdefault(case, []).append(_scored(output, seed, target.error_unit))
+    _say_others(others, outdated, target)
+    order = {name: place for place, name in enumerate(recipe.case_names)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
+    return {name: found[name] for name in names}
+
+
+def _by_seed(output: CaseOutput) -> dict[int, list[Metrics]]:
+    """Return the entries of the heads of each seed, in the order of seeds and folds."""
+    found: dict[int, list[Metrics]] = {
+        seed: [] for seed in sorted({m.seed for m in output.metrics})
+    }
+    for model, entry in output.metrics.items():
+        found[model.seed].append(entry)
+    return found
+
+
+def _say_others(
+    others: Mapping[str, Sequence[str]], outdated: Sequence[str], target: Target
+) -> None:
+    """Warn of heads that predict something else, and of those that are out of date."""
+    for predicts, names in others.items():
+        log.warning(
+            "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
+            predicts,
+            target.text,
+            target.error_unit or "no unit",
+            ", ".join(names),
+        )
     if outdated:
         log.warning(
             "out of date, so not compared: %s; trained with other settings or images than the "
             "last training, train again to have the numbers",
             ", ".join(outdated),
         )
-    order = {name: place for place, name in enumerate(recipe.case_names)}
-    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
-    return {name: found[name] for name in names}
 
 
 def head_states(
@@ -281,11 +337,16 @@ def head_states(
     """
     states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
     latest = workspace.recalled(SETTINGS)
-    failed = [head for head in workspace.failed() if workspace.failed_with(*head) == latest]
-    for state, found in ((FAILED, failed), (OUT_OF_DATE, workspace.trained())):
-        for case, seed in found:
-            if _is_case(case, recipe):
-                states.setdefault((case, seed), state)
+    for case in workspace.failed():
+        settings, reasons = CaseFiles(workspace, case).failures()
+        if settings == latest and _is_case(case, recipe):
+            for model in reasons:
+                states.setdefault((case, model.seed), FAILED)
+    for case in workspace.trained():
+        for model, entry in CaseFiles(workspace, case).read().metrics.items():
+            is_other = entry.get("settings") != latest or _other_target([entry], recipe)
+            if is_other and _is_shown(case, [entry], recipe):
+                states.setdefault((case, model.seed), OUT_OF_DATE)
     order = {name: place for place, name in enumerate(recipe.case_names)}
     return dict(sorted(states.items(), key=lambda item: (order.get(item[0][0], 999), item[0])))
 
@@ -316,6 +377,11 @@ def case_states(recipe: Recipe, states: Mapping[tuple[str, int], str]) -> dict[s
     }
 
 
+def _is_shown(case: str, heads: Iterable[Metrics], recipe: Recipe) -> bool:
+    """Whether heads are of a control, or of a case of the recipe's channels."""
+    return any(head.get("kind") == CONTROL for head in heads) or _is_case(case, recipe)
+
+
 def _is_case(name: str, recipe: Recipe) -> bool:
     try:
         parse_case(name, recipe.channels)
@@ -324,18 +390,58 @@ def _is_case(name: str, recipe: Recipe) -> bool:
     return True
 
 
-def _read_head(workspace: Workspace, case: str, seed: int, found: Metrics) -> ScoredHead:
-    table = read_table(workspace.head(case, seed) / "predictions.csv", PREDICTIONS)
+def _other_target(heads: Iterable[Metrics], recipe: Recipe) -> str:
+    """Name what heads predict where that is not the recipe's target; else empty."""
+    target, older = target_of(recipe), ssfr_of(recipe.sample).text
+    for head in heads:
+        predicts = str(head.get("label", older))
+        if predicts != target.text or head.get("unit", "dex") != target.error_unit:
+            return predicts
+    return ""
+
+
+def _missing_folds(output: CaseOutput, seed: int) -> str:
+    """List the folds that test images and have no head of a seed; empty where there is none."""
+    folds = {fold for fold in output.predictions["fold"].tolist() if fold >= 0}
+    return ", ".join(map(str, sorted(folds - {m.fold for m in output.metrics if m.seed == seed})))
+
+
+def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
+    """Put the heads of a seed together, each on the images that it is tested on."""
+    models = [model for model in output.metrics if model.seed == seed]
+    table = output.predictions
+    prediction = table[seed_column(seed)]
     rows = np.flatnonzero(
-        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(table["prediction"])
+        (table["subset"] == TEST) & np.isfinite(table["truth"]) & np.isfinite(prediction)
     )
-    found = found | metrics(table["truth"][rows], table["prediction"][rows])
+    first = output.metrics[models[0]]
+    found = {**first, **metrics(table["truth"][rows], prediction[rows], unit)}
+    if len(models) > 1:
+        found["dead"] = any(output.metrics[model].get("dead") for model in models)
+        found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
-    return ScoredHead(case, seed, found, **{name: table[name][rows] for name in _COLUMNS})
+    return ScoredHead(
+        output.files.case,
+        seed,
+        found,
+        table["filename"][rows],
+        table["galaxy_id"][rows],
+        table["truth"][rows],
+        prediction[rows],
+        _histories(output, models),
+    )
 
 
-def _read_metrics(workspace: Workspace, case: str, seed: int) -> Metrics:
-    return read_json(workspace.head(case, seed) / "metrics.json", "train this case again")
+def _histories(output: CaseOutput, models: Iterable[ModelId]) -> tuple[Table, ...]:
+    """Return the losses of some heads, of those that have any."""
+    history = output.history
+    if history is None:
+        return ()
+    found = []
+    for model in models:
+        mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
+        found.append({n: history[n][mine] for n in ("epoch", "loss", "validation_loss")})
+    return tuple(part for part in found if part["epoch"].size)
 
 
 def case_table(
@@ -353,13 +459,14 @@ def case_table(
     Returns
     -------
     list of dict
-        ``case``, ``state`` in one word, ``seeds`` (heads), ``dead`` (heads with a constant output),
-        then for each of `AVERAGED` its mean over the heads that are not dead and, as
-        ``<name>_std``, the standard deviation (n - 1) of two or more of them; ``r_low`` and
-        ``r_high``, the 95 % interval of that mean of r from a bootstrap over galaxies;
-        ``outlier_dex``, what ``outlier_fraction`` counts from; ``n`` test images of ``n_galaxies``
-        galaxies and ``n_train`` images; ``weights`` of the backbone. None where a value is
-        undefined, or where there are too few galaxies for an interval.
+        ``case``, ``kind`` (`CASE` or `CONTROL`), ``state`` in one word, ``seeds`` (heads), ``dead``
+        (heads with a constant output), then for each of `AVERAGED` its mean over the heads that are
+        not dead and, as ``<name>_std``, the standard deviation (n - 1) of two or more of them;
+        ``r_low`` and ``r_high``, the 95 % interval of that mean of r from a bootstrap over
+        galaxies; ``unit`` of errors and ``outlier_limit``, what ``outlier_fraction`` counts from;
+        ``n`` test images of ``n_galaxies`` galaxies and ``n_train`` images; ``weights`` of the
+        backbone. None where a value is undefined, or where there are too few galaxies for an
+        interval.
     """
     draws = _draws({case: _stated(found) for case, found in heads.items()})
     rows = []
@@ -381,7 +488,8 @@ def _case_row(
     case: str, state: str, heads: Sequence[ScoredHead], draws: NDArray[np.float64] | None
 ) -> dict[str, Any]:
     live = [head for head in heads if not head.dead]
-    row: dict[str, Any] = {"case": case, "state": state}
+    kind = heads[0].kind if heads else CASE
+    row: dict[str, Any] = {"case": case, "kind": kind, "state": state}
     row |= {"seeds": len(heads), "dead": len(heads) - len(live)}
     for name in AVERAGED:
         values = [float(head.metrics[name]) for head in live if head.metrics.get(name) is not None]
@@ -390,8 +498,9 @@ def _case_row(
         if name == "r":
             interval = None if draws is None else percentiles(draws)
             row["r_low"], row["r_high"] = interval or (None, None)
-    row["outlier_dex"] = OUTLIER_DEX
     first = heads[0] if heads else None
+    row["unit"] = first.metrics.get("unit") if first else None
+    row["outlier_limit"] = first.metrics.get("outlier_limit") if first else None
     row["n"] = first.metrics.get("n") if first else None
     row["n_galaxies"] = first.n_galaxies if first else None
     row["n_train"] = first.metrics.get("n_train") if first else None
@@ -496,14 +605,16 @@ def compare(heads: Mapping[str, Sequence[ScoredHead]]) -> Comparison:
     Parameters
     ----------
     heads : mapping of str to sequence of ScoredHead
-        Result of `read_heads`. Cases without a head that has a correlation are not compared.
+        Result of `read_heads`. Cases without a head that has a correlation are not compared, and
+        controls never: none of them is the best, nor decides which seeds and images count.
 
     Returns
     -------
     Comparison
         With ``problem`` where seeds, images or labels have nothing in common.
     """
-    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in heads}
+    cases = [case for case, found in heads.items() if all(head.kind == CASE for head in found)]
+    alive = {case: {head.seed: head for head in _stated(heads[case])} for case in cases}
     alive = {case: found for case, found in alive.items() if found}
     if not alive:
         return Comparison(problem="no case has a correlation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
-from sfr.imaging.cases import CaseFunction, case_function
+from sfr.imaging.cases import RGB, case_function
 from sfr.imaging.png import read_png
 from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
@@ -31,9 +31,14 @@ __all__ = [
     "feature_key",
     "features_of",
     "images_digest",
+    "open_features",
+    "pictures",
 ]
 
 log = logging.getLogger(__name__)
+
+#: From an image to the picture of a case.
+Picture = Callable[[ImageId], RGB]
 
 #: Images a call of the backbone; fixed, so that results do not depend on how many there are.
 BATCH: Final = 16
@@ -223,7 +228,7 @@ def extract_features(
     DataFormatError
         An image cannot be read or is not of the recipe's size, or the weights do not fit.
     """
-    function = case_function(case, recipe.cases, recipe.channels)
+    picture = pictures(workspace, recipe, case)
     backbone = backbone or BackboneInUse(recipe)
     names = tuple(sorted(filenames, key=ImageId.parse))
     if key is None:
@@ -235,26 +240,16 @@ def extract_features(
         path.unlink(missing_ok=True)
         for part in path.parent.glob(f"{path.stem}.part-*"):
             part.unlink()
-    array = _open(path, len(names), kind)
-    if array is None:
-        log.info("features of %s: %d images", case, len(names))
-        images = _Images(workspace, function, names, recipe.maps.pixels)
-        parts = []
-        for index, start in enumerate(range(0, len(names), PART)):
-            stop = min(start + PART, len(names))
-            parts.append(workspace.features_part(case, key, index))
-            if _open(parts[-1], stop - start, kind) is None:
-                found = _compute(images, start, stop, kind, backbone.model, case, on_progress)
-                with workspace.replacing(parts[-1]) as temporary, temporary.open("wb") as file:
-                    np.save(file, found)
-        with workspace.replacing(path) as temporary:
-            _join(parts, temporary, len(names))
-        array = _open(path, len(names), kind)
-        if array is None:
-            raise DataFormatError(f"{path} cannot be read back; is the disk full?")
-        _remove_others(path, case)
-    else:
+    array = open_features(path, len(names), kind)
+    if array is not None:
         log.info("features of %s are there already", case)
+        return Features(path, key, array, names)
+    log.info("features of %s: %d images", case, len(names))
+    _Extraction(workspace, case, key, names, kind, picture, backbone, on_progress).write(path)
+    array = open_features(path, len(names), kind)
+    if array is None:
+        raise DataFormatError(f"{path} cannot be read back; is the disk full?")
+    _remove_others(path, case)
     return Features(path, key, array, names)
 
 
@@ -275,36 +270,42 @@ def features_of(
     ndarray of float32, shape (N, height, width, channels)
         Features.
     """
-    images = _Images(
-        workspace,
-        case_function(case, recipe.cases, recipe.channels),
-        tuple(filenames),
-        recipe.maps.pixels,
-    )
+    images = [ImageId.parse(name) for name in filenames]
     model = BackboneInUse(recipe).model
-    kind: np.dtype[Any] = np.dtype(np.float32)
-    return _compute(images, 0, len(filenames), kind, model, case, silent).astype(np.float32)
+    return np.concatenate(list(_compute(pictures(workspace, recipe, case), images, model)))
 
 
-@dataclass(frozen=True)
-class _Images:
-    workspace: Workspace
-    case: CaseFunction
-    names: tuple[str, ...]
-    pixels: int
+def pictures(workspace: Workspace, recipe: Recipe, case: str) -> Picture:
+    """Return what makes the picture of a case from an image: all that a network ever sees of it.
 
-    def read(self, name: str) -> NDArray[np.uint8]:
-        path = self.workspace.images / name
-        image = read_png(path)
-        if image.shape != (self.pixels, self.pixels, 3):
+    Parameters
+    ----------
+    workspace, recipe, case
+        As for `extract_features`.
+
+    Returns
+    -------
+    callable
+        From an `ImageId` to uint8 (pixels, pixels, 3). It raises `DataMissingError` or
+        `DataFormatError` where the image is not there, cannot be read or is of another size.
+    """
+    function = case_function(case, recipe.cases, recipe.channels)
+    pixels = recipe.maps.pixels
+
+    def picture(image: ImageId) -> RGB:
+        path = workspace.image(image)
+        composite = read_png(path)
+        if composite.shape != (pixels, pixels, 3):
             raise DataFormatError(
-                f"image {path} has {image.shape[1]} x {image.shape[0]} pixels, the recipe has "
-                f"maps.pixels = {self.pixels}; render again, or train with the recipe of the images"
+                f"image {path} has {composite.shape[1]} x {composite.shape[0]} pixels, the recipe "
+                f"has maps.pixels = {pixels}; render again, or train with the recipe of the images"
             )
-        return self.case(image)
+        return function(composite)
+
+    return picture
 
 
-def _open(path: Path, count: int, kind: np.dtype[Any]) -> NDArray[np.floating[Any]] | None:
+def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floating[Any]] | None:
     """Map a file of features; None if it is not there or is not whole."""
     try:
         array = np.load(path, mmap_mode="r")
@@ -315,47 +316,89 @@ def _open(path: Path, count: int, kind: np.dtype[Any]) -> NDArray[np.floating[An
     return array  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class _Extraction:
+    """The backbone on all images of a case, in parts."""
+
+    workspace: Workspace
+    case: str
+    key: str
+    names: tuple[str, ...]
+    kind: np.dtype[Any]
+    picture: Picture
+    backbone: BackboneInUse
+    on_progress: Progress
+
+    def write(self, path: Path) -> None:
+        """Make the parts that are not there, and join them."""
+        parts = [self._part(start) for start in range(0, len(self.names), PART)]
+        with self.workspace.replacing(path) as temporary:
+            _join(parts, temporary, len(self.names))
+
+    def _part(self, start: int) -> Path:
+        images = [ImageId.parse(name) for name in self.names[start : start + PART]]
+        path = self.workspace.features_part(self.case, self.key, start // PART)
+        if open_features(path, len(images), self.kind) is None:
+
+            def hear(done: int) -> None:
+                self.on_progress(f"features {self.case}", start + done, len(self.names))
+
+            batches = _compute(self.picture, images, self.backbone.model, hear)
+            found = _kept(batches, self.kind, self.case)
+            with self.workspace.replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, found)
+        return path
+
+
 def _compute(
-    images: _Images,
-    start: int,
-    stop: int,
-    kind: np.dtype[Any],
+    picture: Picture,
+    images: Sequence[ImageId],
     model: Any,  # noqa: ANN401
-    case: str,
-    on_progress: Progress,
-) -> NDArray[np.floating[Any]]:
-    """Run the backbone over some of the images."""
-    found = []
-    for first, batch, names in _batches(images, start, stop):
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Run the backbone over some images, and yield its output batch by batch."""
+    done = 0
+    for batch, count in _read_ahead(picture, images):
         # the last batch keeps its full length: one compiled shape, the same arithmetic
-        features = np.asarray(model.predict_on_batch(batch))[: len(names)]
+        yield np.asarray(model.predict_on_batch(batch))[:count]
+        done += count
+        on_done(done)
+
+
+def _kept(
+    batches: Iterable[NDArray[np.float32]], kind: np.dtype[Any], case: str
+) -> NDArray[np.floating[Any]]:
+    """Put batches of features together in the type that they are kept in."""
+    found = []
+    for features in batches:
         with np.errstate(over="ignore"):
-            kept = features.astype(kind)
-        if not np.isfinite(kept).all():
+            found.append(features.astype(kind))
+        if not np.isfinite(found[-1]).all():
             raise ConfigError(
                 f"features of case {case} reach {np.abs(features).max():.3g}, which float16 cannot "
                 'hold; set train.feature_type = "float32"'
             )
-        found.append(kept)
-        on_progress(f"features {case}", first + len(names), len(images.names))
     return np.concatenate(found)
 
 
-def _batches(
-    images: _Images, start: int, stop: int
-) -> Iterator[tuple[int, NDArray[np.float32], tuple[str, ...]]]:
-    """Yield batches of images; the next one is decoded while the backbone is busy with this one."""
+def _read_ahead(
+    picture: Picture, images: Sequence[ImageId]
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Yield batches and how many images are in them.
+
+    The next one is decoded while the backbone is busy with this one.
+    """
     with ThreadPoolExecutor(2) as pool:
-        chunks = [images.names[i : min(i + BATCH, stop)] for i in range(start, stop, BATCH)]
-        upcoming = [pool.submit(images.read, name) for name in chunks[0]]
-        for place, names in enumerate(chunks):
+        upcoming = [pool.submit(picture, image) for image in images[:BATCH]]
+        for start in range(0, len(images), BATCH):
             current = upcoming
-            following = chunks[place + 1] if place + 1 < len(chunks) else ()
-            upcoming = [pool.submit(images.read, name) for name in following]
-            batch = np.zeros((BATCH, images.pixels, images.pixels, 3), np.float32)
-            for row, image in enumerate(current):
-                batch[row] = image.result()
-            yield start + place * BATCH, batch, names
+            following = images[start + BATCH : start + 2 * BATCH]
+            upcoming = [pool.submit(picture, image) for image in following]
+            first = current[0].result()
+            batch = np.zeros((BATCH, *first.shape), np.float32)
+            for row, found in enumerate(current):
+                batch[row] = found.result()
+            yield batch, len(current)
 
 
 def _join(parts: Sequence[Path], path: Path, count: int) -> None:

@@ -1,25 +1,28 @@
-"""Many heads side by side in one compiled model, each on batches of its own order of rows."""
+"""Many heads side by side in one compiled model, each on batches of its own rows."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe
-from sfr.train.head import head_shapes
+from sfr.run.names import ModelId
+from sfr.train.head import build_head, head_shapes
 from sfr.train.state import State
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "HeadsInUse", "groups_of", "layout"]
 
 #: Rows a call when predicting; fixed, so that one program serves any number of rows.
 _PREDICT_BATCH: Final = 256
 
 Floats = NDArray[np.float32]
+Features = NDArray[np.floating[Any]]
 
 
 class Heads:
@@ -30,9 +33,9 @@ class Heads:
     batch of each head. The loss is the sum of the K mean squared errors and the optimizers act on
     each weight by itself. No operation has an axis of heads, so each head trains as it would alone.
 
-    With ``batch_order = "shared"`` all heads are on the same rows, so that a case's features are
-    gathered once, and the 1 x 1 convolutions of its heads are one product of matrices; the results
-    of a head then depend on how many there are by rounding.
+    Heads of a group are on the same rows, so that these are gathered once, and their 1 x 1
+    convolutions are one product of matrices; the results of a head then depend on how many there
+    are in its group by rounding. With ``batch_order = "own"`` each head is a group.
 
     Parameters
     ----------
@@ -42,8 +45,9 @@ class Heads:
         Rows, pixels (height times width) and channels of the features of a case.
     dtype : str
         Type that the features are kept in; arithmetic is float32.
-    counts : sequence of int
-        Heads of each case, in the order in which they lie side by side; their sum is K.
+    groups : sequence of (int, int)
+        Place of the case, from 0, and number of heads of each group, in the order in which they
+        lie side by side: `layout`. There are K heads in all.
     """
 
     def __init__(
@@ -51,11 +55,14 @@ class Heads:
         recipe: TrainRecipe,
         features: tuple[int, int, int],
         dtype: str,
-        counts: Sequence[int],
+        groups: Sequence[tuple[int, int]],
     ) -> None:
-        self.recipe, self.counts, self.count = recipe, tuple(counts), sum(counts)
+        self.recipe, self.groups = recipe, tuple(groups)
+        self.count = sum(heads for _, heads in groups)
+        #: Group of each head.
+        self._group_of = np.repeat(np.arange(len(groups)), [heads for _, heads in groups])
         self._shapes = head_shapes(recipe, features[1:])
-        self._model, self._predictor = _build(recipe, features, dtype, self.counts)
+        self._model, self._predictor = _build(recipe, features, dtype, self.groups)
         keras = load_keras()
         optimizer = keras.optimizers.get(
             {
@@ -113,14 +120,20 @@ class Heads:
         return np.array(states, np.int64) if states else np.zeros((self.count, 2), np.int64)
 
     def train_epoch(
-        self, orders: NDArray[np.int64], label: NDArray[np.float64], learning_rate: float
+        self,
+        orders: Sequence[NDArray[np.int64]],
+        batches: int,
+        label: NDArray[np.float64],
+        learning_rate: float,
     ) -> NDArray[np.float64]:
         """Train on rows once, in these orders.
 
         Parameters
         ----------
-        orders : ndarray of int64, shape (rows, K), or (rows, 1) where heads share it
-            The rows, a column an order.
+        orders : sequence of ndarray of int64
+            The rows of each group; their numbers may differ.
+        batches : int
+            Into how many batches each of them is cut.
         label : ndarray of float64, shape (N,)
             Labels of all rows of the features [dex].
         learning_rate : float
@@ -131,22 +144,24 @@ class Heads:
         ndarray of float64, shape (K,)
             Mean squared error of each head's rows as they were trained on [dex^2].
         """
-        size = self.recipe.batch_size
+        size, count = self.recipe.batch_size, self.count
         self._model.optimizer.learning_rate = learning_rate
-        total = np.zeros(self.count)
-        for start in range(0, len(orders), size):
-            rows = orders[start : start + size]
-            # a short last batch is filled with rows of no weight: one shape, one program
-            batch = np.repeat(rows[:1], size, axis=0).astype(np.int32)
-            batch[: len(rows)] = rows
-            target = np.zeros((size, self.count + 1), np.float32)
-            target[:, :-1] = label[batch]
-            if self._model is self._predictor:
-                batch = batch[:, 0]
-            target[: len(rows), -1] = size / len(rows)
-            found = self._model.train_on_batch(batch, target, return_dict=True)
-            total += _array(found["loss_of_each"]).astype(np.float64) * len(rows)
-        return total / len(orders)
+        total = np.zeros(count)
+        for parts in zip(*(_cut(order, batches, size) for order in orders), strict=True):
+            # what is short of a batch is filled with rows of no weight: one shape, one program
+            batch = np.stack([np.resize(part[:1], size) for part in parts], axis=1)
+            weight = np.zeros((size, len(parts)))
+            for column, part in enumerate(parts):
+                batch[: part.size, column] = part
+                weight[: part.size, column] = size / part.size
+            target = np.zeros((size, 2 * count), np.float32)
+            target[:, :count] = label[batch][:, self._group_of]
+            target[:, count:] = weight[:, self._group_of]
+            found = self._model.train_on_batch(batch.astype(np.int32), target, return_dict=True)
+            sizes = np.array([part.size for part in parts])[self._group_of]
+            total += _array(found["loss_of_each"]).astype(np.float64) * sizes
+        lengths = np.array([order.size for order in orders], np.float64)
+        return total / lengths[self._group_of]
 
     def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predict the label of rows.
@@ -180,8 +195,91 @@ class Heads:
         return [layer.seed_generator for layer in self._model.get_layer("side_by_side").dropouts]
 
 
+class HeadsInUse:
+    """The compiled models of a process: made when first needed, kept while heads lie alike.
+
+    Parameters
+    ----------
+    recipe : TrainRecipe
+        Layers, optimizer and batch.
+    """
+
+    def __init__(self, recipe: TrainRecipe) -> None:
+        self._recipe = recipe
+        self._heads: Heads | None = None
+        #: What the model has of each case, by its place.
+        self._loaded: dict[int, Features] = {}
+        self._published: tuple[tuple[int, ...], Any] | None = None
+
+    def get(self, models: Sequence[ModelId], features: Mapping[str, Features]) -> Heads:
+        """Return the model for some heads, with the features of their cases.
+
+        Parameters
+        ----------
+        models : sequence of ModelId
+            The heads; those of a case, and of them those of a fold, lie side by side.
+        features : mapping of str to ndarray, shape (N, height, width, channels)
+            Features of the cases, of one shape and type.
+        """
+        cases = list(dict.fromkeys(model.case for model in models))
+        groups = layout(models, self._recipe.batch_order)
+        first = features[cases[0]]
+        if self._heads is None or self._heads.groups != groups:
+            # only one at a time: each holds the features
+            self._heads, self._loaded = None, {}
+            rows, height, width, channels = first.shape
+            shape = rows, height * width, channels
+            self._heads = Heads(self._recipe, shape, str(first.dtype), groups)
+        for place, case in enumerate(cases):
+            if self._loaded.get(place) is not features[case]:
+                self._heads.load_features(place, features[case])
+                self._loaded[place] = features[case]
+        return self._heads
+
+    def published(self, shape: tuple[int, int, int]) -> Any:  # noqa: ANN401
+        """Return the head as published, to put weights into, for features of this shape."""
+        if self._published is None or self._published[0] != shape:
+            self._published = shape, build_head(self._recipe, shape)
+        return self._published[1]
+
+
+def groups_of(
+    models: Sequence[ModelId], batch_order: Literal["own", "shared"]
+) -> list[tuple[ModelId, ...]]:
+    """Split heads into those that are on the same rows of the same case at the same time."""
+    if batch_order == "own":
+        return [(model,) for model in models]
+    alike = itertools.groupby(models, lambda model: (model.case, model.fold))
+    return [tuple(group) for _, group in alike]
+
+
+def layout(
+    models: Sequence[ModelId], batch_order: Literal["own", "shared"]
+) -> tuple[tuple[int, int], ...]:
+    """Return how heads lie side by side, as `Heads` takes it: one program serves all that do so.
+
+    Examples
+    --------
+    >>> layout([ModelId("mass", seed=0), ModelId("mass", seed=1), ModelId("gauss3")], "shared")
+    ((0, 2), (1, 1))
+    """
+    cases = list(dict.fromkeys(model.case for model in models))
+    groups = groups_of(models, batch_order)
+    return tuple((cases.index(group[0].case), len(group)) for group in groups)
+
+
+def _cut(order: NDArray[np.int64], batches: int, size: int) -> list[NDArray[np.int64]]:
+    """Cut rows into batches: full ones and a rest, or equal ones where those would be too few."""
+    if math.ceil(order.size / size) == batches:
+        return np.split(order, range(size, order.size, size))
+    return np.array_split(order, batches)
+
+
 def _build(
-    recipe: TrainRecipe, features: tuple[int, int, int], dtype: str, counts: tuple[int, ...]
+    recipe: TrainRecipe,
+    features: tuple[int, int, int],
+    dtype: str,
+    groups: tuple[tuple[int, int], ...],
 ) -> tuple[Any, Any]:
     """Make the model that is trained, and the one that predicts all heads on the same rows."""
     keras = load_keras()
@@ -195,21 +293,16 @@ def _build(
             dtype=dtype,
             name=f"features_{place}",
         )
-        for place in range(len(counts))
+        for place in range(1 + max(case for case, _ in groups))
     ]
+    heads = _side_by_side(recipe, features[1:], tuple(count for _, count in groups))
+    rows_of = keras.Input((len(groups),), dtype="int32", name="rows")
+    gathered = [cases[case](rows_of[:, place]) for place, (case, _) in enumerate(groups)]
     row = keras.Input((), dtype="int32", name="row")
     of_row = [case(row) for case in cases]
-    if recipe.batch_order == "shared":
-        heads = _side_by_side(recipe, features[1:], counts)
-        model = keras.Model(row, heads(of_row), name="heads")
-        return model, model
-    case_of = [case for case, count in enumerate(counts) for _ in range(count)]
-    heads = _side_by_side(recipe, features[1:], (1,) * len(case_of))
-    rows_of = keras.Input((len(case_of),), dtype="int32", name="rows")
-    gathered = [cases[case](rows_of[:, place]) for place, case in enumerate(case_of)]
     return (
         keras.Model(rows_of, heads(gathered), name="heads"),
-        keras.Model(row, heads([of_row[case] for case in case_of]), name="heads_on_one_row"),
+        keras.Model(row, heads([of_row[case] for case, _ in groups]), name="heads_on_one_row"),
     )
 
 
@@ -279,14 +372,14 @@ def _joined(arrays: Sequence[Floats], place: int) -> Floats:
 
 def _summed_loss(target: Any, prediction: Any) -> Any:  # noqa: ANN401
     """Squared errors of all heads, summed; Keras takes the mean over the batch."""
-    ops = load_keras().ops
+    ops, count = load_keras().ops, prediction.shape[1]
 
     def of_head(k: int) -> Any:  # noqa: ANN401
         error = prediction[:, k : k + 1] - target[:, k : k + 1]
-        return ops.sum(target[:, -1:] * error**2, axis=-1)
+        return ops.sum(target[:, count + k : count + k + 1] * error**2, axis=-1)
 
     # head by head: TensorFlow takes the factors of a single one in another order, which rounds
-    return sum(of_head(k) for k in range(prediction.shape[1]))
+    return sum(of_head(k) for k in range(count))
 
 
 def _loss_of_each(count: int) -> Any:  # noqa: ANN401
@@ -307,11 +400,11 @@ def _loss_of_each(count: int) -> Any:  # noqa: ANN401
         ) -> None:
             # the PyTorch backend hands over arrays as they came
             target = ops.convert_to_tensor(target)
-            real = ops.sign(target[:, -1])
-            error = (ops.stop_gradient(prediction) - target[:, :-1]) ** 2
+            real = ops.sign(target[:, count:])
+            error = (ops.stop_gradient(prediction) - target[:, :count]) ** 2
             # head by head: a sum over rows of K columns is rounded by what K is
-            each = ops.stack([ops.sum(real * error[:, k]) for k in range(count)])
-            self.mean.assign(each / ops.sum(real))
+            each = ops.stack([ops.sum(real[:, k] * error[:, k]) for k in range(count)])
+            self.mean.assign(each / ops.stack([ops.sum(real[:, k]) for k in range(count)]))
 
         def result(self) -> Any:  # noqa: ANN401
             return ops.convert_to_tensor(self.mean)

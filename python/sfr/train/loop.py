@@ -12,37 +12,81 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sfr.errors import ConfigError
 from sfr.recipe import TrainRecipe
+from sfr.run.names import ModelId
 from sfr.train.bootstrap import CONSTANT_RANGE
-from sfr.train.heads import Heads
+from sfr.train.heads import Heads, groups_of
 from sfr.train.state import State
 
-__all__ = ["Data", "epoch_order", "epoch_orders", "learning_rate", "train"]
+__all__ = [
+    "Data",
+    "Fold",
+    "epoch_order",
+    "epoch_orders",
+    "learning_rate",
+    "on_own_rows",
+    "settled",
+    "train",
+]
 
 log = logging.getLogger(__name__)
 
 #: First part of the seed of every order of rows.
 _ORDER: Final = 1
 
-#: Returns a model for heads of these cases, with their features.
-GetHeads = Callable[[tuple[str, ...]], Heads]
+#: Returns a model for these heads, with the features of their cases.
+GetHeads = Callable[[tuple[ModelId, ...]], Heads]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that the heads of a fold are trained on, validated and tested on; sorted.
+
+    Attributes
+    ----------
+    training, validation, test : ndarray of int64
+        The rows; validation may be empty.
+    """
+
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Data:
-    """What heads are trained on, besides the features.
+    """What heads are trained on, besides the features: the same rows for all of them.
 
     Attributes
     ----------
     label : ndarray of float64, shape (N,)
         log10(1e15 label) [dex].
-    training, validation : ndarray of int64
-        Rows of each subset; validation may be empty.
+    folds : tuple of Fold
+        Rows of each fold, by its number.
     """
 
     label: NDArray[np.float64]
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
+    folds: tuple[Fold, ...]
+
+    def rows_of(self, subset: str, models: Sequence[ModelId]) -> list[NDArray[np.int64]]:
+        """Return the rows of a subset of the fold of each head."""
+        return [getattr(self.folds[model.fold], subset) for model in models]
+
+    def batches(self, size: int) -> int:
+        """Return the batches of an epoch: those of the largest fold, for all of them.
+
+        Heads of a smaller fold, which would need fewer, get as many, each smaller by as much. So
+        an epoch is as many steps in every fold, and a fold trains alike in company and alone.
+        """
+        counts = [fold.training.size for fold in self.folds]
+        batches = math.ceil(max(counts) / size)
+        if min(counts) < batches:
+            raise ConfigError(
+                f"fold {counts.index(min(counts))} has {min(counts)} training images, and an "
+                f"epoch of the largest one {batches} batches; use fewer folds or larger batches"
+            )
+        return batches
 
 
 def epoch_order(training: NDArray[np.int64], epoch: int, seed: int) -> NDArray[np.int64]:
@@ -51,32 +95,35 @@ def epoch_order(training: NDArray[np.int64], epoch: int, seed: int) -> NDArray[n
 
 
 def epoch_orders(
-    training: NDArray[np.int64],
-    epoch: int,
-    seeds: Sequence[int],
-    batch_order: Literal["own", "shared"],
-) -> NDArray[np.int64]:
+    data: Data, epoch: int, models: Sequence[ModelId], batch_order: Literal["own", "shared"]
+) -> list[NDArray[np.int64]]:
     """Return the orders of the training rows in an epoch, for heads side by side.
 
     Parameters
     ----------
-    training : ndarray of int64
-        The rows.
+    data : Data
+        The rows of the folds.
     epoch : int
         The epoch, from 1.
-    seeds : sequence of int
-        Seed of each head.
+    models : sequence of ModelId
+        The heads.
     batch_order : str
         ``train.batch_order`` of the recipe.
 
     Returns
     -------
-    ndarray of int64, shape (rows, heads), or (rows, 1) where they share one
-        Results of `epoch_order`, of seed 0 where heads share one.
+    list of ndarray of int64
+        Results of `epoch_order` for each group of `sfr.train.heads.groups_of`, of seed 0 where its
+        heads share one.
     """
-    wanted = (0,) if batch_order == "shared" else tuple(seeds)
-    orders = {seed: epoch_order(training, epoch, seed) for seed in set(wanted)}
-    return np.stack([orders[seed] for seed in wanted], axis=1)
+    return [
+        epoch_order(
+            data.folds[group[0].fold].training,
+            epoch,
+            0 if batch_order == "shared" else group[0].seed,
+        )
+        for group in groups_of(models, batch_order)
+    ]
 
 
 def learning_rate(recipe: TrainRecipe, epoch: int) -> float:
@@ -110,11 +157,11 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
     Parameters
     ----------
     get_heads : callable
-        Returns a model for heads of these cases, with their features.
+        Returns a model for these heads, with the features of their cases.
     recipe : TrainRecipe
         Epochs, schedule, which epoch predicts.
     data : Data
-        Labels and subsets.
+        Labels and folds.
     state : State
         Where the heads stand.
 
@@ -123,14 +170,15 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
     State
         After each epoch. Weights, optimizer and dropout are those of the last call of `settled`.
     """
-    if not state.seeds:
+    if not state.models:
         return
-    heads = get_heads(state.cases)
+    heads, batches = get_heads(state.models), data.batches(recipe.batch_size)
     heads.put(state)
-    while state.epoch < recipe.epochs and state.seeds:
+    while state.epoch < recipe.epochs and state.models:
         epoch = state.epoch + 1
         loss = heads.train_epoch(
-            epoch_orders(data.training, epoch, state.seeds, recipe.batch_order),
+            epoch_orders(data, epoch, state.models, recipe.batch_order),
+            batches,
             data.label,
             learning_rate(recipe, epoch),
         )
@@ -138,8 +186,8 @@ def train(get_heads: GetHeads, recipe: TrainRecipe, data: Data, state: State) ->
         bad = np.flatnonzero(~np.isfinite(loss))
         if bad.size:
             state = _without(settled(heads, state), bad, epoch)
-            if state.seeds:
-                heads = get_heads(state.cases)
+            if state.models:
+                heads = get_heads(state.models)
                 heads.put(state)
         yield state
 
@@ -155,18 +203,28 @@ def settled(heads: Heads, state: State) -> State:
     )
 
 
+def on_own_rows(
+    heads: Heads, data: Data, subset: str, models: Sequence[ModelId]
+) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Return the rows of a subset of each head's fold, and its predictions for them [dex]."""
+    mine = data.rows_of(subset, models)
+    every = np.unique(np.concatenate(mine))
+    predicted = heads.predict(every)
+    return [(rows, predicted[np.searchsorted(every, rows), k]) for k, rows in enumerate(mine)]
+
+
 def _after_epoch(
     heads: Heads, recipe: TrainRecipe, data: Data, state: State, loss: NDArray[np.float64]
 ) -> State:
     epoch = state.epoch + 1
-    validation = np.full(len(state.seeds), np.nan)
-    if data.validation.size:
-        error = heads.predict(data.validation) - data.label[data.validation, np.newaxis]
-        validation = np.mean(error**2, axis=0)
+    validation = np.full(len(state.models), np.nan)
+    for place, (rows, predicted) in enumerate(on_own_rows(heads, data, "validation", state.models)):
+        if rows.size:
+            # head by head: a mean over rows of K columns is rounded by what K is
+            validation[place] = np.mean((predicted - data.label[rows]) ** 2)
     if epoch == 1:
-        state = dataclasses.replace(
-            state, dead_at_first=np.ptp(heads.predict(data.training), axis=0) < CONSTANT_RANGE
-        )
+        spans = [np.ptp(found) for _, found in on_own_rows(heads, data, "training", state.models)]
+        state = dataclasses.replace(state, dead_at_first=np.array(spans) < CONSTANT_RANGE)
     if epoch in recipe.evaluate_at:
         everything = heads.predict(np.arange(data.label.size)).T
         state = dataclasses.replace(state, marks={**state.marks, epoch: everything})
@@ -199,8 +257,8 @@ def _keep_best(heads: Heads, state: State, kept: str, scores: NDArray[np.float64
 
 
 def _without(state: State, bad: NDArray[np.int64], epoch: int) -> State:
-    failed = {(state.cases[place], state.seeds[place]): epoch for place in bad.tolist()}
-    for case, seed in failed:
-        log.error("%s, seed %d stops: its loss is not finite in epoch %d", case, seed, epoch)
-    good = np.setdiff1d(np.arange(len(state.seeds)), bad)
+    failed = {state.models[place]: epoch for place in bad.tolist()}
+    for model in failed:
+        log.error("%s stops: its loss is not finite in epoch %d", model, epoch)
+    good = np.setdiff1d(np.arange(len(state.models)), bad)
     return dataclasses.replace(state.only(good.tolist()), failed={**state.failed, **failed})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import zipfile
@@ -24,15 +22,13 @@ from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
 from sfr.recipe import CasesRecipe, ImageRecipe, Recipe, maps_settings, parse_case
-from sfr.run.names import ImageId
 from sfr.run.shards import Shard, read_shard
-from sfr.run.tables import LABEL_SCALE_YR
-from sfr.target import target_of
+from sfr.target import Target, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ABOUT", "Predictions", "about_model", "predict_images", "table_text"]
+__all__ = ["ABOUT", "Predictions", "about_model", "predict_images"]
 
 #: Member of ``model.keras`` that says how its images are made.
 ABOUT: Final = "sfr.json"
@@ -58,8 +54,9 @@ class Predictions:
     weights : str
         Weights of its backbone.
     table : dict
-        Columns ``image``, ``prediction`` (log10(1e15 label) [dex]), ``ssfr_per_yr`` (the label) and
-        ``label``: name, formula and unit of what the model was trained on.
+        Columns ``image``, ``prediction`` (of the label: log10(1e15 sSFR) [dex] with ``thesis``),
+        the same as a value under the name of the target's column (``ssfr_per_yr``), and ``label``:
+        name, formula and unit of what the model was trained on.
     label : str
         The same, with what a reader must know of it.
     failures : tuple of str
@@ -94,7 +91,7 @@ def about_model(
     dict
         Plain data.
     """
-    maps, target = recipe.maps, target_of(recipe.sample)
+    maps = recipe.maps
     return {
         "case": case,
         # place of the channel that the case keeps, null where it keeps all
@@ -106,7 +103,7 @@ def about_model(
         "cases": recipe.section("cases"),
         "image": recipe.section("image"),
         "weights": weights,
-        "label": {"text": target.text, "sentence": target.sentence},
+        "label": target_of(recipe).to_dict(),
         "normalisation": normalisation,
     }
 
@@ -142,6 +139,7 @@ def predict_images(
     path = model / "model.keras" if model.is_dir() else model
     about = _read_about(path)
     label = about.get("label", _UNKNOWN_LABEL)
+    target = Target.of_model(label)
     case = _case_of(path, about)
     files = chosen_files(images, _SUFFIXES)
     network = _load(path)
@@ -184,7 +182,7 @@ def predict_images(
     table = {
         "image": names,
         "prediction": predictions,
-        "ssfr_per_yr": (10.0**values / LABEL_SCALE_YR).tolist(),
+        target.column: target.value(values).tolist(),
         "label": [label["text"]] * len(names),
     }
     return Predictions(about["case"], about["weights"], table, label["sentence"], tuple(failures))
@@ -206,15 +204,6 @@ def _check_numbers(
             path,
             len(values),
         )
-
-
-def table_text(table: Mapping[str, Sequence[object]]) -> str:
-    """Return columns as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
 
 
 def _read_about(path: Path) -> dict[str, Any]:
@@ -360,7 +349,7 @@ def _names(path: Path, shard: Shard) -> list[str]:
     if "snapshot" not in shard.attributes:
         return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
-    return [ImageId(snapshot, int(k)).filename for k in shard.columns["subhalo_id"]]
+    return [image.filename for image in shard.images(snapshot)]
 
 
 def _stretched(

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
-from sfr.run.edited_tables import image_names, read_sample, read_split
-from sfr.run.tables import LABEL_SCALE_YR, TEST, TRAIN
+from sfr.recipe import Recipe
+from sfr.run.edited_tables import image_names, read_split
+from sfr.run.tables import TEST, TRAIN
 from sfr.run.workspace import Workspace, digest
+from sfr.target import Target, read_values, target_of
+from sfr.train.bootstrap import CONSTANT_RANGE
 
 __all__ = ["Rows", "read_rows"]
 
 log = logging.getLogger(__name__)
+
+#: Range of labels beyond which the steps of a training are too small for them.
+_WIDEST: Final = 1000.0
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class Rows:
     subset : ndarray of str, shape (N,)
         train, validation or test.
     label : ndarray of float64, shape (N,)
-        log10(1e15 label) [dex]; `sfr.target` has the label's name and unit.
+        Labels of the target: log10(1e15 sSFR) [dex] with ``thesis``.
+    target : Target
+        What they are of.
     n_missing_images : int
         Rows of the split without an image (galaxies that could not be rendered).
-    n_dropped_zero_sfr : int
-        Rows with an image that are left out because their sSFR is 0.
+    n_dropped_zero : int
+        Rows with an image that are left out because their value is 0, which has no logarithm.
     """
 
     filenames: tuple[str, ...]
@@ -44,25 +53,29 @@ class Rows:
     galaxy_id: NDArray[np.int64]
     subset: NDArray[np.str_]
     label: NDArray[np.float64]
+    target: Target
     n_missing_images: int
-    n_dropped_zero_sfr: int
+    n_dropped_zero: int
 
     def indices(self, subset: str) -> NDArray[np.int64]:
         """Positions of a subset's rows."""
         return np.flatnonzero(self.subset == subset)
 
     def digest(self) -> str:
-        """Identify names, subsets and labels."""
-        return digest([list(self.filenames), self.subset.tolist(), self.label.tolist()])
+        """Identify names, subsets, labels and what they are of."""
+        columns = [list(self.filenames), self.subset.tolist(), self.label.tolist()]
+        return digest([*columns, self.target.to_dict()])
 
 
-def read_rows(workspace: Workspace) -> Rows:
-    """Join split, sample and images; rows with SFR = 0 are dropped in every subset.
+def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
+    """Join split, sample and images; rows without a label are dropped in every subset.
 
     Parameters
     ----------
     workspace : Workspace
         A run's folder with ``split.csv``, ``sample.csv`` and images.
+    recipe : Recipe
+        The experiment: what is predicted.
 
     Returns
     -------
@@ -72,16 +85,20 @@ def read_rows(workspace: Workspace) -> Rows:
     Raises
     ------
     DataMissingError
-        A table or all images are missing; the message names the command that makes them.
+        A table or all images are missing; the message names the command that makes them. Or the
+        sample has no column of the target.
     DataFormatError
-        The tables do not fit together, or an sSFR is negative or not a number.
+        The tables do not fit together, a value has no label that could be learned, or all are
+        equal.
     EmptySelectionError
         No training row or no test row is left.
     """
     for path, command in ((workspace.split_csv, "split"), (workspace.sample_csv, "select")):
         if not path.is_file():
             raise DataMissingError(f"{path} is not there; run sfr {command}")
-    split, sample = read_split(workspace), read_sample(workspace)
+    target = target_of(recipe)
+    sample, values = read_values(workspace, target)
+    split = read_split(workspace)
     place = {name: index for index, name in enumerate(image_names(sample))}
     names = _checked_names(workspace, split["filename"].tolist(), place)
     present = [name for name in names if (workspace.images / name).is_file()]
@@ -89,21 +106,22 @@ def read_rows(workspace: Workspace) -> Rows:
         raise DataMissingError(f"no image of the split is in {workspace.images}; run sfr render")
     subset_of = dict(zip(split["filename"].tolist(), split["subset"].tolist(), strict=True))
     at = np.array([place[name] for name in present], np.int64)
-    ssfr = np.asarray(sample["ssfr_per_yr"], np.float64)[at]
-    _check_ssfr(workspace, present, ssfr)
-    kept = at[ssfr > 0.0]
-    kept_names = tuple(name for name, value in zip(present, ssfr, strict=True) if value > 0.0)
+    has_label = target.has_label(values[at])
+    kept = at[has_label]
+    kept_names = tuple(name for name, has in zip(present, has_label, strict=True) if has)
     rows = Rows(
         filenames=kept_names,
         snapshot=np.asarray(sample["snapshot"], np.int64)[kept],
         subhalo_id=np.asarray(sample["subhalo_id"], np.int64)[kept],
         galaxy_id=np.asarray(sample["galaxy_id"], np.int64)[kept],
         subset=np.array([subset_of[name] for name in kept_names], np.str_),
-        label=np.log10(LABEL_SCALE_YR * ssfr[ssfr > 0.0]),
+        label=target.label(values[kept]),
+        target=target,
         n_missing_images=len(names) - len(present),
-        n_dropped_zero_sfr=len(present) - len(kept_names),
+        n_dropped_zero=len(present) - len(kept_names),
     )
     _report(rows)
+    _check_labels(workspace, rows, recipe)
     return rows
 
 
@@ -117,23 +135,43 @@ def _checked_names(workspace: Workspace, names: list[str], place: dict[str, int]
     return names
 
 
-def _check_ssfr(workspace: Workspace, names: list[str], ssfr: NDArray[np.float64]) -> None:
-    bad = np.flatnonzero(~np.isfinite(ssfr) | (ssfr < 0.0))
-    if bad.size:
+def _check_labels(workspace: Workspace, rows: Rows, recipe: Recipe) -> None:
+    """Refuse labels that nothing can learn, and tell of those that the output cannot reach."""
+    target, span = rows.target, float(np.ptp(rows.label))
+    if span < CONSTANT_RANGE:
         raise DataFormatError(
-            f"{workspace.sample_csv}: ssfr_per_yr of {names[bad[0]]} is {ssfr[bad[0]]}; allowed: 0 "
-            "or more; correct it, or run sfr select --force"
+            f"{workspace.sample_csv}: the labels of {target.column} differ by {span:g} over "
+            f"{rows.label.size} images, less than a network resolves ({CONSTANT_RANGE:g}): there "
+            "is nothing to predict. Name another column as target.column"
+            + ("" if target.is_log else ', or use target.transform = "log10"')
+        )
+    if span > _WIDEST:
+        log.warning(
+            "the labels of %s span %.3g; a network learns numbers of order 1, so use "
+            'target.transform = "log10", or another unit',
+            target.column,
+            span,
+        )
+    below = int(np.count_nonzero(rows.label < 0.0))
+    if below and recipe.train.output == "relu":
+        log.warning(
+            '%d of %d labels are below 0, where train.output = "relu" cannot predict; '
+            'train.output = "linear" can%s',
+            below,
+            rows.label.size,
+            ", and a larger target.scale moves them up" if target.is_log else "",
         )
 
 
 def _report(rows: Rows) -> None:
     if rows.n_missing_images:
         log.warning("%d images of the split are not there and are left out", rows.n_missing_images)
-    if rows.n_dropped_zero_sfr:
-        log.info("%d images of galaxies with SFR = 0 are left out", rows.n_dropped_zero_sfr)
+    zero = rows.target.zero_words
+    if rows.n_dropped_zero:
+        log.info("%d images of galaxies with %s are left out", rows.n_dropped_zero, zero)
     for subset in (TRAIN, TEST):
         if rows.indices(subset).size == 0:
             raise EmptySelectionError(
                 f"no {subset} image is left: {rows.n_missing_images} have no image, "
-                f"{rows.n_dropped_zero_sfr} have SFR = 0; select more galaxies or snapshots"
+                f"{rows.n_dropped_zero} have {zero}; select more galaxies or snapshots"
             )

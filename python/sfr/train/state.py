@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfr.errors import SfrError
 from sfr.nn.first_weights import initial_weights
-from sfr.run.npz import read_arrays, write_arrays
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
+from sfr.run.names import ModelId
 from sfr.run.workspace import Workspace
 
-__all__ = ["State", "read_state", "write_state"]
+__all__ = ["State", "read_states", "write_states"]
 
 Floats = NDArray[np.float32]
 
@@ -28,10 +27,8 @@ class State:
 
     Attributes
     ----------
-    cases : tuple of str
-        Case of each head; those of a case lie side by side.
-    seeds : tuple of int
-        Seed of each head.
+    models : tuple of ModelId
+        The heads; those of a case, and of them those of a fold, lie side by side.
     iterations : int
         Steps done.
     weights : tuple of ndarray of float32, shape (K, ...)
@@ -52,13 +49,11 @@ class State:
         Heads whose output was constant after the first epoch.
     marks : dict of int to ndarray of float64, shape (K, N)
         Predictions for all rows at the epochs of ``train.evaluate_at`` passed so far [dex].
-    failed : dict of (str, int) to int
-        Cases and seeds of heads that were stopped, and the epoch in which their loss was not
-        finite.
+    failed : dict of ModelId to int
+        Heads that were stopped, and the epoch in which their loss was not finite.
     """
 
-    cases: tuple[str, ...]
-    seeds: tuple[int, ...]
+    models: tuple[ModelId, ...]
     iterations: int
     weights: tuple[Floats, ...]
     optimizer: tuple[Floats, ...]
@@ -71,7 +66,7 @@ class State:
     validation_weights: tuple[Floats, ...]
     dead_at_first: NDArray[np.bool_]
     marks: dict[int, NDArray[np.float64]]
-    failed: dict[tuple[str, int], int]
+    failed: dict[ModelId, int]
 
     @property
     def epoch(self) -> int:
@@ -86,8 +81,7 @@ class State:
             arrays[name] = tuple(array[rows] for array in getattr(self, name))
         return dataclasses.replace(
             self,
-            cases=tuple(self.cases[place] for place in rows),
-            seeds=tuple(self.seeds[place] for place in rows),
+            models=tuple(self.models[place] for place in rows),
             marks={epoch: array[rows] for epoch, array in self.marks.items()},
             **arrays,
         )
@@ -104,43 +98,50 @@ class State:
             return self.best_weights, self.best_epoch
         if which == "best_validation" and self.validation_weights:
             return self.validation_weights, self.validation_epoch
-        return self.weights, np.full(len(self.seeds), self.epoch)
+        return self.weights, np.full(len(self.models), self.epoch)
+
+    @property
+    def cases(self) -> list[str]:
+        """The cases, in the order of their heads."""
+        return list(dict.fromkeys(model.case for model in self.models))
 
     def places(self, case: str) -> list[int]:
         """Return where the heads of a case are."""
-        return [place for place, name in enumerate(self.cases) if name == case]
+        return [place for place, model in enumerate(self.models) if model.case == case]
 
     def of(self, case: str) -> State:
         """Return the heads of one case, and those of it that were stopped."""
-        failed = {head: epoch for head, epoch in self.failed.items() if head[0] == case}
+        failed = {model: epoch for model, epoch in self.failed.items() if model.case == case}
         return dataclasses.replace(self.only(self.places(case)), failed=failed)
+
+    def each(self) -> dict[ModelId, State]:
+        """Return every head by itself."""
+        alone = dataclasses.replace(self, failed={})
+        return {model: alone.only([place]) for place, model in enumerate(self.models)}
 
     @staticmethod
     def fresh(
-        shapes: list[tuple[int, ...]], case: str, seeds: Sequence[int], output_bias: float
+        shapes: list[tuple[int, ...]], models: Sequence[ModelId], output_bias: Mapping[int, float]
     ) -> State:
-        """Return the state from which heads of a case start, before the first epoch.
+        """Return the state from which heads start, before the first epoch.
 
         Parameters
         ----------
         shapes : list of tuple of int
             Of the weights of a head: `sfr.train.head.head_shapes`.
-        case : str
-            The case.
-        seeds : sequence of int
-            Each decides initial weights and dropout of its head.
-        output_bias : float
-            Bias of the outputs at the start [dex].
+        models : sequence of ModelId
+            The heads; the seed of each decides its initial weights and dropout.
+        output_bias : mapping of int to float
+            Bias of the outputs at the start, by fold [dex].
         """
-        drawn = [initial_weights(shapes, seed, output_bias) for seed in seeds]
-        count = len(seeds)
+        drawn = [initial_weights(shapes, model.seed, output_bias[model.fold]) for model in models]
+        count = len(drawn)
         return State(
-            cases=(case,) * count,
-            seeds=tuple(seeds),
+            models=tuple(models),
             iterations=0,
             weights=tuple(np.stack(arrays) for arrays in zip(*drawn, strict=True)),
             optimizer=(),
-            dropout=np.array([[seed, 0] for seed in seeds], np.int64),
+            dropout=np.array([[model.seed, 0] for model in models], np.int64),
             loss=np.zeros((count, 0)),
             validation_loss=np.zeros((count, 0)),
             best_epoch=np.zeros(count, np.int64),
@@ -167,12 +168,20 @@ class State:
         arrays |= {name: stack(name) for name in _LISTS}
         return dataclasses.replace(
             first,
-            cases=tuple(case for state in states for case in state.cases),
-            failed={head: epoch for state in states for head, epoch in state.failed.items()},
-            seeds=tuple(seed for state in states for seed in state.seeds),
+            models=tuple(model for state in states for model in state.models),
+            failed={model: epoch for state in states for model, epoch in state.failed.items()},
             marks={e: np.concatenate([state.marks[e] for state in states]) for e in first.marks},
             **arrays,
         )
+
+    @staticmethod
+    def by_epoch(heads: Mapping[ModelId, State]) -> list[State]:
+        """Put heads side by side, those at the same epoch, in the order of epochs and heads."""
+        epochs = sorted({state.epoch for state in heads.values()})
+        return [
+            State.joined([heads[model] for model in sorted(heads) if heads[model].epoch == epoch])
+            for epoch in epochs
+        ]
 
 
 _BY_HEAD = (
@@ -186,8 +195,8 @@ _BY_HEAD = (
 _LISTS = ("weights", "optimizer", "best_weights", "validation_weights")
 
 
-def write_state(workspace: Workspace, path: Path, key: str, state: State) -> None:
-    """Write a state whole; the same state gives the same bytes.
+def write_states(workspace: Workspace, path: Path, key: str, states: Sequence[State]) -> None:
+    """Write states whole, each with heads of its own; the same states give the same bytes.
 
     Parameters
     ----------
@@ -196,44 +205,40 @@ def write_state(workspace: Workspace, path: Path, key: str, state: State) -> Non
     path : Path
         The file, ``.npz``.
     key : str
-        Digest of settings and inputs that the state belongs to.
-    state : State
-        The state.
+        Digest of settings and inputs that the states belong to.
+    states : sequence of State
+        The states.
     """
-    about = {
-        "key": key,
-        "cases": state.cases,
-        "seeds": state.seeds,
-        "iterations": state.iterations,
-        "failed": [[*head, epoch] for head, epoch in sorted(state.failed.items())],
-        "lengths": {name: len(getattr(state, name)) for name in _LISTS},
-        "marks": sorted(state.marks),
-    }
-    arrays = {name: getattr(state, name) for name in _BY_HEAD}
-    for name in _LISTS:
-        arrays |= {f"{name}_{i}": array for i, array in enumerate(getattr(state, name))}
-    arrays |= {f"mark_{epoch}": array for epoch, array in state.marks.items()}
-    write_arrays(workspace, path, {"about": np.array(json.dumps(about)), **arrays})
+    about = [
+        {
+            "models": state.models,
+            "iterations": state.iterations,
+            "failed": [[*model, epoch] for model, epoch in sorted(state.failed.items())],
+            "marks": list(state.marks),
+        }
+        for state in states
+    ]
+    arrays: dict[str, Any] = {}
+    for place, state in enumerate(states):
+        kept = {name: getattr(state, name) for name in (*_BY_HEAD, *_LISTS)}
+        kept["marks"] = list(state.marks.values())
+        arrays |= {f"{place}_{name}": values for name, values in kept.items()}
+    write_checkpoint(workspace, path, key, {"states": about}, arrays)
 
 
-def read_state(path: Path, key: str) -> State | None:
-    """Read a state; None if it is not there, is damaged, or belongs to another key."""
-    try:
-        file = read_arrays(path)
-        about = json.loads(str(file["about"]))
-        if about["key"] != key:
-            return None
-        arrays: dict[str, Any] = {name: file[name] for name in _BY_HEAD}
-        for name in _LISTS:
-            count = about["lengths"][name]
-            arrays[name] = tuple(file[f"{name}_{i}"] for i in range(count))
-        return State(
-            cases=tuple(about["cases"]),
-            seeds=tuple(about["seeds"]),
-            iterations=int(about["iterations"]),
-            failed={(case, seed): epoch for case, seed, epoch in about["failed"]},
-            marks={epoch: file[f"mark_{epoch}"] for epoch in about["marks"]},
-            **arrays,
-        )
-    except (SfrError, ValueError, KeyError):
-        return None
+def read_states(path: Path, key: str) -> list[State]:
+    """Read states; none if they are not there, are damaged, or belong to another key."""
+    about, arrays = read_checkpoint(path, key) or ({"states": []}, {})
+    return [_state(arrays, f"{place}_", part) for place, part in enumerate(about["states"])]
+
+
+def _state(arrays: Mapping[str, Any], prefix: str, about: Mapping[str, Any]) -> State:
+    kept: dict[str, Any] = {name: arrays[prefix + name] for name in _BY_HEAD}
+    kept |= {name: tuple(arrays[prefix + name]) for name in _LISTS}
+    return State(
+        models=tuple(ModelId(*model) for model in about["models"]),
+        iterations=int(about["iterations"]),
+        failed={ModelId(*model): epoch for *model, epoch in about["failed"]},
+        marks=dict(zip(about["marks"], arrays[f"{prefix}marks"], strict=True)),
+        **kept,
+    )

@@ -159,7 +159,7 @@ pub(crate) fn rotate<'py>(
     threads=None
 ))]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn project<'py>(
+pub(crate) fn project_frames<'py>(
     py: Python<'py>,
     segments: Argument<'_, 'py>,
     frames: Argument<'_, 'py>,

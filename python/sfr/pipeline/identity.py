@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["differences", "identity"]
+from sfr import units
+from sfr.render import kernels
+
+__all__ = ["identity"]
 
 #: Packages that every step computes or writes with.
 _ALWAYS = ("numpy", "h5py", "pillow")
@@ -32,15 +35,6 @@ def identity(packages: Sequence[str] = ()) -> dict[str, str]:
     """
     found = {"sfr": f"{_version('tng-sfr')}, code {_code()}", "kernels": _kernels()}
     return found | {name: _version(name) for name in (*_ALWAYS, *packages)}
-
-
-def differences(theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
-    """Say how another process differs from this one; empty where it does not."""
-    return "; ".join(
-        f"{name} {theirs.get(name, 'not known')} (here {value})"
-        for name, value in mine.items()
-        if theirs.get(name) != value
-    )
 
 
 def _version(name: str) -> str:
@@ -66,9 +60,6 @@ def _code() -> str:
 @functools.cache
 def _kernels() -> str:
     """Digest of maps that the compiled kernels make: bits, not how they were compiled, count."""
-    from sfr import units
-    from sfr.render import kernels
-
     numbers = (np.arange(4 * 512) * 379 % 2047 / 2047.0).reshape(4, 512)
     coordinates = np.ascontiguousarray(numbers[:3].T.astype(np.float32))
     energy, electrons = 100.0 + 1e4 * numbers[3], 0.1 + numbers[0]

@@ -20,7 +20,7 @@ GAS = ["Coordinates", "Masses", "Density", "Velocities"]
 
 @pytest.fixture(scope="module")
 def compressed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stretches") / "sim"
+    folder = tmp_path_factory.mktemp("segments") / "sim"
     return write_mock(folder, galaxies=2, snaps=[99], cells=3000, compressed=True).path
 
 
@@ -37,11 +37,11 @@ def galaxies(simulation):
 
 
 @pytest.mark.parametrize("length", [1 << 20, 1000, 7])
-def test_stretches_hold_what_particles_holds(mock_sim, monkeypatch, length):
-    monkeypatch.setattr(particle_file, "_STRETCH", length)
+def test_segments_hold_what_particles_holds(mock_sim, monkeypatch, length):
+    monkeypatch.setattr(particle_file, "_SEGMENT", length)
     with open_simulation(mock_sim) as simulation:
         whole = simulation.particles(99, "group", 0, 0, GAS)
-        parts = [part.read(GAS) for part in simulation.stretches(99, "group", 0, 0)]
+        parts = [part.read(GAS) for part in simulation.segments(99, "group", 0, 0)]
     for name in GAS:
         np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
 
@@ -51,7 +51,7 @@ def test_rows_that_are_needed_are_read_and_few_others(mock_sim, compressed, monk
     monkeypatch.setattr(particle_file, "_GAP", gap)
     for path in (mock_sim, compressed):
         with open_simulation(path) as simulation:
-            for part in simulation.stretches(99, "group", 0, 0):
+            for part in simulation.segments(99, "group", 0, 0):
                 whole = part.read(GAS)
                 for rows in ([], [0], [len(part) - 1], [0, 1, 2, 90, 91, len(part) - 1]):
                     needed = np.array(rows, np.int64)
@@ -72,8 +72,8 @@ def test_mapped_read_streamed_and_compressed_maps_have_the_same_bits(
     settings = replace(settings, maps=replace(settings.maps, pixels=64))
     made = []
     for mapped, length in ((True, 1 << 20), (False, 1 << 20), (False, 97), (True, 97)):
-        monkeypatch.setattr(particle_file, "_STRETCH", length)
-        monkeypatch.setattr(particle_file, "_MAPPED_STRETCH", length)
+        monkeypatch.setattr(particle_file, "_SEGMENT", length)
+        monkeypatch.setattr(particle_file, "_MAPPED_SEGMENT", length)
         with open_simulation(mock_sim, mapped=mapped) as simulation:
             shots = [
                 render_galaxy(simulation, 99, i, group, galaxy, settings)
@@ -115,6 +115,6 @@ def test_what_runs_past_the_end_of_a_file_is_an_error(mock_sim, tmp_path, mapped
         dataset.file.close()
         with copy.open("r+b") as raw:
             raw.truncate(end)
-        part = next(file.stretches(0, mapped=mapped))
+        part = next(file.segments(0, mapped=mapped))
         with pytest.raises(DataFormatError, match=r"snap_099\.1.*PartType0/Masses ends at byte"):
             part.read(["Masses"])

@@ -1,12 +1,14 @@
-"""Who does the work of a command: processes of this machine, or a Dask cluster."""
+"""Who does the work: processes of this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from sfr.compute.dask import DaskWorkers
 from sfr.compute.processes import Processes
 from sfr.errors import ConfigError
+from sfr.pipeline.identity import identity
 
 __all__ = ["open_workers"]
 
@@ -46,4 +48,4 @@ def open_workers(
         raise ConfigError(
             "--workers and --scheduler exclude each other: a Dask cluster has its own workers"
         )
-    return DaskWorkers(scheduler, threads, packages)
+    return DaskWorkers(scheduler, threads, partial(identity, packages))

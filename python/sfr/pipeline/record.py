@@ -1,0 +1,67 @@
+"""What a step leaves beside its files: recipe.toml, and where and with what it was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+import socket
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sfr.recipe import Recipe
+from sfr.render import kernels
+from sfr.run.workspace import RECIPE, Workspace
+
+__all__ = ["NOT_THE_EXPERIMENT", "differences", "provenance", "take_over"]
+
+#: What a recipe says besides the experiment.
+NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
+_PACKAGES = ("tng-sfr", "numpy", "h5py", "pillow", "keras", "tensorflow")
+
+
+def take_over(workspace: Workspace, recipe: Recipe, sections: Sequence[str]) -> None:
+    """Let recipe.toml have the sections of a recipe that a step used."""
+    with workspace.lock(RECIPE):
+        stored = workspace.stored_recipe()
+        if stored is None:
+            workspace.store_recipe(recipe)
+            return
+        names = {*sections, *NOT_THE_EXPERIMENT}
+        if names & {"maps", "cases"} and stored.channels != recipe.channels:
+            # cases are named after channels
+            names |= {"maps", "cases"}
+        changes = {name: getattr(recipe, name) for name in names}
+        workspace.store_recipe(dataclasses.replace(stored, **changes))
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Name the fields of two recipes that differ."""
+    names = []
+    before, after = old.to_dict(), new.to_dict()
+    for section in {**before, **after}:
+        a, b = before.get(section), after.get(section)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += [f"{section}.{key}" for key in {**a, **b} if a.get(key) != b.get(key)]
+        elif a != b:
+            names.append(section)
+    return names
+
+
+def provenance(threads: int | None) -> dict[str, Any]:
+    """Say when, where and with what versions a step is done; threads are those asked for."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "versions": versions,
+        "build_profile": kernels.build_profile(),
+        "threads": threads or os.environ.get("RAYON_NUM_THREADS") or os.cpu_count(),
+    }

@@ -1,0 +1,300 @@
+"""A run's folder at work: what its steps share, and the line that each leaves in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sfr.compute.dask import DaskWorkers
+from sfr.compute.processes import Processes
+from sfr.errors import ConfigError
+from sfr.pipeline.record import NOT_THE_EXPERIMENT, differences, provenance, take_over
+from sfr.pipeline.workers import open_workers
+from sfr.progress import Progress, silent
+from sfr.recipe import Recipe, load_recipe
+from sfr.render.fields import required_fields
+from sfr.run.workspace import RECIPE, Workspace, digest
+from sfr.simulation import LocalSimulation, open_simulation
+
+if TYPE_CHECKING:
+    from sfr.pipeline.render import Rendered
+    from sfr.report import ReportSummary
+    from sfr.sample.select import SelectSummary
+    from sfr.sample.split import SplitSummary
+    from sfr.train.fit import TrainSummary
+
+__all__ = ["Options", "Run", "check_fields", "open_run"]
+
+log = logging.getLogger(__name__)
+
+_NO_SIMULATION = (
+    "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
+    "write simulation = PATH in the recipe; sfr demo runs without one"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the steps work; what they make does not depend on it.
+
+    Attributes
+    ----------
+    workers : int or None
+        Processes that render; None: as many as there are cores and memory for.
+    scheduler : str or None
+        Address of a running Dask scheduler, whose workers do the work instead.
+    threads : int or None
+        Threads of each worker; None: the cores shared out.
+    part : tuple of int
+        Part i of N of the maps, i from 1.
+    force : bool
+        Render and train even what is current.
+    strict : bool
+        Stop at the first galaxy that fails.
+    allow_partial : bool
+        Work with the chunks of the simulation that are there.
+    mapped : bool
+        Map the files of particles instead of reading them.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    threads: int | None = None
+    part: tuple[int, int] = (1, 1)
+    force: bool = False
+    strict: bool = False
+    allow_partial: bool = False
+    mapped: bool = True
+
+
+@dataclass
+class Run:
+    """A run's folder at work, made by `open_run`; use it in a ``with`` block.
+
+    Each step is a function of its own module, which has a run as its first argument; the methods
+    are those that most people need.
+
+    Attributes
+    ----------
+    workspace : Workspace
+        The folder.
+    recipe : Recipe
+        The experiment.
+    options : Options
+        How the steps work.
+    simulation_path : Path or None
+        Of the simulation; None: the recipe's.
+    on_progress : callable
+        Hears of how far a step is.
+    command : str
+        What ``run.jsonl`` says was called.
+    failures : list of str
+        Galaxies, snapshots and heads that failed so far while the others went on.
+    """
+
+    workspace: Workspace
+    recipe: Recipe
+    options: Options = field(default_factory=Options)
+    simulation_path: Path | None = None
+    on_progress: Progress = silent
+    command: str = "python"
+    failures: list[str] = field(default_factory=list)
+    #: What is said once.
+    said: set[str] = field(default_factory=set)
+    _workers: Processes | DaskWorkers | None = None
+    _simulation: LocalSimulation | None = None
+    _holds: ExitStack = field(default_factory=ExitStack)
+    _held: set[tuple[str, str]] = field(default_factory=set)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, close the simulation, and let others into the folder."""
+        self.end_workers()
+        if self._simulation is not None:
+            self._simulation.close()
+            self._simulation = None
+        self._holds.close()
+        self._held.clear()
+
+    # -- the steps -----------------------------------------------------------------------------
+
+    def select(self, snapshots: Sequence[int] = (), *, force: bool = False) -> SelectSummary:
+        """Make or extend the sample: `sfr.pipeline.select.select`."""
+        from sfr.pipeline.select import select
+
+        return select(self, snapshots, force=force)
+
+    def split(self, *, force: bool = False) -> SplitSummary:
+        """Make or extend the split: `sfr.pipeline.split.split`."""
+        from sfr.pipeline.split import split
+
+        return split(self, force=force)
+
+    def render(self, snapshots: Sequence[int] = ()) -> Rendered:
+        """Make maps and images: `sfr.pipeline.render.render`."""
+        from sfr.pipeline.render import render
+
+        return render(self, snapshots)
+
+    def train(self, cases: Sequence[str] = (), **options: Any) -> TrainSummary:  # noqa: ANN401
+        """Train the heads of some cases: `sfr.pipeline.train.train`."""
+        from sfr.pipeline.train import train
+
+        return train(self, cases, **options)
+
+    def report(self) -> ReportSummary:
+        """Write tables, figures and the page: `sfr.pipeline.report.report`."""
+        from sfr.pipeline.report import report
+
+        return report(self)
+
+    # -- what they share -----------------------------------------------------------------------
+
+    @property
+    def simulation(self) -> LocalSimulation:
+        """The configured simulation, opened once."""
+        if self._simulation is None:
+            path = self.simulation_path or self.recipe.simulation
+            if path is None:
+                raise ConfigError(_NO_SIMULATION)
+            self._simulation = open_simulation(path, mapped=self.options.mapped)
+        return self._simulation
+
+    @property
+    def workers(self) -> Processes | DaskWorkers:
+        """Who renders, found once and kept for all snapshots."""
+        if self._workers is None:
+            self._workers = open_workers(
+                workers=self.options.workers,
+                threads=self.options.threads,
+                scheduler=self.options.scheduler,
+            )
+        return self._workers
+
+    def end_workers(self) -> None:
+        """Give their memory back; the next step that needs them finds them again."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+    def hold(self, what: str, fingerprint: str) -> None:
+        """Keep others with something else out of the folder, until the run is closed.
+
+        Raises
+        ------
+        ConfigError
+            Another process is at work with something else, or at all with ``force``.
+        """
+        if (what, fingerprint) not in self._held:
+            with self.workspace.lock(what):
+                sharing = self.workspace.sharing(what, fingerprint, alone=self.options.force)
+                self._holds.enter_context(sharing)
+            self._held.add((what, fingerprint))
+
+    @contextmanager
+    def step(self, name: str, *sections: str, locked: bool = True) -> Iterator[dict[str, Any]]:
+        """Hold the step's lock and leave a line in run.jsonl, however it ends.
+
+        When it is done, recipe.toml takes over the sections that it used.
+
+        Parameters
+        ----------
+        name : str
+            The step, for example ``maps-099``.
+        *sections : str
+            Sections of the recipe that it uses.
+        locked : bool
+            Whether one process at a time does it.
+
+        Yields
+        ------
+        dict
+            The line, for what else there is to tell.
+        """
+        # from the first step on: looking at a run needs no hold
+        experiment = {k: v for k, v in self.recipe.to_dict().items() if k not in NOT_THE_EXPERIMENT}
+        self.hold(RECIPE, digest([experiment, self.options.force]))
+        start = time.monotonic()
+        record: dict[str, Any] = {"step": name, "outcome": "failed"}
+        try:
+            with self.workspace.lock(name) if locked else nullcontext():
+                yield record
+            take_over(self.workspace, self.recipe, sections)
+            record["outcome"] = "done"
+        except BaseException as error:
+            record["error"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            record["seconds"] = round(time.monotonic() - start, 3)
+            known = provenance(self.options.threads)
+            known |= {"command": self.command, "recipe": self.recipe.name}
+            self.workspace.log({**known, **record})
+
+
+def open_run(
+    work: str | Path,
+    recipe: str | Path | None = None,
+    *,
+    simulation: str | Path | None = None,
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+    on_progress: Progress = silent,
+    command: str = "python",
+    **options: Any,  # noqa: ANN401 - those of Options
+) -> Run:
+    """Open a run's folder with its recipe; the first step that is done remembers it there.
+
+    Parameters
+    ----------
+    work : str or Path
+        The folder; made by the first step that writes.
+    recipe : str, Path or None
+        Name or file; None: the folder's recipe, else ``thesis``.
+    simulation : str, Path or None
+        The simulation; None: the recipe's.
+    changes : dict
+        Section -> fields that differ from the recipe; a value of None leaves a field.
+    on_progress : callable
+        Hears of how far a step is.
+    command : str
+        What ``run.jsonl`` says was called.
+    **options
+        Those of `Options`.
+
+    Returns
+    -------
+    Run
+        The run, to be used in a ``with`` block.
+
+    Raises
+    ------
+    ConfigError
+        A recipe that is not valid, or another one in the folder that cannot be read.
+    """
+    workspace = Workspace(work)
+    stored = workspace.stored_recipe()
+    chosen = load_recipe(str(recipe)) if recipe is not None else stored or load_recipe("thesis")
+    for section, fields in (changes or {}).items():
+        chosen = chosen.with_fields(section, **fields)
+    check_fields(chosen)
+    if stored is not None and stored != chosen:
+        log.info("recipe.toml changes: %s", ", ".join(differences(stored, chosen)))
+    workspace.clean_scratch()
+    origin = "" if recipe is not None or stored is None else f", from {workspace.recipe_toml}"
+    log.info("recipe %s%s: %s", chosen.name, origin, chosen.description)
+    path = None if simulation is None else Path(simulation)
+    return Run(workspace, chosen, Options(**options), path, on_progress, command)
+
+
+def check_fields(recipe: Recipe) -> None:
+    """Raise ConfigError where a channel names a quantity that does not exist."""
+    required_fields([*recipe.maps.channels, *recipe.maps.candidates])

@@ -1,0 +1,247 @@
+"""One training of a run: what all its heads share, and what each of them depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfr.errors import ConfigError
+from sfr.nn.backbone import weights_label
+from sfr.nn.keras_import import load_keras, use_backend
+from sfr.progress import Progress, silent
+from sfr.recipe import Recipe
+from sfr.run.names import ImageId, ModelId
+from sfr.run.tables import TEST, TRAIN, VALIDATION, Table, count_galaxies
+from sfr.run.workspace import Workspace, digest
+from sfr.train.evaluate import CASE, metrics
+from sfr.train.features import (
+    BackboneInUse,
+    Features,
+    extract_features,
+    feature_key,
+    images_digest,
+    open_features,
+)
+from sfr.train.heads import HeadsInUse
+from sfr.train.loop import Data, Fold
+from sfr.train.output import CaseFiles, Metrics, Values
+from sfr.train.rows import Rows, read_rows
+from sfr.train.state import State
+
+__all__ = ["Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: the recipe on the images and labels of a folder.
+
+    What follows from them is worked out when it is first asked for; a process that trains several
+    cases keeps it, and other processes work it out anew.
+
+    Attributes
+    ----------
+    workspace : Workspace
+        A run's folder with sample, split and images.
+    recipe : Recipe
+        The experiment, with a precision that is decided.
+    backend : str
+        The Keras backend to use, where one is stated.
+    save_models : bool
+        Save the whole network of every seed, not only of seed 0.
+    """
+
+    workspace: Workspace
+    recipe: Recipe
+    backend: str = ""
+    save_models: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("workspace", "recipe", "backend", "save_models")
+        return {name: self.__dict__[name] for name in names}
+
+    # -- what is trained on --------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The images with their labels."""
+        return read_rows(self.workspace, self.recipe)
+
+    @cached_property
+    def data(self) -> Data:
+        """Labels and folds."""
+        rows = self.rows
+        subsets = (rows.indices(subset) for subset in (TRAIN, VALIDATION, TEST))
+        data = Data(rows.label, (Fold(*subsets),))
+        best = self.recipe.train.predict_from == "best_validation"
+        if best and not all(fold.validation.size for fold in data.folds):
+            raise ConfigError(
+                'train.predict_from = "best_validation" needs a validation subset; set '
+                "split.validation_fraction above 0 and run sfr split, or choose another epoch"
+            )
+        return data
+
+    @property
+    def has_one_fold(self) -> bool:
+        """Whether every head has the same training images; if so, it leaves published files."""
+        return len(self.data.folds) == 1
+
+    @cached_property
+    def images(self) -> Table:
+        """Columns of ``predictions.csv`` before those of the seeds."""
+        rows = self.rows
+        fold, subset = np.zeros(rows.label.size, np.int64), rows.subset
+        if not self.has_one_fold:
+            fold, subset = fold - 1, np.full(rows.label.size, TRAIN, rows.subset.dtype)
+            for number, of_fold in enumerate(self.data.folds):
+                fold[of_fold.test], subset[of_fold.test] = number, TEST
+        return {
+            "filename": np.array(rows.filenames),
+            "snapshot": rows.snapshot,
+            "subhalo_id": rows.subhalo_id,
+            "view": np.array([ImageId.parse(name).view for name in rows.filenames], np.int64),
+            "galaxy_id": rows.galaxy_id,
+            "fold": fold,
+            "subset": subset,
+            "truth": rows.label,
+        }
+
+    def models(self, case: str) -> list[ModelId]:
+        """Return all heads of a case."""
+        folds, seeds = range(len(self.data.folds)), range(self.recipe.train.seeds)
+        return [ModelId(case, fold, seed) for fold in folds for seed in seeds]
+
+    def files(self, case: str) -> CaseFiles:
+        """Return the files of a case."""
+        return CaseFiles(self.workspace, case)
+
+    # -- what heads depend on ------------------------------------------------------------------
+
+    @cached_property
+    def images_digest(self) -> str:
+        """Digest of the images."""
+        return images_digest(self.workspace, self.rows.filenames)
+
+    @cached_property
+    def backbone(self) -> BackboneInUse:
+        """The backbone, built when first needed."""
+        return BackboneInUse(self.recipe)
+
+    @cached_property
+    def weights(self) -> str:
+        """Name of the backbone's weights in tables."""
+        return weights_label(self.recipe.train)
+
+    @cached_property
+    def settings(self) -> str:
+        """Digest of all that the heads of a run share, so that a table compares like with like."""
+        return self._settings()
+
+    def _settings(self, *without: str) -> str:
+        settings = self.recipe.section("train")
+        # more seeds leave the earlier ones as they are; the weights count by their content
+        for name in ("seeds", "weights", *without):
+            del settings[name]
+        settings["precision"] = self.backbone.precision
+        return digest([settings, self.backbone.weights_id, self.images_digest, self.rows.digest()])
+
+    def feature_key(self, case: str) -> str:
+        """Digest of all that a case's features depend on."""
+        weights = self.backbone.weights_id
+        return feature_key(self.recipe, case, images=self.images_digest, weights=weights)
+
+    def fingerprint(self, case: str) -> str:
+        """Digest of all that a case's heads depend on, but for fold and seed."""
+        return digest([self.settings, self.feature_key(case)])
+
+    def resume_key(self, case: str) -> str:
+        """Digest of all that a case's heads depend on up to any epoch of their training."""
+        ends_count = self.recipe.train.schedule != "constant"
+        settings = self.settings if ends_count else self._settings("epochs")
+        return digest([settings, self.feature_key(case)])
+
+    def finished(self, model: ModelId) -> bool:
+        """Whether a head is finished and current."""
+        return model in self.files(model.case).finished(self.fingerprint(model.case))
+
+    # -- what computes -------------------------------------------------------------------------
+
+    def load_backend(self) -> None:
+        """Load Keras with the backend that is stated; raises TrainingError where that fails."""
+        use_backend(self.backend)
+        load_keras()
+
+    def features_file(self, case: str) -> Path:
+        """Return the file of a case's features."""
+        return self.workspace.features(case, self.feature_key(case))
+
+    def has_features(self, case: str) -> bool:
+        """Whether that file is there and whole."""
+        kind = self.recipe.train.feature_type
+        return open_features(self.features_file(case), self.rows.label.size, kind) is not None
+
+    def features(
+        self, case: str, *, force: bool = False, on_progress: Progress = silent
+    ) -> Features:
+        """Return the features of a case, from the cache where they are there."""
+        return extract_features(
+            self.workspace,
+            self.recipe,
+            case,
+            self.rows.filenames,
+            backbone=self.backbone,
+            key=self.feature_key(case),
+            force=force,
+            on_progress=on_progress,
+        )
+
+    @cached_property
+    def heads(self) -> HeadsInUse:
+        """The compiled model of heads side by side."""
+        return HeadsInUse(self.recipe.train)
+
+    # -- what a head is worth ------------------------------------------------------------------
+
+    def metrics(self, prediction: Values, state: State) -> Metrics:
+        """Return the entry of ``metrics.json`` of a finished head.
+
+        Parameters
+        ----------
+        prediction : ndarray of float64, shape (N,)
+            For all images [dex].
+        state : State
+            Of this head alone.
+        """
+        (model,) = state.models
+        rows, recipe, fold = self.rows, self.recipe.train, self.data.folds[model.fold]
+        truth, unit = rows.label[fold.test], rows.target.error_unit
+        return {
+            **metrics(truth, prediction[fold.test], unit),
+            "n_galaxies": count_galaxies(rows.galaxy_id[fold.test]),
+            "weights": self.weights,
+            "kind": CASE,
+            "case": model.case,
+            "fold": model.fold,
+            "seed": model.seed,
+            "n_train": int(fold.training.size),
+            "n_validation": int(fold.validation.size),
+            "n_missing_images": rows.n_missing_images,
+            "n_dropped_zero": rows.n_dropped_zero,
+            "epochs": recipe.epochs,
+            "epoch_used": int(state.predicting(recipe.predict_from)[1][0]),
+            "best_training_epoch": int(state.best_epoch[0]),
+            "dead_at_first_epoch": bool(state.dead_at_first[0]),
+            "at_epochs": [
+                {"epoch": epoch, **metrics(truth, array[0][fold.test], unit)}
+                for epoch, array in sorted(state.marks.items())
+            ],
+            "backbone": recipe.backbone,
+            "precision": self.backbone.precision,
+            "keras_backend": load_keras().backend.backend(),
+            "recipe": self.recipe.name,
+            "label": rows.target.text,
+            "settings": self.settings,
+        }
