@@ -268,20 +268,24 @@ def project(
 
 
 def project_frames(
-    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    segments: Iterable[Segment],
     frames: Sequence[Frame],
     *,
     columns: int | None = None,
     box_size: float | None,
     bins: int | Sequence[int],
     bin_scale: float = 1.0,
+    deposit: str = "histogram",
     whole: bool = False,
 ) -> list[Projection]:
     """Make maps in several frames."""
     del columns
-    parts = [(coordinates, _columns(weights)) for coordinates, weights in segments]
-    coordinates = np.concatenate([part for part, _ in parts])
-    weights = [np.concatenate(column) for column in zip(*(c for _, c in parts), strict=True)]
+    given = [(segment[0], _columns(segment[1]), segment[2:]) for segment in segments]
+    coordinates = np.concatenate([part for part, _, _ in given])
+    weights = [np.concatenate(column) for column in zip(*(c for _, c, _ in given), strict=True)]
+    volumes = None
+    if deposit == "smoothed":
+        volumes = np.concatenate([values(size) for _, _, sizes in given for size in sizes])
     made = [
         project(
             coordinates,
@@ -293,6 +297,7 @@ def project_frames(
             bins=bins,
             depth=frame.depth,
             bin_scale=bin_scale,
+            volumes=volumes,
         )
         for frame in frames
     ]
