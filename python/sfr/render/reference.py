@@ -25,6 +25,7 @@ from sfr.render.kernels import (
     Product,
     Projection,
     Quantity,
+    Segment,
     Thermal,
     Vector,
     Weight,
