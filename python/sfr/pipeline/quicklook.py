@@ -229,7 +229,7 @@ def map_file(
             velocity=velocity,
             threads=threads,
         )
-    if dropped := said_of_dropped(made, maps.channels):
+    if dropped := said_of_dropped(made, maps):
         log.warning("%s: %s", path, dropped)
     x, y, z = middle.tolist()
     found = FileMaps(

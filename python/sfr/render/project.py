@@ -286,14 +286,22 @@ def _check_ledger(ledger: kernels.Ledger, kind: Kind, *, has_sizes: bool) -> Non
         raise _no_particles(kind)
     if bad > MAX_BAD_FRACTION * read:
         raise NonFiniteError(
-            f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, more than "
+            f"{_without_place(bad, read, kind, has_sizes=has_sizes)}, more than "
             f"{MAX_BAD_FRACTION:.0%}"
-            + (", or have no finite volume (Masses / Density)" if has_sizes else "")
         )
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(
             f"no {kind.matter} in the frame: all {read} {kind.particles} lie outside"
         )
+
+
+def _without_place(bad: int, read: int, kind: Kind, *, has_sizes: bool) -> str:
+    if not has_sizes:
+        return f"Coordinates: {bad} of {read} {kind.particles} have NaN or infinite coordinates"
+    return (
+        f"Coordinates, Masses, Density: {bad} of {read} {kind.particles} have NaN or infinite "
+        "coordinates, or no volume, as Masses / Density is negative, infinite or NaN"
+    )
 
 
 def _check_weights(
@@ -310,7 +318,7 @@ def _check_weights(
             )
 
 
-def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
+def said_of_dropped(made: GalaxyMaps, recipe: MapsRecipe) -> str:
     """Say which cells are in no map because they have no value; empty where next to all have one.
 
     A few cells without electrons, whose entropy is infinite, are nothing unusual.
@@ -319,21 +327,20 @@ def said_of_dropped(made: GalaxyMaps, channels: Sequence[Channel]) -> str:
     ----------
     made : GalaxyMaps
         The maps.
-    channels : sequence of Channel
-        Those of the recipe.
+    recipe : MapsRecipe
+        What they were made by.
 
     Returns
     -------
     str
         Numbers of cells, and channels.
     """
-    ledger, said = made.ledger, []
-    many = PARTICLES[part_type(channels)].particles
-    if ledger.n_bad_coordinates:
-        said.append(
-            f"{ledger.n_bad_coordinates} of {ledger.n_read} {many} have NaN or infinite "
-            "coordinates; dropped"
-        )
+    ledger, channels, said = made.ledger, recipe.channels, []
+    kind = PARTICLES[part_type(channels)]
+    many = kind.particles
+    if bad := ledger.n_bad_coordinates:
+        has_sizes = recipe.deposit == "smoothed"
+        said.append(f"{_without_place(bad, ledger.n_read, kind, has_sizes=has_sizes)}; dropped")
     without = [
         f"{count} have no {channel.name}"
         for channel, count in zip(channels, ledger.n_bad_weight, strict=True)

@@ -113,7 +113,7 @@ class ShardWork:
             self.recipe,
             threads=self.threads,
         )
-        if dropped := said_of_dropped(maps, self.recipe.maps.channels):
+        if dropped := said_of_dropped(maps, self.recipe.maps):
             log.warning("snapshot %d subhalo %d: %s", self.snapshot, subhalo_id, dropped)
         return _Rendered(subhalo_id, _FACE_ON, galaxy, maps)
 

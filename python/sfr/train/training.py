@@ -79,8 +79,10 @@ class Training:
         best = self.recipe.train.predict_from == "best_validation"
         if best and not all(fold.validation.size for fold in data.folds):
             raise ConfigError(
-                'train.predict_from = "best_validation" needs a validation subset; set '
-                "split.validation_fraction above 0 and run sfr split, or choose another epoch"
+                'train.predict_from = "best_validation" needs a validation subset, and no image '
+                "with a label is in one (split.validation_fraction = "
+                f"{self.recipe.split.validation_fraction:g}): raise it "
+                "and run sfr split, or choose another epoch"
             )
         return data
 
