@@ -1,4 +1,4 @@
-"""Side-by-side benches: ``python benches/python/bench.py [kernels] [reading] [galaxy] [--write]``.
+"""Side-by-side benches: ``python benches/python/bench.py [SECTION ...] [--write]``.
 
 Prints tables of medians of interleaved runs; ``--write`` puts them into docs/benchmarks.md.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 #: Sections, their titles, and rounds of interleaved runs.
 SECTIONS = {
     "kernels": ("Particles to maps", 7),
+    "deposits": ("Cells with a size", 5),
     "reading": ("Files to maps", 7),
     "galaxy": ("Galaxies to PNG", 3),
 }
