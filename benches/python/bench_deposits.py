@@ -57,6 +57,16 @@ class Cells:
         self.m = rng.uniform(0.5, 2, n)
         self.rho = self.m / (4 / 3 * np.pi * self.r**3)
 
+    @classmethod
+    def of(cls, positions: Array, masses: Array, volumes: Array, bins: int) -> Cells:
+        """Cells of one's own: positions and volumes in pixels."""
+        cells = cls.__new__(cls)
+        cells.n, cells.bins = len(masses), bins
+        cells.x, cells.y, cells.z = np.ascontiguousarray(positions.T)
+        cells.r = np.cbrt(3 * volumes / (4 * np.pi))
+        cells.m, cells.rho = masses, masses / volumes
+        return cells
+
     def near(self, reach: float) -> NDArray[np.bool_]:
         """Those whose centre is in the frame: some packages must be given no others."""
         inside = [(v > reach) & (v < self.bins - reach) for v in (self.x, self.y)]
