@@ -16,7 +16,6 @@ from sfr.pipeline.train import train
 from sfr.recipe import Recipe
 from sfr.report import ReportSummary
 from sfr.run.workspace import Workspace
-from sfr.sample.split import check_folds
 
 __all__ = ["all_steps", "check_available"]
 
@@ -40,7 +39,6 @@ def all_steps(
 def check_available(workspace: Workspace, recipe: Recipe, snapshots: Sequence[int]) -> None:
     """Raise ConfigError where a later step cannot do what the recipe asks for."""
     check_recipe(recipe.normalisation)
-    check_folds(recipe.split)
     for name in recipe.case_names:
         case_function(name, recipe.cases, recipe.channels)
     reference = recipe.normalisation.reference_snapshot
