@@ -35,7 +35,8 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.run.documents import read_json
-from sfr.run.edited_tables import edits_in_words
+from sfr.run.edited_tables import edits_in_words, read_split
+from sfr.run.folds import count_folds
 from sfr.run.shards import read_shard
 from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
@@ -51,6 +52,7 @@ from sfr.train.evaluate import (
     head_states,
     read_heads,
 )
+from sfr.train.leaks import read_neighbours
 
 __all__ = ["ReportSummary", "write_report"]
 
@@ -330,6 +332,7 @@ def _tables(
         "snapshot_names": [_heading(name) for name in shown],
         "snapshot_lines": [[str(c) for c in row] for row in zip(*shown.values(), strict=True)],
         "subsets": subset_rows(workspace),
+        "neighbours": read_neighbours(workspace),
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
     }
@@ -355,7 +358,7 @@ def _words(
         "target": target,
         "recipe_description": without_folders(recipe.description).rstrip("."),
         "facts": [
-            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
+            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace), _folds(workspace)),
             *_scale_fact(workspace, recipe),
         ],
         "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
@@ -390,12 +393,19 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
     return ""
 
 
+def _folds(workspace: Workspace) -> int:
+    """Count the folds of the split; 1 where there is no table of it (copied results)."""
+    is_there = workspace.split_csv.is_file()
+    return count_folds(read_split(workspace).values()) if is_there else 1
+
+
 def _facts(
     simulation: str,
     recipe: Recipe,
     rows: Sequence[CaseRow],
     sample: Table,
     edits: Mapping[str, str],
+    folds: int,
 ) -> list[tuple[str, str]]:
     snapshots = sorted(set(sample["snapshot"].tolist()))
     span = ", ".join(map(str, snapshots))
@@ -409,7 +419,8 @@ def _facts(
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
-        ("networks", str(sum(row.seeds for row in rows))),
+        ("networks", str(folds * sum(row.seeds for row in rows))),
+        *([("folds", f"{folds}, so that every image is tested once")] if folds > 1 else []),
         ("label", target_of(recipe).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]
