@@ -326,13 +326,18 @@ def _tables(
         write_table(
             workspace, paths[-1], {name: [getattr(f, name) for f in failures] for name in columns}
         )
-    for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
+    neighbours = read_neighbours(workspace)
+    if neighbours:
+        paths.append(folder / workspace.leaks_csv.name)
+        workspace.write_text(paths[-1], workspace.leaks_csv.read_text("utf-8"))
+    every = {"cases.csv", "by_snapshot.csv", "failures.csv", workspace.leaks_csv.name}
+    for name in every - {path.name for path in paths}:
         (folder / name).unlink(missing_ok=True)
     return paths, {
         "snapshot_names": [_heading(name) for name in shown],
         "snapshot_lines": [[str(c) for c in row] for row in zip(*shown.values(), strict=True)],
         "subsets": subset_rows(workspace),
-        "neighbours": read_neighbours(workspace),
+        "neighbours": neighbours,
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
     }

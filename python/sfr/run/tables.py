@@ -68,6 +68,8 @@ LEAKS: Schema = {
     "split": str,
     "n_test": int,
     "r": float,
+    "r_permuted": float,
+    "r_permuted_std": float,
     "n_same_galaxy": int,
     "n_near": int,
     "distance": float,

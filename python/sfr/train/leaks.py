@@ -1,7 +1,9 @@
 """What a split leaks: how well the nearest neighbour in radial profiles knows the label.
 
 A network that fails to memorise shows nothing of a leak, however large. The nearest neighbour
-copies as well as anything can: where near-copies of test images are in training, it has their labels.
+copies as well as anything can: where near-copies of test images are in training, it finds their
+labels. Maps tell labels without any copy, too, so the labels are also permuted between galaxies:
+what the neighbour still knows of those it knows by copying alone.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ _CLOSEST: Final = 0.001
 _COMPARED: Final = 2000
 _AT_ONCE: Final = 500
 _RANDOM: Final = 18
+_PERMUTATIONS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ class Neighbours:
         Test images.
     r : float or None
         Pearson's r of their labels and their neighbours'; None where it does not exist.
+    r_permuted, r_permuted_std : float or None
+        The same with the labels of galaxies permuted between galaxies: mean and standard deviation
+        of many permutations. 0 within its scatter where nothing leaks.
     n_same_galaxy : int
         Test images whose neighbour shows the same galaxy.
     n_near : int
@@ -81,18 +87,23 @@ class Neighbours:
     split: str
     n_test: int
     r: float | None
+    r_permuted: float | None
+    r_permuted_std: float | None
     n_same_galaxy: int
     n_near: int
     distance: float
 
     def __str__(self) -> str:
         """Say it in one sentence."""
-        r = "undefined" if self.r is None else f"{self.r:.2f}"
+        copied = _r_in_words(self.r_permuted)
+        if self.r_permuted_std is not None:
+            copied += f" +- {self.r_permuted_std:.2f}"
         return (
             f"split {self.split}: the label of the nearest training image in radial profiles has "
-            f"r = {r} with that of {self.n_test} test images; {self.n_same_galaxy} of these "
-            f"neighbours show the same galaxy, {self.n_near} are near-copies (closer than 1 in "
-            "1000 pairs of unrelated images)"
+            f"r = {_r_in_words(self.r)} with that of {self.n_test} test images, {copied} with "
+            "labels permuted between galaxies, which copies alone can know; "
+            f"{self.n_same_galaxy} of these neighbours show the same galaxy, {self.n_near} are "
+            "near-copies (closer than 1 in 1000 pairs of unrelated images)"
         )
 
 
@@ -178,7 +189,23 @@ def find_neighbours(
             nearest += train[best].tolist()
     same = galaxy[tested] == galaxy[nearest]
     r = metrics(label[tested], label[nearest])["r"]
-    return Neighbours(split, len(tested), r, int(same.sum()), near, distance)
+    mean, deviation = _permuted(label, galaxy, tested, nearest)
+    return Neighbours(split, len(tested), r, mean, deviation, int(same.sum()), near, distance)
+
+
+def _permuted(
+    label: Floats, galaxy: NDArray[np.int64], tested: Sequence[int], nearest: Sequence[int]
+) -> tuple[float | None, float | None]:
+    """Correlate labels of neighbours where each galaxy has the mean label of another one."""
+    label_of = np.bincount(galaxy, label) / np.bincount(galaxy)
+    rng, found = np.random.default_rng(_RANDOM), []
+    for _ in range(_PERMUTATIONS):
+        permuted = rng.permutation(label_of)[galaxy]
+        found.append(metrics(permuted[tested], permuted[nearest])["r"])
+    known = [r for r in found if r is not None]
+    if not known:
+        return None, None
+    return float(np.mean(known)), float(np.std(known))
 
 
 def _distances(first: Floats, second: Floats) -> Floats:
@@ -220,9 +247,11 @@ def read_neighbours(workspace: Workspace) -> list[Neighbours]:
     if not workspace.leaks_csv.is_file():
         return []
     columns = read_table(workspace.leaks_csv, LEAKS)
-    rows = zip(*(columns[name].tolist() for name in LEAKS), strict=True)
-    found = [Neighbours(*row) for row in rows]
-    return [dataclasses.replace(row, r=row.r if row.r == row.r else None) for row in found]
+    rows: list[list[Any]] = [[] for _ in columns["split"]]
+    for column in columns.values():
+        for row, value in zip(rows, column.tolist(), strict=True):
+            row.append(value if value == value else None)
+    return [Neighbours(*row) for row in rows]
 
 
 def _audit(workspace: Workspace, target: Target) -> str:
@@ -239,7 +268,7 @@ def _audit(workspace: Workspace, target: Target) -> str:
     label = target.label(values[rows])
     maps = [maps_digest(workspace, snap) for snap in snapshots]
     table = {**sample, "label": label, "place": np.array(list(map(str, places)), np.str_)}
-    fingerprint = digest({"version": 1, "maps": maps, "rows": table_digest(table)})
+    fingerprint = digest({"version": 2, "maps": maps, "rows": table_digest(table)})
     if workspace.check(_STEP, fingerprint).current:
         return ""
     problem = _write(workspace, sample, places, label)
@@ -275,13 +304,13 @@ def _write(workspace: Workspace, sample: Table, places: Sequence[Place], label: 
     }
     assert columns.keys() == LEAKS.keys()
     write_table(workspace, workspace.leaks_csv, columns)
-    log.info("leak audit: r of the nearest neighbour is %s", ", ".join(map(_r_in_words, found)))
+    said = [f"{_r_in_words(row.r_permuted)} with the split {row.split}" for row in found]
+    log.info("leak audit: r of the nearest neighbour with permuted labels is %s", ", ".join(said))
     return ""
 
 
-def _r_in_words(row: Neighbours) -> str:
-    r = "undefined" if row.r is None else f"{row.r:.2f}"
-    return f"{r} with the split {row.split}"
+def _r_in_words(r: float | None) -> str:
+    return "undefined" if r is None else f"{r:.2f}"
 
 
 def _profiles(workspace: Workspace, sample: Table) -> list[Floats | None]:
