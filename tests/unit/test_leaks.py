@@ -9,6 +9,7 @@ from tests.unit.test_folds import write_sample
 from sfr.imaging.profiles import annuli, radial_profiles
 from sfr.recipe import load_recipe
 from sfr.run.folds import Place
+from sfr.run.leaks import read_neighbours
 from sfr.run.shards import Shard, write_shard
 from sfr.run.tables import FAILURES, LEAKS, galaxy_numbers, read_table, write_table
 from sfr.run.workspace import Workspace
@@ -19,7 +20,6 @@ from sfr.train.leaks import (
     audit_neighbours,
     close_pairs,
     find_neighbours,
-    read_neighbours,
 )
 
 RECIPE = load_recipe("corrected")

@@ -26,7 +26,7 @@ def split(force: opt.Force = False, *, folder: opt.Folder, output: opt.Output) -
 
       sfr split --work run1 --force
     """
-    from sfr.train.leaks import read_neighbours
+    from sfr.run.leaks import read_neighbours
 
     with output.console() as console, folder.open(console, force=force) as run:
         summary = run.split(force=force)

@@ -37,6 +37,7 @@ from sfr.report.verdict import verdict
 from sfr.run.documents import read_json
 from sfr.run.edited_tables import edits_in_words, read_split
 from sfr.run.folds import count_folds
+from sfr.run.leaks import read_neighbours
 from sfr.run.shards import read_shard
 from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
@@ -52,7 +53,6 @@ from sfr.train.evaluate import (
     head_states,
     read_heads,
 )
-from sfr.train.leaks import read_neighbours
 
 __all__ = ["ReportSummary", "write_report"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from sfr.imaging.profiles import radial_profiles
 from sfr.run.components import components
 from sfr.run.edited_tables import image_names, read_split
 from sfr.run.folds import Place, count_folds, subsets_in
+from sfr.run.leaks import Neighbours, r_in_words
 from sfr.run.names import ImageId
 from sfr.run.shards import iter_shards, maps_digest
 from sfr.run.tables import (
@@ -30,7 +30,6 @@ from sfr.run.tables import (
     TRAIN,
     Table,
     galaxy_numbers,
-    read_table,
     table_digest,
     write_table,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "audit_neighbours",
     "close_pairs",
     "find_neighbours",
-    "read_neighbours",
 ]
 
 log = logging.getLogger(__name__)
@@ -59,52 +57,6 @@ _COMPARED: Final = 2000
 _AT_ONCE: Final = 500
 _RANDOM: Final = 18
 _PERMUTATIONS: Final = 200
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """What the nearest training image says of each test image.
-
-    Attributes
-    ----------
-    split : str
-        Which split it is.
-    n_test : int
-        Test images.
-    r : float or None
-        Pearson's r of their labels and their neighbours'; None where it does not exist.
-    r_permuted, r_permuted_std : float or None
-        The same with the labels of galaxies permuted between galaxies: mean and standard deviation
-        of many permutations. 0 within its scatter where nothing leaks.
-    n_same_galaxy : int
-        Test images whose neighbour shows the same galaxy.
-    n_near : int
-        Test images with a neighbour that is closer than ``distance``.
-    distance : float
-        The distance that 1 in 1000 pairs of unrelated images are closer than [ranks].
-    """
-
-    split: str
-    n_test: int
-    r: float | None
-    r_permuted: float | None
-    r_permuted_std: float | None
-    n_same_galaxy: int
-    n_near: int
-    distance: float
-
-    def __str__(self) -> str:
-        """Say it in one sentence."""
-        copied = _r_in_words(self.r_permuted)
-        if self.r_permuted_std is not None:
-            copied += f" +- {self.r_permuted_std:.2f}"
-        return (
-            f"split {self.split}: the label of the nearest training image in radial profiles has "
-            f"r = {_r_in_words(self.r)} with that of {self.n_test} test images, {copied} with "
-            "labels permuted between galaxies, which copies alone can know; "
-            f"{self.n_same_galaxy} of these neighbours show the same galaxy, {self.n_near} are "
-            "near-copies (closer than 1 in 1000 pairs of unrelated images)"
-        )
 
 
 def as_ranks(profiles: Floats) -> Floats:
@@ -242,18 +194,6 @@ def audit_neighbours(workspace: Workspace, target: Target) -> str:
     return problem
 
 
-def read_neighbours(workspace: Workspace) -> list[Neighbours]:
-    """Read ``tables/leaks.csv``; nothing where it is not there."""
-    if not workspace.leaks_csv.is_file():
-        return []
-    columns = read_table(workspace.leaks_csv, LEAKS)
-    rows: list[list[Any]] = [[] for _ in columns["split"]]
-    for column in columns.values():
-        for row, value in zip(rows, column.tolist(), strict=True):
-            row.append(value if value == value else None)
-    return [Neighbours(*row) for row in rows]
-
-
 def _audit(workspace: Workspace, target: Target) -> str:
     sample, values = read_values(workspace, target)
     placed = read_split(workspace)
@@ -304,13 +244,9 @@ def _write(workspace: Workspace, sample: Table, places: Sequence[Place], label: 
     }
     assert columns.keys() == LEAKS.keys()
     write_table(workspace, workspace.leaks_csv, columns)
-    said = [f"{_r_in_words(row.r_permuted)} with the split {row.split}" for row in found]
+    said = [f"{r_in_words(row.r_permuted)} with the split {row.split}" for row in found]
     log.info("leak audit: r of the nearest neighbour with permuted labels is %s", ", ".join(said))
     return ""
-
-
-def _r_in_words(r: float | None) -> str:
-    return "undefined" if r is None else f"{r:.2f}"
 
 
 def _profiles(workspace: Workspace, sample: Table) -> list[Floats | None]:
