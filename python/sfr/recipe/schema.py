@@ -475,8 +475,8 @@ class SplitRecipe(_Section):
     folds: Annotated[
         Count,
         _says(
-            "Folds of a cross-validation: each tests 1 / folds of the images, every image is tested "
-            "once, and test_fraction does not count; 1: a single split."
+            "Folds of a cross-validation, each of which tests 1 / folds of the images, so that every "
+            "image is tested once and test_fraction does not count; 1: a single split."
         ),
     ]
     seed: Annotated[CountOrNone, _says("Seed of the draw.")]
