@@ -110,6 +110,15 @@ def test_a_component_holds_its_galaxies_and_groups(rows):
 # -- parts -----------------------------------------------------------------------------------------
 
 
+def test_bins_that_no_image_is_in_are_no_bins():
+    """Relative to a part's share of nothing, what it holds of it was 0 / 0."""
+    names = [f"u{i}" for i in range(8)]
+    found = Units(names, names, np.array([[5], [9]] * 4), 0)
+    assert np.bincount(draw_parts(found, [0.5, 0.5], "x"), found.strata[:, 0] == 5).tolist() == [
+        2, 2,
+    ]  # fmt: skip
+
+
 @given(units(), st.integers(2, 8))
 def test_folds_are_a_partition_into_whole_units_of_bounded_size(found, folds):
     fold = draw_parts(found, [1 / folds] * folds, "fold")
