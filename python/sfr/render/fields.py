@@ -13,6 +13,7 @@ from sfr import units
 from sfr.errors import ConfigError, InternalError
 from sfr.recipe import Channel
 from sfr.render import kernels
+from sfr.simulation.protocol import DARK_MATTER, GAS
 
 __all__ = [
     "FIELDS",
@@ -31,7 +32,6 @@ __all__ = [
 
 Fields = Mapping[str, NDArray[np.floating]]
 _LOG = "log10_"
-_GAS, _DARK_MATTER = 0, 1
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Kind:
 
 #: Types of particles that have quantities in the registry.
 PARTICLES = {
-    _GAS: Kind("gas", "gas cells", "cells"),
-    _DARK_MATTER: Kind("dark matter", "dark matter particles", "dark matter particles"),
+    GAS: Kind("gas", "gas cells", "cells"),
+    DARK_MATTER: Kind("dark matter", "dark matter particles", "dark matter particles"),
 }
 
 
@@ -196,7 +196,7 @@ class Field:
     symbol: str
     unit: str
     recipe: _Recipe
-    part_type: int = _GAS
+    part_type: int = GAS
     is_matter: bool = False
 
 
@@ -242,9 +242,9 @@ FIELDS: dict[str, Field] = {
     "internal_energy": Field("u", "km^2/s^2", Stored("InternalEnergy")),
     "speed": Field("|v|", "km/s", Length("Velocities", _peculiar, is_relative=True)),
     "magnetic_field": Field("|B|", "G", Length("MagneticField", _gauss)),
-    "dark_matter_mass": Field(*_MASS, Stored("Masses"), _DARK_MATTER, is_matter=True),
+    "dark_matter_mass": Field(*_MASS, Stored("Masses"), DARK_MATTER, is_matter=True),
     "dark_matter_surface_density": Field(
-        *_AREA, Product(("Masses",), _msun_per_area), _DARK_MATTER, is_matter=True
+        *_AREA, Product(("Masses",), _msun_per_area), DARK_MATTER, is_matter=True
     ),
 }
 
@@ -263,7 +263,7 @@ def _lookup(channel: Channel) -> tuple[Field, bool]:
             f"{', '.join(FIELDS)}, and log10_ before any of them"
         )
     field = FIELDS[name]
-    if channel.weight == "volume" and field.part_type != _GAS:
+    if channel.weight == "volume" and field.part_type != GAS:
         raise ConfigError(
             f"channel {channel.name!r}: {PARTICLES[field.part_type].particles} have no volume; "
             "allowed for their fields: weight none or mass"

@@ -25,7 +25,7 @@ from sfr.render.fields import (
     weight,
 )
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
-from sfr.simulation.protocol import Header, Particles, Simulation
+from sfr.simulation.protocol import GAS, STARS, Header, Particles, Simulation
 
 __all__ = [
     "GalaxyMaps",
@@ -41,7 +41,6 @@ __all__ = [
 MAX_BAD_FRACTION = 0.01
 _HANDFUL = 5
 
-_GAS, _STARS = 0, 4
 _ROUNDING = 1e-9
 
 
@@ -388,11 +387,11 @@ def render_galaxy(
         raise _no_particles(PARTICLES[shown])
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
-    stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, _STARS))
+    stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, STARS))
     orientation = orient(
         galaxy,
         lambda scale_factor: near(stars, STAR_FIELDS, formed_after=scale_factor),
-        lambda: near(simulation.segments(snapshot, "group", group_id, _GAS), GAS_FIELDS),
+        lambda: near(simulation.segments(snapshot, "group", group_id, GAS), GAS_FIELDS),
         header,
         recipe.orientation,
         threads=threads,
@@ -425,7 +424,7 @@ def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
     """List the fields that a galaxy's maps and orientation need, by particle type."""
     maps = recipe.maps
     channels = (*maps.channels, *maps.candidates)
-    needed = {_GAS: {*GAS_FIELDS}, _STARS: {*STAR_FIELDS}}
+    needed = {GAS: {*GAS_FIELDS}, STARS: {*STAR_FIELDS}}
     shown = needed.setdefault(part_type(channels), {"Coordinates"})
     shown.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
     return {kind: sorted(names) for kind, names in needed.items()}

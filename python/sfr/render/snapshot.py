@@ -16,13 +16,15 @@ from sfr.errors import DataFormatError, DataMissingError, SfrError, WorkerLostEr
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
+from sfr.render.fields import PARTICLES, part_type
 from sfr.render.plan import (
-    GAS,
     READ_COLUMNS,
-    STARS,
+    Reading,
     bytes_to_read,
     maps_fingerprint,
+    particles_shown,
     plan_shards,
+    readings,
     rows_of,
     share_of,
 )
@@ -44,7 +46,9 @@ class RenderSummary:
     snapshot: int
     n_rendered: int
     n_failed: int
-    n_cells: int
+    #: Particles of the kind that the maps show, read for each galaxy; and what they are.
+    n_particles: int
+    particles: str
     fingerprint: str
     #: Why the maps were made; empty when they were there already.
     reason: str
@@ -65,7 +69,9 @@ class RenderPlan:
     snapshot: int
     n_galaxies: int
     n_groups: int
-    n_cells: int
+    #: Particles of the kind that the maps show, for each galaxy; and what they are.
+    n_particles: int
+    particles: str
     n_stars: int
     #: Shards, and those of them that are there already.
     n_shards: int
@@ -190,11 +196,12 @@ def plan_render(
         snapshot,
         len(chosen),
         len(np.unique(rows["group_id"][chosen])),
-        int(rows["n_gas_group"][chosen].sum()),
+        int(step.shown[chosen].sum()),
+        step.particles,
         int(rows["n_stars"][chosen].sum()),
         len(mine),
         len(there),
-        bytes_to_read(simulation, recipe, snapshot, {n: c[todo] for n, c in rows.items()}),
+        bytes_to_read(simulation, snapshot, step.readings(todo)),
     )
 
 
@@ -213,6 +220,9 @@ def _maps(work: ShardWork, workspace: Workspace, rows: Table, *, allow_partial: 
         words=f"shards of snapshot {work.snapshot}",
         work=work,
         rows={name: rows[name] for name in READ_COLUMNS},
+        shown=particles_shown(
+            work.simulation, work.recipe, work.snapshot, rows, allow_partial=allow_partial
+        ),
         shards=shards,
         allow_partial=allow_partial,
     )
@@ -225,12 +235,20 @@ class _Maps(Parts[None]):
     work: ShardWork
     #: Rows of the snapshot, and which of them each shard holds.
     rows: Table
+    #: Particles of each row's group that the channels show.
+    shown: NDArray[np.int64]
     shards: tuple[NDArray[np.intp], ...]
     allow_partial: bool
 
     @property
     def snapshot(self) -> int:
         return self.work.snapshot
+
+    @property
+    def particles(self) -> str:
+        """What the maps show, such as gas cells."""
+        maps = self.work.recipe.maps
+        return PARTICLES[part_type((*maps.channels, *maps.candidates))].particles
 
     def path(self, part: int) -> Path:
         return self.workspace.shard(self.snapshot, part)
@@ -281,9 +299,8 @@ class _Maps(Parts[None]):
 
     @cached_property
     def _cells(self) -> list[NDArray[np.int64]]:
-        """Gas cells before each galaxy of each shard."""
-        cells = self.rows["n_gas_group"]
-        return [np.cumsum([0, *cells[shard]]) for shard in self.shards]
+        """Cells before each galaxy of each shard."""
+        return [np.cumsum([0, *self.shown[shard]]) for shard in self.shards]
 
     def make(self, part: int, on_done: Callable[[int], None]) -> None:
         shard = self.work.make(self.rows_in(part), on_done)
@@ -316,17 +333,26 @@ class _Maps(Parts[None]):
             f"sfr render --snap {self.snapshot} --force",
         )
 
+    def readings(self, which: NDArray[np.intp] | slice = np.s_[:]) -> list[Reading]:
+        """Say what is read for some rows, or for all."""
+        return readings(
+            self.work.simulation,
+            self.work.recipe,
+            self.snapshot,
+            {name: column[which] for name, column in self.rows.items()},
+            allow_partial=self.allow_partial,
+        )
+
     def _keep_sources(self, *, is_new: bool) -> None:
         """Remember, before shards are made, what the files are that they are made from.
 
         Shards that are there already stand for the files as they were when the first was made.
         """
-        simulation, rows = self.work.simulation, self.rows
-        _, first = np.unique(rows["group_id"], return_index=True)
-        groups, cells = (rows[name][first] for name in ("group_id", "n_gas_group"))
-        files = simulation.particle_sources(self.snapshot, "group", GAS, groups, cells)
-        subhalos, stars = rows["subhalo_id"], rows["n_stars"]
-        files |= simulation.particle_sources(self.snapshot, "subhalo", STARS, subhalos, stars)
+        files = {}
+        for read in self.readings():
+            files |= self.work.simulation.particle_sources(
+                self.snapshot, read.kind, read.part_type, read.ids, read.lengths
+            )
         marks = mark_files(files)
         if not is_new:
             self.say_what_changed()
@@ -345,19 +371,20 @@ class _Maps(Parts[None]):
 
     def summary(self, mine: Sequence[int], reason: str, n_made: int) -> RenderSummary:
         """Say what is in some of the shards."""
-        n_rendered = n_cells = 0
+        n_rendered = n_particles = 0
         failures: list[tuple[int, str]] = []
         for part in mine:
             shard = self._checked(part)
             n_rendered += len(shard.columns["n_read"])
-            n_cells += int(shard.columns["n_read"].sum())
+            n_particles += int(shard.columns["n_read"].sum())
             pairs = (shard.failures[name].tolist() for name in ("subhalo_id", "reason"))
             failures += zip(*pairs, strict=True)
         return RenderSummary(
             self.snapshot,
             n_rendered,
             len(failures),
-            n_cells,
+            n_particles,
+            self.particles,
             self.fingerprint,
             reason,
             tuple(failures),
