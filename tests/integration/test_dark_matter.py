@@ -11,6 +11,7 @@ import pytest
 from sfr.errors import InternalError
 from sfr.pipeline.quicklook import map_file
 from sfr.recipe import Channel, load_recipe
+from sfr.render import kernels
 from sfr.render.orient import Galaxy, Orientation
 from sfr.render.plan import bytes_to_read, particles_shown, readings
 from sfr.render.project import make_maps, particle_fields, render_galaxy
@@ -133,3 +134,27 @@ def test_a_plan_of_maps_of_dark_matter_counts_dark_matter(output, recipe):
         assert bytes_to_read(
             simulation, 99, readings(simulation, recipe, 99, without_gas, allow_partial=False)
         ) < bytes_to_read(simulation, 99, read)
+
+
+def test_a_ledger_that_does_not_add_up_is_refused(output, recipe, monkeypatch):
+    """What lay outside the frame was not recorded, so that nobody saw that nothing is lost."""
+    project = kernels.project_segments
+
+    def losing(segments, **arguments):
+        found = project(segments, **arguments)
+        n = found.ledger.n_out_of_frame
+        return found._replace(ledger=found.ledger._replace(n_out_of_frame=n - 1))
+
+    path = sorted((output / "snapdir_099").glob("*.hdf5"))[0]
+    orientation = Orientation(np.eye(3), "none", 0, 1.0)
+    with open_particle_file(path) as file:
+        centre = file.read(1, ["Coordinates"])["Coordinates"][0].astype(float)
+        ledger = make_maps(file.segments(1), centre, orientation, file.header, recipe.maps).ledger
+        assert ledger.n_out_of_frame > 0
+        assert ledger.n_in_frame + ledger.n_out_of_frame == ledger.n_read == file.counts[1]
+        monkeypatch.setattr(kernels, "project_segments", losing)
+        with pytest.raises(InternalError, match=rf"of {ledger.n_read} dark matter particles"):
+            make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)
+        monkeypatch.setattr(kernels, "project_segments", lambda s, **a: project(list(s)[:0], **a))
+        with pytest.raises(InternalError, match="does not add up"):
+            make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)

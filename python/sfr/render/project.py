@@ -164,7 +164,7 @@ def make_maps(
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, kind)
+    _check_ledger(projection.ledger, weigher.n_given, kind)
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -228,6 +228,8 @@ class _Weigher:
         self.spans: list[tuple[int, int | None]] = []
         #: Columns of sums.
         self.n_columns = 0
+        #: Particles given so far.
+        self.n_given = 0
         self._plan((*recipe.channels, *recipe.candidates))
         self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
 
@@ -254,6 +256,7 @@ class _Weigher:
                     f"{PARTICLES[self._part_type].matter}, which are of type {self._part_type}"
                 )
             coordinates = np.ascontiguousarray(segment.read(["Coordinates"])["Coordinates"])
+            self.n_given += len(coordinates)
             rows = None
             if not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
@@ -276,8 +279,15 @@ def _no_particles(kind: Kind) -> EmptySelectionError:
     return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
 
 
-def _check_ledger(ledger: kernels.Ledger, kind: Kind) -> None:
+def _check_ledger(ledger: kernels.Ledger, n_given: int, kind: Kind) -> None:
+    """Raise where particles were lost or counted twice, or where too few of them can be seen."""
     bad, read = ledger.n_bad_coordinates, ledger.n_read
+    if not n_given == read == ledger.n_in_frame + ledger.n_out_of_frame + bad:
+        raise InternalError(
+            f"the ledger does not add up: of {n_given} {kind.particles} {read} were read, "
+            f"{ledger.n_in_frame} in the frame, {ledger.n_out_of_frame} outside, {bad} without a "
+            "place"
+        )
     if read == 0:
         raise _no_particles(kind)
     if bad > MAX_BAD_FRACTION * read:
