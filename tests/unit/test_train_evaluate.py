@@ -17,13 +17,13 @@ from sfr.run.names import ModelId
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import (
     AVERAGED,
-    SETTINGS,
     case_states,
     head_states,
     metrics,
     read_heads,
 )
 from sfr.train.evaluate import case_table as table_of
+from sfr.train.latest import remember_settings
 from sfr.train.output import CaseFiles
 
 
@@ -211,7 +211,7 @@ def test_every_head_and_case_has_one_word(tmp_path):
     recipe = load_recipe("thesis").with_fields(
         "cases", names=["composite", "mass", "entropy", "gauss3", "gauss5", "gauss10", "structure3"]
     )
-    workspace.remember(SETTINGS, "now")
+    remember_settings(workspace, "now")
     head(workspace, "composite", 0, settings="now")
     head(workspace, "composite", 1, np.zeros(9), settings="now")
     failed(workspace, "composite", 2, "now")

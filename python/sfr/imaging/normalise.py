@@ -271,7 +271,13 @@ def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
 
 
-def normalise(workspace: Workspace, recipe: Recipe, *, force: bool = False) -> Normalisation:
+def normalise(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    catalogue: tuple[int, int] = (1, 1),
+    force: bool = False,
+) -> Normalisation:
     """Find the divisors of the channels and write them, or read them where they are current.
 
     Parameters
@@ -280,6 +286,8 @@ def normalise(workspace: Workspace, recipe: Recipe, *, force: bool = False) -> N
         The run's folder, with the maps of the reference snapshot.
     recipe : Recipe
         The experiment.
+    catalogue : tuple of int
+        As in `find_normalisation`.
     force : bool
         Find them even if they are current.
 
@@ -294,7 +302,6 @@ def normalise(workspace: Workspace, recipe: Recipe, *, force: bool = False) -> N
         As `find_normalisation`.
     """
     snapshot = recipe.normalisation.reference_snapshot
-    catalogue = workspace.catalogue_read(snapshot)
     fingerprint = digest(
         {
             "normalisation": recipe.section("normalisation"),

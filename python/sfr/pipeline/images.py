@@ -8,10 +8,12 @@ import shlex
 from sfr.errors import DataMissingError
 from sfr.imaging.images import ImagesSummary, write_images
 from sfr.imaging.normalise import Normalisation, normalise
-from sfr.pipeline.current import outdate_heads, rendered_snapshots
+from sfr.pipeline.current import rendered_snapshots
 from sfr.pipeline.meter import Meter
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import state_in_words
+from sfr.sample.select import catalogue_read
+from sfr.train.latest import outdate_heads
 
 __all__ = ["images"]
 
@@ -71,8 +73,9 @@ def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
 
 
 def _normalisation(run: Run, *, force: bool) -> Normalisation:
+    catalogue = catalogue_read(run.workspace, run.recipe.normalisation.reference_snapshot)
     with run.step("normalisation", "normalisation") as record:
-        normalisation = normalise(run.workspace, run.recipe, force=force)
+        normalisation = normalise(run.workspace, run.recipe, catalogue=catalogue, force=force)
         record["fingerprint"] = run.workspace.fingerprint("normalisation")
         record["galaxies"] = normalisation.document.get("galaxies")
     return normalisation

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfr import units
 from sfr.errors import ConfigError, InternalError
-from sfr.recipe import Channel
+from sfr.recipe import Channel, MapsRecipe
 from sfr.render import kernels
 from sfr.simulation.protocol import DARK_MATTER, GAS
 
@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "Setting",
     "channel_unit",
+    "check_fields",
     "finish",
     "is_relative",
     "names",
@@ -305,6 +306,11 @@ def part_type(channels: Iterable[Channel]) -> int:
             "Make one recipe, and one --work, for each type"
         )
     return types[0]
+
+
+def check_fields(recipe: MapsRecipe) -> None:
+    """Raise ConfigError where a channel names a quantity that is not there; see `part_type`."""
+    required_fields([*recipe.channels, *recipe.candidates])
 
 
 def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in") -> list[str]:

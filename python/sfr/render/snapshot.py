@@ -348,7 +348,7 @@ class _Maps(Parts[None]):
 
         Shards that are there already stand for the files as they were when the first was made.
         """
-        files = {}
+        files: dict[str, Path] = {}
         for read in self.readings():
             files |= self.work.simulation.particle_sources(
                 self.snapshot, read.kind, read.part_type, read.ids, read.lengths

@@ -41,6 +41,7 @@ __all__ = [
     "SelectSummary",
     "SnapshotCuts",
     "apply_cuts",
+    "catalogue_read",
     "check_settings",
     "select",
     "write_by_snapshot",
@@ -326,7 +327,8 @@ def select(
             step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
             workspace.mark_done(step, found.fingerprint, files)
             if found.cuts.reason:
-                workspace.mark_catalogue(snap, found.cuts.n_loaded, found.cuts.n_total)
+                counts = {"read": found.cuts.n_loaded, "total": found.cuts.n_total}
+                workspace.remember(_catalogue_note(snap), counts)
                 workspace.keep_sources(step, found.fingerprint, found.marks)
     write_by_snapshot(workspace, merged.table, recipe.sample)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
@@ -432,6 +434,19 @@ def check_settings(workspace: Workspace, recipe: Recipe) -> None:
             f"{workspace.sample_csv} was selected with other settings than the recipe's [sample]; "
             "run sfr select or sfr render with this recipe first"
         )
+
+
+def catalogue_read(workspace: Workspace, snapshot: int) -> tuple[int, int]:
+    """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
+
+    They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
+    """
+    found = workspace.recalled(_catalogue_note(snapshot))
+    return (1, 1) if found is None else (int(found["read"]), int(found["total"]))
+
+
+def _catalogue_note(snapshot: int) -> str:
+    return f"catalogue-{snapshot:03d}"
 
 
 def _simulation_name(
