@@ -355,20 +355,11 @@ def _orientation(
             f"{reach:g} ckpc/h of the centre (a sixth of --width), at least "
             f"{recipe.orientation.minimum_particles} are needed; give --normal x,y,z"
         )
-    return replace(found, source=f"the spin of {found.count} {_named(found.source)}")
+    return replace(found, source=f"the spin of {found.count} {found.particles}")
 
 
 def _has(file: ParticleFile, part_type: int, names: Sequence[str]) -> bool:
     return file.counts[part_type] > 0 and set(names) <= set(file.fields(part_type))
-
-
-def _named(rung: str) -> str:
-    """Name the particles of a rung of the ladder."""
-    if rung.startswith("stars<"):
-        return f"stars younger than {rung.removeprefix('stars<').removesuffix('Gyr')} Gyr"
-    if rung.startswith("youngest"):
-        return f"stars, the {rung.replace('youngest', 'youngest ')} of the mass"
-    return {"sf_gas": "star-forming gas cells", "stars": "stars", "gas": "gas cells"}[rung]
 
 
 def _rest_frame(

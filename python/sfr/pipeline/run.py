@@ -17,7 +17,7 @@ from sfr.pipeline.workers import open_workers
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.run.workspace import RECIPE, Workspace, digest
-from sfr.simulation import LocalSimulation, open_simulation
+from sfr.simulation import Simulation, open_simulation
 
 __all__ = ["Options", "Run"]
 
@@ -96,7 +96,7 @@ class Run:
     #: What is said once.
     said: set[str] = field(default_factory=set)
     _workers: Processes | DaskWorkers | None = None
-    _simulation: LocalSimulation | None = None
+    _simulation: Simulation | None = None
     _holds: ExitStack = field(default_factory=ExitStack)
     _held: set[tuple[str, str]] = field(default_factory=set)
 
@@ -116,7 +116,7 @@ class Run:
         self._held.clear()
 
     @property
-    def simulation(self) -> LocalSimulation:
+    def simulation(self) -> Simulation:
         """The configured simulation, opened once."""
         if self._simulation is None:
             path = self.simulation_path or self.recipe.simulation

@@ -168,6 +168,10 @@ class Simulation(Protocol):
         """Name for people: TNG50-1, or the internal name where that is not known."""
         ...
 
+    def close(self) -> None:
+        """Give files and connections back."""
+        ...
+
     def identity(self, snap: int) -> dict[str, Any]:
         """JSON-able record of which data these are, wherever they lie."""
         ...
