@@ -218,15 +218,16 @@ def readings(
     Returns
     -------
     list of Reading
-        An entry per type of particles.
+        An entry per kind of object and type of particles.
     """
     _, first = np.unique(rows["group_id"], return_index=True)
     of_groups = {name: rows[name][first] for name in ("group_id", "n_gas_group")}
     found = []
+    shown = part_type((*recipe.maps.channels, *recipe.maps.candidates))
     for kind, fields in particle_fields(recipe).items():
         if kind == STARS:
             found.append(Reading("subhalo", kind, fields, rows["subhalo_id"], rows["n_stars"]))
-        else:
+        if kind in {shown, GAS}:
             lengths = _in_groups(simulation, snapshot, of_groups, kind, allow_partial=allow_partial)
             found.append(Reading("group", kind, fields, of_groups["group_id"], lengths))
     return found

@@ -218,8 +218,7 @@ class _Weigher:
             "box_size": header.period,
             "rotation": orientation.rotation,
         }
-        pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
-        pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
+        pixel_kpc = units.length_kpc(recipe.pixel_ckpc_h, header.scale_factor, header.hubble_param)
         self._setting = Setting(
             header.scale_factor, header.hubble_param, velocity, float(pixel_kpc**2)
         )

@@ -44,6 +44,7 @@ class RenderSummary:
     """What happened to the maps of one snapshot."""
 
     snapshot: int
+    #: Galaxies, whatever their views.
     n_rendered: int
     n_failed: int
     #: Particles of the kind that the maps show, read for each galaxy; and what they are.
@@ -265,12 +266,12 @@ class _Maps(Parts[None]):
 
     def is_there(self, part: int) -> bool:
         try:
-            return self._look(part).attributes["fingerprint"] == self.fingerprint
+            return self._columns(part).attributes["fingerprint"] == self.fingerprint
         except (DataFormatError, DataMissingError):
             return False
 
     def is_tried_again(self, part: int) -> bool:
-        return not TRIED_AGAIN.isdisjoint(self._look(part).failures["stage"].tolist())
+        return not TRIED_AGAIN.isdisjoint(self._columns(part).failures["stage"].tolist())
 
     def why_again(self) -> str:
         failures = read_table(self.workspace.failures_csv(self.snapshot), FAILURES)
@@ -371,18 +372,19 @@ class _Maps(Parts[None]):
 
     def summary(self, mine: Sequence[int], reason: str, n_made: int) -> RenderSummary:
         """Say what is in some of the shards."""
-        n_rendered = n_particles = 0
+        rendered: set[int] = set()
+        n_particles = 0
         failures: list[tuple[int, str]] = []
         for part in mine:
             shard = self._checked(part)
-            n_rendered += len(shard.columns["n_read"])
+            rendered.update(shard.columns["subhalo_id"].tolist())
             n_particles += int(shard.columns["n_read"].sum())
             pairs = (shard.failures[name].tolist() for name in ("subhalo_id", "reason"))
             failures += zip(*pairs, strict=True)
         return RenderSummary(
             self.snapshot,
-            n_rendered,
-            len(failures),
+            len(rendered),
+            len({galaxy for galaxy, _ in failures}),
             n_particles,
             self.particles,
             self.fingerprint,
@@ -394,11 +396,11 @@ class _Maps(Parts[None]):
             all(self.path(part).is_file() for part in range(self.count)),
         )
 
-    def _look(self, part: int) -> Shard:
-        return read_shard(self.path(part), with_maps=False, columns=("n_read",))
+    def _columns(self, part: int) -> Shard:
+        return read_shard(self.path(part), with_maps=False, columns=("subhalo_id", "n_read"))
 
     def _checked(self, part: int) -> Shard:
-        shard = self._look(part)
+        shard = self._columns(part)
         if shard.attributes["fingerprint"] != self.fingerprint:
             raise DataFormatError(
                 f"{self.path(part)} was replaced by another process with other settings; run the "

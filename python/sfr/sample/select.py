@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -321,15 +321,7 @@ def select(
         write_table(workspace, workspace.kept(workspace.sample_csv), fresh)
         workspace.remember(SIMULATION, name)
         workspace.remember(SAMPLE_SETTINGS, digest(_label_section(recipe)))
-        for snap in known & {*failures}:
-            workspace.forget(f"select-{snap:03d}")
-        for snap, found in done.items():
-            step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
-            workspace.mark_done(step, found.fingerprint, files)
-            if found.cuts.reason:
-                counts = {"read": found.cuts.n_loaded, "total": found.cuts.n_total}
-                workspace.remember(_catalogue_note(snap), counts)
-                workspace.keep_sources(step, found.fingerprint, found.marks)
+        _record(workspace, done, forgotten=known & {*failures})
     write_by_snapshot(workspace, merged.table, recipe.sample)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
     texts = {snap: str(error) for snap, error in sorted(failures.items())}
@@ -344,6 +336,19 @@ class _Done:
     cuts: SnapshotCuts
     fingerprint: str
     marks: Marks
+
+
+def _record(workspace: Workspace, done: Mapping[int, _Done], *, forgotten: Iterable[int]) -> None:
+    """Keep what each snapshot's rows were made from."""
+    for snap in forgotten:
+        workspace.forget(f"select-{snap:03d}")
+    for snap, found in done.items():
+        step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
+        workspace.mark_done(step, found.fingerprint, files)
+        if found.cuts.reason:
+            counts = {"read": found.cuts.n_loaded, "total": found.cuts.n_total}
+            workspace.remember(_catalogue_note(snap), counts)
+            workspace.keep_sources(step, found.fingerprint, found.marks)
 
 
 def _one_snapshot(
