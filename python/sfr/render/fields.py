@@ -28,6 +28,9 @@ __all__ = [
     "names",
     "part_type",
     "required_fields",
+    "shown",
+    "size_fields",
+    "volume",
     "weight",
 ]
 
@@ -308,6 +311,11 @@ def part_type(channels: Iterable[Channel]) -> int:
     return types[0]
 
 
+def shown(recipe: MapsRecipe) -> int:
+    """Say of which type the particles are that the maps of a recipe show; see `part_type`."""
+    return part_type((*recipe.channels, *recipe.candidates))
+
+
 def check_fields(recipe: MapsRecipe) -> None:
     """Raise ConfigError where a channel names a quantity that is not there; see `part_type`."""
     required_fields([*recipe.channels, *recipe.candidates])
@@ -345,6 +353,27 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
         if _is_left_out(field, star_forming_gas):
             needed.add("StarFormationRate")
     return sorted(needed)
+
+
+def size_fields(kind: int) -> list[str]:
+    """List the fields that tell the sizes of particles of a type.
+
+    Raises
+    ------
+    ConfigError
+        They have no size.
+    """
+    if kind != GAS:
+        raise ConfigError(
+            f'maps.deposit = "smoothed" spreads gas cells by their volume; '
+            f'{PARTICLES[kind].particles} have none: allowed is "histogram"'
+        )
+    return ["Density", "Masses"]
+
+
+def volume(fields: Fields) -> kernels.Product:
+    """Return the volumes of gas cells, mass over density, for the kernels to make [(ckpc/h)^3]."""
+    return kernels.Product((fields["Masses"],), per=fields["Density"])
 
 
 def is_relative(channels: Iterable[Channel]) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sfr.errors import EmptySelectionError
 from sfr.recipe import MapsRecipe, Recipe
-from sfr.render.fields import part_type
+from sfr.render.fields import shown
 from sfr.render.project import particle_fields
 from sfr.run.tables import Table, table_digest
 from sfr.run.workspace import Workspace, digest
@@ -223,11 +223,10 @@ def readings(
     _, first = np.unique(rows["group_id"], return_index=True)
     of_groups = {name: rows[name][first] for name in ("group_id", "n_gas_group")}
     found = []
-    shown = part_type((*recipe.maps.channels, *recipe.maps.candidates))
     for kind, fields in particle_fields(recipe).items():
         if kind == STARS:
             found.append(Reading("subhalo", kind, fields, rows["subhalo_id"], rows["n_stars"]))
-        if kind in {shown, GAS}:
+        if kind in {shown(recipe.maps), GAS}:
             lengths = _in_groups(simulation, snapshot, of_groups, kind, allow_partial=allow_partial)
             found.append(Reading("group", kind, fields, of_groups["group_id"], lengths))
     return found
@@ -237,8 +236,8 @@ def particles_shown(
     simulation: Simulation, recipe: Recipe, snapshot: int, rows: Table, *, allow_partial: bool
 ) -> NDArray[np.int64]:
     """Count, for each row, the particles of its group that the channels show; see `readings`."""
-    shown = part_type((*recipe.maps.channels, *recipe.maps.candidates))
-    return _in_groups(simulation, snapshot, rows, shown, allow_partial=allow_partial)
+    kind = shown(recipe.maps)
+    return _in_groups(simulation, snapshot, rows, kind, allow_partial=allow_partial)
 
 
 def _in_groups(

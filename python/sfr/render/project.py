@@ -22,6 +22,9 @@ from sfr.render.fields import (
     is_relative,
     part_type,
     required_fields,
+    shown,
+    size_fields,
+    volume,
     weight,
 )
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
@@ -152,7 +155,7 @@ def make_maps(
         More than one per cent of them have coordinates that are not finite, or none in the frame
         has a finite value of a channel.
     """
-    kind = PARTICLES[part_type((*recipe.channels, *recipe.candidates))]
+    kind = PARTICLES[shown(recipe)]
     check_frame(recipe, header, orientation.rotation)
     weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
@@ -160,11 +163,12 @@ def make_maps(
         columns=weigher.n_columns,
         bins=recipe.pixels,
         bin_scale=recipe.bin_scale,
+        deposit=recipe.deposit,
         threads=threads,
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, weigher.n_given, kind)
+    _check_ledger(projection.ledger, weigher.n_given, kind, has_sizes=recipe.deposit == "smoothed")
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -209,7 +213,7 @@ class _Weigher:
     ) -> None:
         self._recipe = recipe
         self._threads = threads
-        self._part_type = part_type((*recipe.channels, *recipe.candidates))
+        self._part_type = shown(recipe)
         #: Arguments that the kernels share.
         self.frame: dict[str, Any] = {
             "center": centre,
@@ -231,6 +235,9 @@ class _Weigher:
         self.n_given = 0
         self._plan((*recipe.channels, *recipe.candidates))
         self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
+        self._has_sizes = recipe.deposit == "smoothed"
+        if self._has_sizes:
+            self._fields = sorted({*self._fields, *size_fields(self._part_type)})
 
     def _plan(self, channels: Sequence[Channel]) -> None:
         seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
@@ -244,10 +251,8 @@ class _Weigher:
                 self._sums.append(channel)
             self.spans.append(seen[key])
 
-    def weigh(
-        self, segments: Iterable[Particles]
-    ) -> Iterator[tuple[kernels.Floats, list[kernels.Weight]]]:
-        """Yield positions and weights of each piece."""
+    def weigh(self, segments: Iterable[Particles]) -> Iterator[kernels.Segment]:
+        """Yield positions, weights and, for cells with a size, volumes of each piece."""
         for segment in segments:
             if segment.part_type != self._part_type:
                 raise InternalError(
@@ -257,28 +262,27 @@ class _Weigher:
             coordinates = np.ascontiguousarray(segment.read(["Coordinates"])["Coordinates"])
             self.n_given += len(coordinates)
             rows = None
-            if not segment.is_mapped(self._fields):
+            # whether a cell reaches into the frame depends on its size
+            if not self._has_sizes and not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
             fields = segment.read(self._fields, needed=rows)
-            yield (
-                coordinates,
-                [
-                    weight(
-                        channel,
-                        fields,
-                        self._setting,
-                        star_forming_gas=self._recipe.star_forming_gas,
-                    )
-                    for channel in self._sums
-                ],
-            )
+            weights = [
+                weight(
+                    channel, fields, self._setting, star_forming_gas=self._recipe.star_forming_gas
+                )
+                for channel in self._sums
+            ]
+            if self._has_sizes:
+                yield coordinates, weights, volume(fields)
+            else:
+                yield coordinates, weights
 
 
 def _no_particles(kind: Kind) -> EmptySelectionError:
     return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
 
 
-def _check_ledger(ledger: kernels.Ledger, n_given: int, kind: Kind) -> None:
+def _check_ledger(ledger: kernels.Ledger, n_given: int, kind: Kind, *, has_sizes: bool) -> None:
     """Raise where particles were lost or counted twice, or where too few of them can be seen."""
     bad, read = ledger.n_bad_coordinates, ledger.n_read
     if not n_given == read == ledger.n_in_frame + ledger.n_out_of_frame + bad:
@@ -293,6 +297,7 @@ def _check_ledger(ledger: kernels.Ledger, n_given: int, kind: Kind) -> None:
         raise NonFiniteError(
             f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, more than "
             f"{MAX_BAD_FRACTION:.0%}"
+            + (", or have no finite volume (Masses / Density)" if has_sizes else "")
         )
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(
@@ -390,10 +395,10 @@ def render_galaxy(
         raise NonFiniteError(f"SubhaloPos = {galaxy.centre.tolist()} is not finite")
     header = simulation.header(snapshot)
     maps = recipe.maps
-    shown = part_type((*maps.channels, *maps.candidates))
-    particles = list(simulation.segments(snapshot, "group", group_id, shown))
+    kind = shown(maps)
+    particles = list(simulation.segments(snapshot, "group", group_id, kind))
     if not particles:
-        raise _no_particles(PARTICLES[shown])
+        raise _no_particles(PARTICLES[kind])
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
     stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, STARS))
@@ -434,6 +439,8 @@ def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
     maps = recipe.maps
     channels = (*maps.channels, *maps.candidates)
     needed = {GAS: {*GAS_FIELDS}, STARS: {*STAR_FIELDS}}
-    shown = needed.setdefault(part_type(channels), {"Coordinates"})
-    shown.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
+    mapped = needed.setdefault(shown(maps), {"Coordinates"})
+    mapped.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
+    if maps.deposit == "smoothed":
+        mapped.update(size_fields(shown(maps)))
     return {kind: sorted(names) for kind, names in needed.items()}

@@ -16,7 +16,7 @@ from sfr.errors import DataFormatError, DataMissingError, SfrError, WorkerLostEr
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
-from sfr.render.fields import PARTICLES, part_type
+from sfr.render.fields import PARTICLES, shown
 from sfr.render.plan import (
     READ_COLUMNS,
     Reading,
@@ -248,8 +248,7 @@ class _Maps(Parts[None]):
     @property
     def particles(self) -> str:
         """What the maps show, such as gas cells."""
-        maps = self.work.recipe.maps
-        return PARTICLES[part_type((*maps.channels, *maps.candidates))].particles
+        return PARTICLES[shown(self.work.recipe.maps)].particles
 
     def path(self, part: int) -> Path:
         return self.workspace.shard(self.snapshot, part)
