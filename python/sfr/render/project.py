@@ -168,7 +168,7 @@ def make_maps(
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, weigher.n_given, kind, has_sizes=recipe.deposit == "smoothed")
+    _check_ledger(projection.ledger, weigher.n_given, kind, has_sizes=weigher.has_sizes)
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -235,8 +235,9 @@ class _Weigher:
         self.n_given = 0
         self._plan((*recipe.channels, *recipe.candidates))
         self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
-        self._has_sizes = recipe.deposit == "smoothed"
-        if self._has_sizes:
+        #: Whether particles have sizes, which are handed over with them.
+        self.has_sizes = recipe.deposit == "smoothed"
+        if self.has_sizes:
             self._fields = sorted({*self._fields, *size_fields(self._part_type)})
 
     def _plan(self, channels: Sequence[Channel]) -> None:
@@ -263,7 +264,7 @@ class _Weigher:
             self.n_given += len(coordinates)
             rows = None
             # whether a cell reaches into the frame depends on its size
-            if not self._has_sizes and not segment.is_mapped(self._fields):
+            if not self.has_sizes and not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
             fields = segment.read(self._fields, needed=rows)
             weights = [
@@ -272,7 +273,7 @@ class _Weigher:
                 )
                 for channel in self._sums
             ]
-            if self._has_sizes:
+            if self.has_sizes:
                 yield coordinates, weights, volume(fields)
             else:
                 yield coordinates, weights
