@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +67,15 @@ class Orientation:
         Particles used.
     alignment : float
         |sum of angular momenta| / sum of |angular momenta|, 1 for a cold disk; NaN for ``none``.
+    particles: str
+        What the particles of the rung are, in words; empty for ``none``.
     """
 
     rotation: NDArray[np.float64]
     source: str
     count: int
     alignment: float
+    particles: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,14 @@ class _Body:
         return _Body(
             self.offsets[which], self.velocities[which], self.masses[which], self.extra[which]
         )
+
+
+class _Rung(NamedTuple):
+    """Particles that may tell the spin: the name of the rung in tables, and what they are."""
+
+    source: str
+    particles: str
+    body: _Body
 
 
 def nearby(
@@ -187,7 +198,7 @@ def orient(
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    for source, body in _rungs(galaxy, stars, gas, header, recipe):
+    for source, particles, body in _rungs(galaxy, stars, gas, header, recipe):
         if len(body.masses) < recipe.minimum_particles:
             continue
         bulk = _mean_velocity(body)
@@ -208,7 +219,7 @@ def orient(
         except (EmptySelectionError, NonFiniteError):
             continue
         rotation = kernels.face_on_rotation(normal)
-        return Orientation(rotation, source, len(body.masses), alignment)
+        return Orientation(rotation, source, len(body.masses), alignment, particles)
     return Orientation(np.eye(3), "none", 0, float("nan"))
 
 
@@ -218,22 +229,25 @@ def _rungs(
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-) -> Iterator[tuple[str, _Body]]:
+) -> Iterator[_Rung]:
+    """Yield the rungs of the ladder from the top; a rung is made when it is asked for."""
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
 
     def formed_after(scale_factor: float) -> _Body:
         return _body(galaxy.centre, stars(scale_factor), _FORMED, radius, header)
 
     if recipe.rule == "youngest_fraction":
-        name = f"youngest{100 * recipe.youngest_fraction:g}%"
-        yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
+        share = f"{100 * recipe.youngest_fraction:g}%"
+        youngest = _youngest(formed_after(0.0), recipe.youngest_fraction)
+        yield _Rung(f"youngest{share}", f"stars, the youngest {share} of the mass", youngest)
     elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
-            yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
+            young = formed_after(_formed_before(limit, header))
+            yield _Rung(f"stars<{limit:g}Gyr", f"stars younger than {limit:g} Gyr", young)
     all_gas = _body(galaxy.centre, gas(), "StarFormationRate", radius, header)
-    yield "sf_gas", all_gas.take(all_gas.extra > 0)
-    yield "stars", formed_after(0.0)
-    yield "gas", all_gas
+    yield _Rung("sf_gas", "star-forming gas cells", all_gas.take(all_gas.extra > 0))
+    yield _Rung("stars", "stars", formed_after(0.0))
+    yield _Rung("gas", "gas cells", all_gas)
 
 
 def _youngest(stars: _Body, fraction: float) -> _Body:
