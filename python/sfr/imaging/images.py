@@ -9,7 +9,7 @@ from pathlib import Path
 from sfr.compute.tasks import Workers
 from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
-from sfr.imaging.png import write_png
+from sfr.imaging.png import save_png
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
 from sfr.run.names import ImageId
@@ -125,10 +125,10 @@ class _Images(Parts[None]):
     def make(self, part: int, on_done: Callable[[int], None]) -> None:
         shard = read_shard(self.workspace.shard(self.snapshot, part))
         files = self.files([part])
-        for count, (maps, path) in enumerate(zip(shard.maps, files, strict=True), 1):
-            image = lupton_rgb(self.normalisation.apply(maps), self.recipe)
-            write_png(self.workspace, path, image)
-            on_done(count)
+        with self.workspace.replacing_all(files) as temporaries:
+            for count, (maps, file) in enumerate(zip(shard.maps, temporaries, strict=True), 1):
+                save_png(file, lupton_rgb(self.normalisation.apply(maps), self.recipe))
+                on_done(count)
         self.record(part, files)
 
     def finish(self) -> list[Path]:
