@@ -9,7 +9,7 @@ from sfr.arrays import real
 from sfr.errors import ShapeError
 from sfr.recipe import ImageRecipe
 
-__all__ = ["lupton_rgb", "stretch"]
+__all__ = ["lupton_rgb", "quantise", "stretch"]
 
 
 def stretch(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.float64]:
@@ -79,10 +79,15 @@ def lupton_rgb(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.ui
     channels = stretch(maps, recipe)
     if recipe.above_one == "scale":
         channels /= np.maximum(channels.max(axis=0), 1.0)
-    np.clip(channels, 0.0, 1.0, out=channels)
-    channels *= 255.0
+    return quantise(channels, recipe)
+
+
+def quantise(planes: NDArray[np.float64], recipe: ImageRecipe) -> NDArray[np.uint8]:
+    """Turn planes in 0..1, shape (3, y, x), into an 8-bit picture; what lies outside is clipped."""
+    scaled = np.clip(planes, 0.0, 1.0)
+    scaled *= 255.0
     if recipe.quantise != "floor":
-        np.rint(channels, out=channels)
-    # whole numbers are taken towards zero, which is the floor
-    levels = channels.astype(np.uint8)
+        np.rint(scaled, out=scaled)
+    # numbers are cut towards zero, to their floor
+    levels = scaled.astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(levels[:, ::-1, :], 0, -1))
