@@ -7,7 +7,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sfr.recipe import load_recipe
-from sfr.render.orient import _PIECE, Galaxy, _Body, _mean_velocity, _momentum, orient
+from sfr.render.orient import (
+    _PIECE,
+    Galaxy,
+    _Body,
+    _mean_velocity,
+    _momentum,
+    _youngest,
+    orient,
+)
 from sfr.simulation import Header
 
 HEADER = Header("m", 98, 0.99, 0.0101, 0.6774, 0.3089, 0.6911, 1000.0, None, 1, None)
@@ -153,13 +161,31 @@ def test_the_youngest_fraction_is_by_mass():
 def test_the_spin_of_many_particles_has_the_bits_of_plain_sums_over_all(n):
     rng = np.random.default_rng(n)
     offsets, velocities = rng.normal(size=(2, n, 3)) * [[[9.0]], [[300.0]]]
-    body = _Body(offsets, velocities, rng.uniform(0.5, 1.5, n), np.zeros(n))
+    body = _Body(offsets, velocities, rng.uniform(0.5, 1.5, n))
     bulk = np.average(velocities, axis=0, weights=body.masses)
     np.testing.assert_array_equal(_mean_velocity(body), bulk)
     momenta = body.masses[:, np.newaxis] * np.cross(offsets, velocities - bulk)
     length = np.linalg.norm(momenta.sum(axis=0))
     share = length / np.linalg.norm(momenta, axis=1).sum()
     assert _momentum(body, body.masses, bulk)[:2] == (length, share)
+
+
+@pytest.mark.parametrize("times", ["all differ", "few", "one", "outlier"])
+@pytest.mark.parametrize("fraction", [1e-9, 0.25, 0.7, 1.0])
+def test_the_youngest_are_those_of_sorting_all_also_where_many_are_of_one_age(times, fraction):
+    rng = np.random.default_rng(5)
+    n = 3000
+    born = rng.uniform(0.1, 0.9, n).astype(np.float32)
+    if times != "all differ":
+        born = {"few": np.round(born, 1), "one": born * 0 + born[0], "outlier": born * 1e-6}[times]
+    if times == "outlier":
+        born[7] = 0.99
+    masses = rng.uniform(0.5, 1.5, n).astype(np.float32)
+    order = np.argsort(-born, kind="stable")
+    mass = np.cumsum(masses[order], dtype=np.float64)
+    count = np.searchsorted(mass, fraction * mass[-1] * (1 - 1e-12)) + 1
+    np.testing.assert_array_equal(_youngest(born, masses, fraction), np.sort(order[:count]))
+    assert len(_youngest(born[:0], masses[:0], fraction)) == 0
 
 
 def test_alignment_tells_a_cold_disk_from_a_hot_one():

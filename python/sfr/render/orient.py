@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ __all__ = [
 STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime")
 GAS_FIELDS = ("Coordinates", "Velocities", "Masses", "StarFormationRate")
 
-Fields = Mapping[str, NDArray[np.generic]]
+Fields = Mapping[str, NDArray[Any]]
 _FORMED = "GFM_StellarFormationTime"
 #: An angular momentum below this share of sum(r v) is rounding, not rotation.
 _ROUNDING = 1e-10
 #: Particles whose temporaries stay in a core's cache, which halves the time of large galaxies.
 _PIECE = 1 << 14
+#: Spans of time in which the youngest stars are counted.
+_TIMES = 4096
+_BOX_FRAME = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,6 @@ class _Body:
     offsets: NDArray[np.float64]
     velocities: NDArray[np.float64]
     masses: NDArray[np.float64]
-    extra: NDArray[np.float64]
-
-    def take(self, which: NDArray[np.intp]) -> _Body:
-        return _Body(
-            self.offsets.take(which, axis=0),
-            self.velocities.take(which, axis=0),
-            self.masses.take(which),
-            self.extra.take(which),
-        )
 
 
 def nearby(
@@ -235,28 +230,50 @@ def _rungs(
     recipe: OrientationRecipe,
 ) -> Iterator[tuple[str, _Body]]:
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
+    inside = partial(_inside, galaxy.centre, radius, header)
+    body = partial(_body, galaxy.centre, header)
 
     def formed_after(scale_factor: float) -> _Body:
-        return _body(galaxy.centre, stars(scale_factor), _FORMED, radius, header)
+        formed = stars(scale_factor)
+        return body(formed, inside(formed))
 
     if recipe.rule == "youngest_fraction":
-        name = f"youngest{100 * recipe.youngest_fraction:g}%"
-        yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
+        formed = stars(0.0)
+        rows = inside(formed)
+        born, masses = (formed[name].take(rows) for name in (_FORMED, "Masses"))
+        young = rows[_youngest(born, masses, recipe.youngest_fraction)]
+        yield f"youngest{100 * recipe.youngest_fraction:g}%", body(formed, young)
     elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
             yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
-    all_gas = _body(galaxy.centre, gas(), "StarFormationRate", radius, header)
-    yield "sf_gas", all_gas.take(np.flatnonzero(all_gas.extra > 0))
+    cells = gas()
+    rows = inside(cells)
+    rates = cells.get("StarFormationRate", np.zeros(len(cells["Masses"])))
+    yield "sf_gas", body(cells, rows[rates.take(rows) > 0])
     yield "stars", formed_after(0.0)
-    yield "gas", all_gas
+    yield "gas", body(cells, rows)
 
 
-def _youngest(stars: _Body, fraction: float) -> _Body:
-    """Give the youngest stars that make up a fraction of the mass."""
-    order = np.argsort(-stars.extra, kind="stable")
-    cumulative = np.cumsum(stars.masses[order])
-    limit = fraction * (cumulative[-1] if len(cumulative) else 0.0)
-    return stars.take(order[: int(np.searchsorted(cumulative, limit)) + 1])
+def _youngest(
+    born: NDArray[np.floating], masses: NDArray[np.floating], fraction: float
+) -> NDArray[np.intp]:
+    """Rows of the youngest stars that make up a fraction of the mass, ascending.
+
+    Of stars born at the same time the first count. Only those of the short time in which the
+    fraction is reached are sorted.
+    """
+    if not len(born):
+        return np.empty(0, np.intp)
+    limit = fraction * float(masses.sum(dtype=np.float64))
+    last, span = float(born.max()), float(np.ptp(born))
+    times = ((last - born.astype(np.float64)) * (_TIMES / span if span else 0.0)).astype(np.intp)
+    reached = np.cumsum(np.bincount(times, masses))
+    edge = min(int(np.searchsorted(reached, limit)), len(reached) - 1)
+    unsure = np.flatnonzero(times == edge)
+    unsure = unsure[np.argsort(-born[unsure], kind="stable")]
+    before = reached[edge - 1] if edge else 0.0
+    count = np.searchsorted(before + np.cumsum(masses[unsure], dtype=np.float64), limit) + 1
+    return np.sort(np.concatenate([np.flatnonzero(times < edge), unsure[:count]]))
 
 
 def _formed_before(age_gyr: float, header: Header) -> float:
@@ -273,29 +290,40 @@ def _cosmology(header: Header) -> dict[str, float]:
     }
 
 
-def _body(
-    centre: NDArray[np.float64], fields: Fields, extra: str, radius: float, header: Header
-) -> _Body:
-    none = np.zeros((0, 3))
-    parts = [_Body(none, none, none[:, 0], none[:, 0])]
+def _inside(
+    centre: NDArray[np.float64], radius: float, header: Header, fields: Fields
+) -> NDArray[np.intp]:
+    """Rows of the finite particles in a sphere, ascending."""
+    found = [np.empty(0, np.intp)]
     for piece in _pieces(len(fields["Masses"])):
-        offsets = kernels.rotate(
-            np.ascontiguousarray(fields["Coordinates"][piece]),
-            np.eye(3),
-            center=centre,
-            box_size=header.period,
-        )
-        velocities = fields["Velocities"][piece].astype(np.float64) * np.sqrt(header.scale_factor)
-        masses = fields["Masses"][piece].astype(np.float64)
+        offsets = _offsets(centre, header, fields["Coordinates"][piece])
+        masses = fields["Masses"][piece]
         with np.errstate(invalid="ignore"):
             chosen = np.einsum("ij,ij->i", offsets, offsets) < radius**2
-        for component in (*velocities.T, masses):
+        for component in (*fields["Velocities"][piece].T, masses):
             chosen &= np.isfinite(component)
-        extras = fields[extra][piece] if extra in fields else np.zeros(len(masses))
-        body = _Body(offsets, velocities, masses, extras.astype(np.float64))
-        parts.append(body.take(np.flatnonzero(chosen & (masses > 0))))
-    columns = ((p.offsets, p.velocities, p.masses, p.extra) for p in parts)
-    return _Body(*map(np.concatenate, zip(*columns, strict=True)))
+        found.append(piece.start + np.flatnonzero(chosen & (masses > 0)))
+    return np.concatenate(found)
+
+
+def _body(
+    centre: NDArray[np.float64], header: Header, fields: Fields, rows: NDArray[np.intp]
+) -> _Body:
+    coordinates, velocities, masses = (
+        fields[name].take(rows, axis=0) for name in ("Coordinates", "Velocities", "Masses")
+    )
+    return _Body(
+        _offsets(centre, header, coordinates),
+        velocities.astype(np.float64) * np.sqrt(header.scale_factor),
+        masses.astype(np.float64),
+    )
+
+
+def _offsets(
+    centre: NDArray[np.float64], header: Header, coordinates: NDArray[Any]
+) -> NDArray[np.float64]:
+    coordinates = np.ascontiguousarray(coordinates)
+    return kernels.rotate(coordinates, _BOX_FRAME, center=centre, box_size=header.period)
 
 
 def _mean_velocity(body: _Body) -> NDArray[np.float64]:
@@ -345,7 +373,7 @@ def bulk_velocity(
     EmptySelectionError
         No particle with a finite velocity and a mass is in the sphere.
     """
-    body = _body(centre, fields, "", radius, header)
+    body = _body(centre, header, fields, _inside(centre, radius, header, fields))
     if not len(body.masses):
         raise EmptySelectionError(
             f"no gas within {radius:g} ckpc/h of the centre, whose mean velocity speeds are "
