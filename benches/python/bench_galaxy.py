@@ -32,8 +32,8 @@ from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
 
 GALAXIES, CELLS, SNAP = 20, 700_000, 99
-#: Galaxies whose images are flushed together; a shard of a run has about 24.
-SHARD = 5
+#: The images of a shard are flushed together; those of a run have about 24 galaxies.
+N_SHARDS = 4
 GAS = ["Coordinates", "InternalEnergy", "ElectronAbundance", "Density", "Masses"]
 STARS = ["Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime"]
 RECIPES = ("thesis", "corrected")
@@ -142,7 +142,7 @@ def compare(output: Path, ids: tuple[int, ...], out: Path, rounds: int) -> str:
     out.mkdir(exist_ok=True)
     loops = peers.Loops()
     work = jobs(output, ids, str(out))
-    shards = [work[i : i + SHARD] for i in range(0, len(work), SHARD)]
+    shards = [work[i::N_SHARDS] for i in range(N_SHARDS)]
     wall: dict[str, list[float]] = {name: [] for name in (*RECIPES, PUBLISHED)}
     cpu: dict[str, list[float]] = {name: [] for name in wall}
     context = multiprocessing.get_context("spawn")
@@ -182,7 +182,7 @@ def compare(output: Path, ids: tuple[int, ...], out: Path, rounds: int) -> str:
     return (
         f"{len(work)} galaxies of groups of {min(cells):,} to {max(cells):,} cells (mean "
         f"{int(np.mean(cells)):,}); same stars and orientation read, imports excluded; images are "
-        f"flushed {SHARD} together. Of the median image of `thesis` "
+        f"flushed {len(shards[0])} together. Of the median image of `thesis` "
         f"{differences[len(differences) // 2]:.1%} of the pixels differ by more than one level; "
         f"{sum(d > 0.01 for d in differences)} galaxies, without enough young stars, are oriented "
         "by a rung that the published way does not have. Goal: 8 times.\n\n"

@@ -7,15 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sfr.recipe import load_recipe
-from sfr.render.orient import (
-    _PIECE,
-    Galaxy,
-    _Body,
-    _mean_velocity,
-    _momentum,
-    _youngest,
-    orient,
-)
+from sfr.render.orient import Galaxy, _youngest, orient
 from sfr.simulation import Header
 
 HEADER = Header("m", 98, 0.99, 0.0101, 0.6774, 0.3089, 0.6911, 1000.0, None, 1, None)
@@ -155,19 +147,6 @@ def test_the_youngest_fraction_is_by_mass():
     found = orient(GALAXY, formed(mixed), lambda: gas(0, UP), HEADER, recipe)
     assert (found.source, found.count) == ("youngest25%", 300)
     assert angle_to(found, x) < 1.0
-
-
-@pytest.mark.parametrize("n", [_PIECE - 1, _PIECE, 2 * _PIECE + 7])
-def test_the_spin_of_many_particles_has_the_bits_of_plain_sums_over_all(n):
-    rng = np.random.default_rng(n)
-    offsets, velocities = rng.normal(size=(2, n, 3)) * [[[9.0]], [[300.0]]]
-    body = _Body(offsets, velocities, rng.uniform(0.5, 1.5, n))
-    bulk = np.average(velocities, axis=0, weights=body.masses)
-    np.testing.assert_array_equal(_mean_velocity(body), bulk)
-    momenta = body.masses[:, np.newaxis] * np.cross(offsets, velocities - bulk)
-    length = np.linalg.norm(momenta.sum(axis=0))
-    share = length / np.linalg.norm(momenta, axis=1).sum()
-    assert _momentum(body, body.masses, bulk)[:2] == (length, share)
 
 
 @pytest.mark.parametrize("times", ["all differ", "few", "one", "outlier"])

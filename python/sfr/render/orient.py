@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import EmptySelectionError, NonFiniteError
+from sfr.errors import EmptySelectionError
 from sfr.recipe import OrientationRecipe
 from sfr.render import kernels
 from sfr.simulation.particle_file import empty_field
@@ -79,15 +78,6 @@ class Orientation:
     source: str
     count: int
     alignment: float
-
-
-@dataclass(frozen=True)
-class _Body:
-    """Finite particles inside the aperture: offsets [ckpc/h], peculiar velocities [km/s]."""
-
-    offsets: NDArray[np.float64]
-    velocities: NDArray[np.float64]
-    masses: NDArray[np.float64]
 
 
 def nearby(
@@ -198,60 +188,57 @@ def orient(
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    for source, body in _rungs(galaxy, stars, gas, header, recipe):
-        if len(body.masses) < recipe.minimum_particles:
-            continue
-        bulk = _mean_velocity(body)
-        counts = body.masses if recipe.mass_weighted else np.ones(len(body.masses))
-        momentum, alignment, rounding = _momentum(body, counts, bulk)
-        if not momentum > rounding:
-            continue
-        try:
-            normal = kernels.disk_normal(
-                body.offsets,
-                body.velocities,
-                counts,
-                center=np.zeros(3),
-                bulk_velocity=bulk,
-                threads=threads,
-            )
-        except (EmptySelectionError, NonFiniteError):
-            continue
-        rotation = kernels.face_on_rotation(normal)
-        return Orientation(rotation, source, len(body.masses), alignment)
+    radius = recipe.radius_half_mass * galaxy.half_mass_radius
+    if radius > 0:
+        for source, fields in _rungs(galaxy.centre, radius, stars, gas, header, recipe):
+            spin = _spin(galaxy.centre, radius, fields, header, by_mass=recipe.mass_weighted)
+            length = float(np.linalg.norm(spin.momentum))
+            is_rotation = length > _ROUNDING * spin.of_speeds and spin.normal.any()
+            if spin.n_used >= recipe.minimum_particles and is_rotation:
+                rotation = kernels.face_on_rotation(spin.normal)
+                return Orientation(rotation, source, spin.n_used, length / spin.of_lengths)
     return Orientation(np.eye(3), "none", 0, float("nan"))
 
 
+def _spin(
+    centre: NDArray[np.float64], radius: float, fields: Fields, header: Header, *, by_mass: bool
+) -> kernels.Spin:
+    return kernels.spin(
+        *(np.ascontiguousarray(fields[name]) for name in ("Coordinates", "Velocities", "Masses")),
+        center=centre,
+        radius=radius,
+        box_size=header.period,
+        velocity_factor=float(np.sqrt(header.scale_factor)),
+        by_mass=by_mass,
+    )
+
+
 def _rungs(
-    galaxy: Galaxy,
+    centre: NDArray[np.float64],
+    radius: float,
     stars: Callable[[float], Fields],
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-) -> Iterator[tuple[str, _Body]]:
-    radius = recipe.radius_half_mass * galaxy.half_mass_radius
-    inside = partial(_inside, galaxy.centre, radius, header)
-    body = partial(_body, galaxy.centre, header)
-
-    def formed_after(scale_factor: float) -> _Body:
-        formed = stars(scale_factor)
-        return body(formed, inside(formed))
-
+) -> Iterator[tuple[str, Fields]]:
     if recipe.rule == "youngest_fraction":
         formed = stars(0.0)
-        rows = inside(formed)
+        rows = _inside(centre, radius, header, formed)
         born, masses = (formed[name].take(rows) for name in (_FORMED, "Masses"))
         young = rows[_youngest(born, masses, recipe.youngest_fraction)]
-        yield f"youngest{100 * recipe.youngest_fraction:g}%", body(formed, young)
+        yield f"youngest{100 * recipe.youngest_fraction:g}%", _take(formed, young)
     elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
-            yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
+            yield f"stars<{limit:g}Gyr", stars(_formed_before(limit, header))
     cells = gas()
-    rows = inside(cells)
     rates = cells.get("StarFormationRate", np.zeros(len(cells["Masses"])))
-    yield "sf_gas", body(cells, rows[rates.take(rows) > 0])
-    yield "stars", formed_after(0.0)
-    yield "gas", body(cells, rows)
+    yield "sf_gas", _take(cells, np.flatnonzero(rates > 0))
+    yield "stars", stars(0.0)
+    yield "gas", cells
+
+
+def _take(fields: Fields, rows: NDArray[np.intp]) -> Fields:
+    return {name: values.take(rows, axis=0) for name, values in fields.items()}
 
 
 def _youngest(
@@ -296,7 +283,10 @@ def _inside(
     """Rows of the finite particles in a sphere, ascending."""
     found = [np.empty(0, np.intp)]
     for piece in _pieces(len(fields["Masses"])):
-        offsets = _offsets(centre, header, fields["Coordinates"][piece])
+        coordinates = np.ascontiguousarray(fields["Coordinates"][piece])
+        offsets = kernels.rotate(
+            coordinates, _BOX_FRAME, center=centre, box_size=header.period, threads=1
+        )
         masses = fields["Masses"][piece]
         with np.errstate(invalid="ignore"):
             chosen = np.einsum("ij,ij->i", offsets, offsets) < radius**2
@@ -304,45 +294,6 @@ def _inside(
             chosen &= np.isfinite(component)
         found.append(piece.start + np.flatnonzero(chosen & (masses > 0)))
     return np.concatenate(found)
-
-
-def _body(
-    centre: NDArray[np.float64], header: Header, fields: Fields, rows: NDArray[np.intp]
-) -> _Body:
-    coordinates, velocities, masses = (
-        fields[name].take(rows, axis=0) for name in ("Coordinates", "Velocities", "Masses")
-    )
-    return _Body(
-        _offsets(centre, header, coordinates),
-        velocities.astype(np.float64) * np.sqrt(header.scale_factor),
-        masses.astype(np.float64),
-    )
-
-
-def _offsets(
-    centre: NDArray[np.float64], header: Header, coordinates: NDArray[Any]
-) -> NDArray[np.float64]:
-    coordinates = np.ascontiguousarray(coordinates)
-    return kernels.rotate(coordinates, _BOX_FRAME, center=centre, box_size=header.period)
-
-
-def _mean_velocity(body: _Body) -> NDArray[np.float64]:
-    total = np.zeros(3)
-    for piece in _pieces(len(body.masses)):
-        total = _add(total, body.masses[piece, np.newaxis] * body.velocities[piece])
-    return np.asarray(total / body.masses.sum())
-
-
-def _add(total: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add rows one after the other, as `numpy.sum` over all of them does, and faster; in place."""
-    vectors[0] += total
-    return np.asarray(np.einsum("ij->j", vectors))
-
-
-def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lengths of rows: those of `numpy.linalg.norm`, whose loop over three numbers is slow."""
-    x, y, z = vectors.T
-    return np.asarray(np.sqrt(x * x + y * y + z * z))
 
 
 def bulk_velocity(
@@ -373,26 +324,10 @@ def bulk_velocity(
     EmptySelectionError
         No particle with a finite velocity and a mass is in the sphere.
     """
-    body = _body(centre, header, fields, _inside(centre, radius, header, fields))
-    if not len(body.masses):
+    spin = _spin(centre, radius, fields, header, by_mass=True)
+    if not spin.n_used:
         raise EmptySelectionError(
             f"no gas within {radius:g} ckpc/h of the centre, whose mean velocity speeds are "
             "relative to; choose another centre or a wider frame"
         )
-    return _mean_velocity(body), len(body.masses)
-
-
-def _momentum(
-    body: _Body, counts: NDArray[np.float64], bulk: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Length of the summed angular momentum, its share of the sum of lengths, and its rounding."""
-    total, speeds = np.zeros(3), 0.0
-    lengths = np.empty(len(counts))
-    for piece in _pieces(len(counts)):
-        weights, offsets, velocities = counts[piece], body.offsets[piece], body.velocities[piece]
-        speeds += float(np.sum(weights * _lengths(offsets) * _lengths(velocities)))
-        momenta = weights[:, np.newaxis] * np.cross(offsets, velocities - bulk)
-        lengths[piece] = _lengths(momenta)
-        total = _add(total, momenta)
-    length, of_all = float(np.linalg.norm(total)), float(lengths.sum())
-    return length, length / of_all if of_all > 0 else 0.0, _ROUNDING * speeds
+    return spin.mean_velocity, spin.n_used
