@@ -34,8 +34,8 @@ Fields = Mapping[str, NDArray[Any]]
 _FORMED = "GFM_StellarFormationTime"
 #: An angular momentum below this share of sum(r v) is rounding, not rotation.
 _ROUNDING = 1e-10
-#: Particles whose temporaries stay in a core's cache, which halves the time of large galaxies.
-_PIECE = 1 << 14
+#: Particles whose temporaries stay in a core's cache.
+_PIECE = 1 << 16
 #: Spans of time in which the youngest stars are counted.
 _TIMES = 4096
 _BOX_FRAME = np.eye(3)
