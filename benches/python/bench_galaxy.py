@@ -33,7 +33,7 @@ from sfr.simulation.mock import write_mock
 
 GALAXIES, CELLS, SNAP = 20, 700_000, 99
 #: The images of a shard are flushed together; those of a run have about 24 galaxies.
-N_SHARDS = 4
+N_SHARDS = 2
 GAS = ["Coordinates", "InternalEnergy", "ElectronAbundance", "Density", "Masses"]
 STARS = ["Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime"]
 RECIPES = ("thesis", "corrected")
