@@ -93,11 +93,19 @@ def test_the_ladder_goes_down_rung_by_rung():
         (stars(50, y, OLD), gas(200, z, sfr=0.0), "gas", z),
         (stars(50, y, OLD), gas(50, z), "none", z),
     ]
+    words = {
+        "stars<0.3Gyr": "stars younger than 0.3 Gyr",
+        "sf_gas": "star-forming gas cells",
+        "stars": "stars",
+        "gas": "gas cells",
+        "none": "",
+    }
     for star_fields, gas_fields, source, axis in cases:
         found = orient(
             GALAXY, formed(star_fields), lambda fields=gas_fields: fields, HEADER, RECIPE
         )
         assert found.source == source
+        assert found.particles == words[source]
         assert angle_to(found, axis) < 2.0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from sfr.pipeline.current import check_is_run, outdate_heads
+from sfr.pipeline.current import check_is_run
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits, state_in_words
 from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
 from sfr.target import target_of
+from sfr.train.latest import outdate_heads
 
 __all__ = ["split"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +72,23 @@ class Orientation:
         Particles used.
     alignment : float
         |sum of angular momenta| / sum of |angular momenta|, 1 for a cold disk; NaN for ``none``.
+    particles: str
+        What the particles of the rung are, in words; empty for ``none``.
     """
 
     rotation: NDArray[np.float64]
     source: str
     count: int
     alignment: float
+    particles: str = ""
+
+
+class _Rung(NamedTuple):
+    """Particles that may tell the spin: the name of the rung in tables, and what they are."""
+
+    source: str
+    particles: str
+    fields: Fields
 
 
 def nearby(
@@ -158,8 +169,6 @@ def orient(
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-    *,
-    threads: int | None = None,
 ) -> Orientation:
     """Find the face-on rotation of a galaxy.
 
@@ -180,8 +189,6 @@ def orient(
         Cosmology and box of the snapshot; stars have no ages where it is not cosmological.
     recipe : OrientationRecipe
         The rule, its radius and its limits.
-    threads : int or None
-        As in `sfr.render.kernels`.
 
     Returns
     -------
@@ -190,13 +197,14 @@ def orient(
     """
     radius = recipe.radius_half_mass * galaxy.half_mass_radius
     if radius > 0:
-        for source, fields in _rungs(galaxy.centre, radius, stars, gas, header, recipe):
+        for source, particles, fields in _rungs(galaxy.centre, radius, stars, gas, header, recipe):
             spin = _spin(galaxy.centre, radius, fields, header, by_mass=recipe.mass_weighted)
             length = float(np.linalg.norm(spin.momentum))
             is_rotation = length > _ROUNDING * spin.of_speeds and spin.normal.any()
             if spin.n_used >= recipe.minimum_particles and is_rotation:
                 rotation = kernels.face_on_rotation(spin.normal)
-                return Orientation(rotation, source, spin.n_used, length / spin.of_lengths)
+                alignment = length / spin.of_lengths
+                return Orientation(rotation, source, spin.n_used, alignment, particles)
     return Orientation(np.eye(3), "none", 0, float("nan"))
 
 
@@ -220,21 +228,26 @@ def _rungs(
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-) -> Iterator[tuple[str, Fields]]:
+) -> Iterator[_Rung]:
+    """Yield the rungs of the ladder from the top; a rung is made when it is asked for."""
     if recipe.rule == "youngest_fraction":
         formed = stars(0.0)
         rows = _inside(centre, radius, header, formed)
         born, masses = (formed[name].take(rows) for name in (_FORMED, "Masses"))
         young = rows[_youngest(born, masses, recipe.youngest_fraction)]
-        yield f"youngest{100 * recipe.youngest_fraction:g}%", _take(formed, young)
+        share = f"{100 * recipe.youngest_fraction:g}%"
+        words = f"stars, the youngest {share} of the mass"
+        yield _Rung(f"youngest{share}", words, _take(formed, young))
     elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
-            yield f"stars<{limit:g}Gyr", stars(_formed_before(limit, header))
+            young_stars = stars(_formed_before(limit, header))
+            yield _Rung(f"stars<{limit:g}Gyr", f"stars younger than {limit:g} Gyr", young_stars)
     cells = gas()
     rates = cells.get("StarFormationRate", np.zeros(len(cells["Masses"])))
-    yield "sf_gas", _take(cells, np.flatnonzero(rates > 0))
-    yield "stars", stars(0.0)
-    yield "gas", cells
+    forming = _take(cells, np.flatnonzero(rates > 0))
+    yield _Rung("sf_gas", "star-forming gas cells", forming)
+    yield _Rung("stars", "stars", stars(0.0))
+    yield _Rung("gas", "gas cells", cells)
 
 
 def _take(fields: Fields, rows: NDArray[np.intp]) -> Fields:

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from sfr.simulation.protocol import Simulation
 
-__all__ = ["galaxy_ids", "untracked_id"]
+__all__ = ["galaxy_ids"]
 
 log = logging.getLogger(__name__)
 
 _SNAPSHOT_STRIDE = 10**12
 
 
-def untracked_id(snapshot: int, subhalo_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _untracked_id(snapshot: int, subhalo_ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ids of galaxies that no tree follows: negative, unique to subhalo and snapshot."""
     return -(snapshot * _SNAPSHOT_STRIDE + subhalo_ids) - 1
 
@@ -43,7 +43,7 @@ def galaxy_ids(
         Ids; negative where a subhalo is in no tree, or the simulation has no trees: such a galaxy
         is known in this snapshot only.
     """
-    alone = untracked_id(snapshot, subhalo_ids)
+    alone = _untracked_id(snapshot, subhalo_ids)
     leaves = simulation.main_leaf_ids(snapshot, subhalo_ids)
     if leaves is None:
         log.warning(
