@@ -409,7 +409,6 @@ def render_galaxy(
         lambda: near(simulation.segments(snapshot, "group", group_id, GAS), GAS_FIELDS),
         header,
         recipe.orientation,
-        threads=threads,
     )
     return make_maps(
         particles,

@@ -155,6 +155,10 @@ class Particles(Protocol):
         """Read fields, in code units; rows other than those needed may come as zeros."""
         ...
 
+    def take(self, fields: Sequence[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Read some rows of fields, in code units; they are ascending."""
+        ...
+
     def is_mapped(self, fields: Sequence[str]) -> bool:
         """Whether reading these fields costs nothing before they are looked at."""
         ...
