@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sfr.errors import ConfigError
-from sfr.pipeline.current import check_is_run, check_maps, outdate_heads
+from sfr.pipeline.current import check_is_run, check_maps
 from sfr.pipeline.images import images
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits
@@ -19,6 +19,7 @@ from sfr.run.workspace import Workspace
 from sfr.sample.select import check_settings
 from sfr.sample.split import is_current
 from sfr.target import target_of
+from sfr.train.latest import outdate_heads
 
 __all__ = ["report", "show"]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from sfr.pipeline.current import check_is_run, outdate_heads
+from sfr.pipeline.current import check_is_run
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits, state_in_words
+from sfr.run.components import Components
 from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
 from sfr.target import target_of
+from sfr.train.latest import outdate_heads
+from sfr.train.leaks import audit_neighbours
 
 __all__ = ["split"]
 
@@ -32,13 +35,46 @@ def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSu
         record["seeds"] = [run.recipe.split.seed]
         record["reason"] = summary.reason
     if summary.reason or not only_stale:
-        sizes = (
-            f"{n} {name} ({summary.galaxies[name]} galaxies)"
-            for name, n in summary.counts.items()
-            if n
-        )
-        log.info("split: %s%s", ", ".join(sizes), state_in_words(summary.reason))
+        log.info("split: %s%s", _sizes_in_words(summary), state_in_words(summary.reason))
+        if run.recipe.split.by == "component":
+            _warn_of_dropped(summary.components)
     say_edits(run)
+    problem = audit_neighbours(run.workspace, target_of(run.recipe))
+    if problem:
+        log.info(
+            "leak audit by the nearest neighbour: none, because %s; sfr train makes up for it once "
+            "there are maps, as does sfr split",
+            problem,
+        )
     if summary.reason:
         outdate_heads(run.workspace)
     return summary
+
+
+def _sizes_in_words(summary: SplitSummary) -> str:
+    sizes = [
+        f"{n} {name} ({summary.galaxies[name]} galaxies)" for name, n in summary.counts.items() if n
+    ]
+    if summary.folds == 1:
+        return ", ".join(sizes)
+    tested = sorted({part.n_images for part in summary.parts})
+    span = " to ".join(map(str, [tested[0], *tested[1:][-1:]]))
+    return f"{summary.folds} folds of {span} images, {', '.join(sizes)}"
+
+
+def _warn_of_dropped(found: Components) -> None:
+    """Say which groups are divided after all."""
+    if found.divided:
+        log.warning(
+            "the galaxies of %d FoF groups of one time have more images than are tested at a time, "
+            "so they cannot be kept together",
+            found.divided,
+        )
+    if found.dropped:
+        log.warning(
+            "FoF groups link %d of %d images over the snapshots, more than half of what is tested "
+            "at a time: groups of snapshots %s do not count, which leaves %d images in the largest "
+            "of %d components",
+            *(found.largest_linked, found.linked.size, ", ".join(map(str, found.dropped))),
+            *(found.largest, found.count),
+        )

@@ -567,19 +567,37 @@ class SplitRecipe(_Section):
     """Training, validation and test subsets (METHOD 2.6)."""
 
     by: Annotated[
-        Literal["image", "galaxy"],
-        _says("The unit that is never divided: an image, or a galaxy with all its snapshots."),
+        Literal["image", "galaxy", "component"],
+        _says(
+            "What is never divided: an image, a galaxy with all its snapshots, or a component: all "
+            "galaxies that FoF groups link."
+        ),
     ]
     test_fraction: Annotated[
         Fraction,
-        _says("Share of the units in the test subset; int((1 - it) N) of N units are left."),
+        _says(
+            "Share of the units in the test subset; int((1 - it) N) of N units are left. Of "
+            "components it is the share of the images."
+        ),
     ]
     validation_fraction: Annotated[
         Fraction,
         _says("Share of the rest that goes to the validation subset, counted alike; 0: none."),
     ]
-    stratified: Annotated[bool, _says("Whether the subsets are drawn from bins of equal label.")]
-    folds: Annotated[Count, _says("Folds of a cross-validation; 1: a single split.")]
+    stratified: Annotated[
+        bool,
+        _says(
+            "Whether the subsets are drawn from bins of equal label; of folds and components, "
+            "of equal stellar mass, too."
+        ),
+    ]
+    folds: Annotated[
+        Count,
+        _says(
+            "Folds of a cross-validation, each of which tests 1 / folds of the images: every image "
+            "is tested once, and test_fraction does not count; 1: a single split."
+        ),
+    ]
     seed: Annotated[CountOrNone, _says("Seed of the draw.")]
 
 
