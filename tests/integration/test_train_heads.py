@@ -14,16 +14,21 @@ from sfr.errors import (
     EmptySelectionError,
     TrainingError,
 )
+from sfr.imaging.inputs import inputs_of
+from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import read_png, write_png
+from sfr.imaging.shares import clipped_share
 from sfr.nn.backbone import build_backbone
 from sfr.nn.first_weights import initial_weights
 from sfr.nn.keras_import import load_keras
-from sfr.recipe import load_recipe
+from sfr.recipe import Recipe, load_recipe
+from sfr.recipe.schema import check_value
 from sfr.run.names import ImageId, ModelId
-from sfr.run.tables import SAMPLE, SPLIT, read_table, write_table
+from sfr.run.shards import Shard, write_shard
+from sfr.run.tables import FAILURES, SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import case_table, head_states, metrics, read_heads
-from sfr.train.features import extract_features
+from sfr.train.features import extract_features, feature_key
 from sfr.train.fit import train_case, train_cases
 from sfr.train.head import build_head, build_network, head_shapes
 from sfr.train.loop import epoch_order
@@ -450,12 +455,53 @@ def test_unknown_case_raises_before_anything_is_trained(workspace, cases):
     assert workspace.trained() == []
 
 
-def test_case_variants_that_are_not_built_raise(workspace):
-    settings = recipe().with_fields("cases", structure="centred")
-    with pytest.raises(ConfigError, match=r"cases\.structure"):
-        train_case(workspace, settings, "structure3")
-    with pytest.raises(ConfigError, match=r"cases\.act_on"):
-        train_case(workspace, settings.with_fields("cases", act_on="maps"), "gauss3")
+def write_maps(workspace):
+    """Turn the images of a run into shards of maps, half a grey level darker, and remove them."""
+    channels = [{"name": n, "field": "mass", "range": [0, 255]} for n in "abc"]
+    settings = recipe().with_fields("maps", pixels=PIXELS)
+    data = settings.to_dict()
+    data["maps"] |= {"channels": channels, "candidates": []}
+    data["normalisation"]["by"] = "range"
+    data["image"] |= {"stretch": "none"}
+    data["cases"] |= {"act_on": "maps", "structure": "centred", "gain": 2.0, "edge": "reflect"}
+    settings = check_value(Recipe, data, "")
+    scale = range_normalisation(settings.maps.channels, ["grey"] * 3)
+    workspace.write_json(workspace.normalisation_json, scale.document)
+    for snap in (98, 99):
+        paths = workspace.images_of(snap)
+        ids = np.array([ImageId.parse(path.name).subhalo_id for path in paths])
+        pictures = np.stack([read_png(path) for path in paths]).astype(np.float32)
+        maps = np.moveaxis(np.maximum(pictures - 0.5, 0), -1, 1)[:, :, ::-1]
+        columns = {"subhalo_id": ids, "view": 0 * ids}
+        write_shard(workspace, workspace.shard(snap, 0), Shard(maps, columns, {}, {}))
+        failures = {name: np.array([], kind) for name, kind in FAILURES.items()}
+        write_table(workspace, workspace.failures_csv(snap), failures)
+        workspace.mark_done(f"maps-{snap:03d}", "made so", [])
+        for path in paths:
+            path.unlink()
+    return settings
+
+
+def test_networks_train_on_float_maps_without_any_image(workspace):
+    """corrected was refused: the cases of float maps were not built."""
+    settings = write_maps(workspace)
+    names = ["composite", "b", "b.band1-3", "structure3"]
+    summary = train_cases(workspace, settings, names)
+    assert [result.model.case for result in summary.results] == names
+    rows = {row["case"]: row for row in case_table(read_heads(workspace, settings))}
+    assert {name for name in names if rows[name]["dead"] == 0} == {*names}
+    assert not list(workspace.images.iterdir())
+    clipped = {name: clipped_share(workspace, name) for name in names}
+    assert clipped["composite"] == clipped["b"] == 0
+    assert 0 < clipped["structure3"] < 0.2
+    # unrounded: not what the same image in 8 bits gives
+    filename = read_table(workspace.split_csv, SPLIT)["filename"][0]
+    read = inputs_of(workspace, settings).case("composite")(ImageId.parse(filename)).image
+    assert np.all((read % 1 == 0.5) | (read == 0))
+    # another gain is another feature
+    other = settings.with_fields("cases", gain=3.0)
+    keys = [feature_key(s, "b.band1-3", images="i", weights="w") for s in (settings, other)]
+    assert keys[0] != keys[1]
 
 
 def test_best_validation_needs_a_validation_subset(workspace):

@@ -249,9 +249,9 @@ def test_units_of_the_built_in_recipes():
             "sum over cells of log10 T [K]",
         ],
         "corrected": [
-            "log10 of the mass-weighted mean over cells of K [keV cm^2]",
+            "mass-weighted mean over cells of log10 K [keV cm^2]",
             "log10 of the sum over cells of m / pixel area [Msun/kpc^2]",
-            "log10 of the mass-weighted mean over cells of T [K]",
+            "mass-weighted mean over cells of log10 T [K]",
         ],
     }
 

@@ -20,8 +20,14 @@ from sfr.errors import (
 )
 from sfr.imaging.cases import case_function
 from sfr.imaging.lupton import lupton_rgb, stretch
-from sfr.imaging.normalise import find_normalisation
+from sfr.imaging.normalise import (
+    Normalisation,
+    find_normalisation,
+    range_normalisation,
+    read_normalisation,
+)
 from sfr.imaging.png import read_png, write_png
+from sfr.imaging.rgb import rgb_image
 from sfr.recipe import load_recipe
 from sfr.run.shards import Shard
 from sfr.run.workspace import Workspace
@@ -190,8 +196,63 @@ def test_normalisation_without_galaxies_or_without_light_is_an_error():
         find_normalisation([], recipe, snapshot=99)
     with pytest.raises(EmptySelectionError, match="entropy"):
         find_normalisation([_shard(np.zeros((1, 3, 8, 8)), [1])], recipe, snapshot=99)
-    with pytest.raises(ConfigError, match="not available yet"):
-        find_normalisation([], load_recipe("corrected").normalisation, snapshot=99)
+
+
+def test_a_range_becomes_zero_to_one_and_what_is_outside_or_empty_is_cut(tmp_path):
+    channels = load_recipe("corrected").maps.channels
+    found = range_normalisation(channels, ["a", "b", "c"])
+    maps = np.array([[-3, -9, 3, 9], [4, np.nan, 9, 6.5], [3.5, -np.inf, 7, np.inf]], np.float32)
+    scaled = found.apply(maps[:, np.newaxis])
+    expected = [[0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(scaled[:, 0], expected)
+    assert found.document["channels"]["mass"] == {"range": [4.0, 9.0], "unit": "b"}
+    workspace = Workspace(tmp_path)
+    workspace.write_json(workspace.normalisation_json, found.document)
+    read = read_normalisation(workspace, ["mass", "entropy", "temperature"])
+    assert read.ranges == ((4.0, 9.0), (-3.0, 3.0), (3.5, 7.0))
+    assert not read.is_partial
+    assert read.galaxies == ""
+    with pytest.raises(ConfigError, match="channel entropy states no range"):
+        range_normalisation(load_recipe("thesis").maps.channels, ["a", "b", "c"])
+
+
+@given(arrays(np.float32, (3, 4, 5), elements=st.floats(-100, 100, width=32)))
+def test_division_by_a_maximum_kept_its_bits(maps):
+    entries = {name: {"maximum": 10.0 / (i + 3)} for i, name in enumerate("abc")}
+    found = Normalisation.of({"channels": entries}, "abc")
+    divided = maps.astype(float) / np.array(found.maxima)[:, None, None]
+    assert found.apply(maps).tobytes() == divided.tobytes()
+
+
+def colour(*values, brightness="mass"):
+    recipe = dataclasses.replace(load_recipe("corrected").image, brightness=brightness)
+    return rgb_image(np.array(values).reshape(3, 1, 1), recipe, CHANNELS)[0, 0].tolist()
+
+
+def test_maps_that_are_logarithmic_already_are_not_stretched_again():
+    """The levels 12 / 54 / 89 % became 151 / 203 / 220 of 255: nearly white masks."""
+    assert colour(0.12, 0.54, 0.89, brightness="none") == [31, 138, 227]
+    assert colour(np.nan, -0.1, 1.5, brightness="none") == [0, 0, 255]
+
+
+def test_brightness_is_that_of_the_named_channel_and_the_ratios_stay():
+    assert colour(0.8, 0.4, 0.2) == [102, 51, 26]
+    assert colour(0.1, 0.8, 0.2) == [26, 204, 51]
+    assert colour(0.8, 0.0, 0.2) == [0, 0, 0]
+    assert colour(0.0, 0.0, 0.0) == [0, 0, 0]
+    assert colour(np.nan, 0.5, np.nan) == [0, 128, 0]
+
+
+def test_rgb_of_the_published_recipe_is_its_stretch_and_rows_run_down():
+    maps = np.random.default_rng(1).random((3, 5, 4))
+    np.testing.assert_array_equal(rgb_image(maps, RECIPE, CHANNELS), lupton_rgb(maps, RECIPE))
+    maps[:] = 0
+    maps[1, 4, 1] = 1
+    picture = rgb_image(maps, load_recipe("corrected").image, CHANNELS)
+    assert picture[0, 1].tolist() == [0, 255, 0]
+    assert picture.sum() == 255
+    with pytest.raises(ShapeError, match="maps"):
+        rgb_image(maps[:2], load_recipe("corrected").image, CHANNELS)
 
 
 CHANNELS = ("entropy", "mass", "temperature")
@@ -254,6 +315,15 @@ def test_structure_wraps_modulo_256(picture):
     expected = (picture.astype(int) - blurred.astype(int)) % 256
     np.testing.assert_array_equal(get_case("structure3")(picture), expected)
     assert (expected > 200).any(), "a picture of noise has negative differences"
+
+
+def test_structure_of_8_bits_can_be_centred_instead(picture):
+    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(3)))
+    recipe = load_recipe("thesis").with_fields("cases", structure="centred", gain=2.0).cases
+    made = case_function("structure3", recipe, CHANNELS)(picture)
+    expected = np.clip(127.5 + 2.0 * (picture.astype(float) - blurred), 0, 255)
+    np.testing.assert_array_equal(made, np.rint(expected))
+    assert case_function("structure3", recipe, CHANNELS)(np.full_like(picture, 9)).max() == 128
 
 
 def test_any_scale_is_a_case():

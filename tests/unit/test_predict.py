@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from sfr.errors import DataFormatError
+from sfr.imaging.cases import map_case_function, network_input
 from sfr.imaging.lupton import lupton_rgb
-from sfr.imaging.normalise import Normalisation, read_normalisation
+from sfr.imaging.normalise import Normalisation, range_normalisation, read_normalisation
 from sfr.imaging.png import has_own_scale, read_png, write_png
 from sfr.recipe import load_recipe, maps_settings
 from sfr.run.shards import Shard, write_shard
 from sfr.run.workspace import Workspace
-from sfr.train.predict import _check_numbers, _composites, about_model
+from sfr.train.predict import _case_of, _check_numbers, _versions, about_model
 
 PIXELS = 32
 UNITS = {"entropy": "keV cm^2", "mass": "Msun", "temperature": "log10(K)"}
@@ -34,8 +35,12 @@ def document(names):
 
 def about(names):
     """What is read back from a model, whose JSON has its keys sorted."""
-    made = about_model(recipe(names), names[0], weights="random", normalisation=document(names))
+    made = about_model(recipe(names), "composite", weights="random", normalisation=document(names))
     return json.loads(json.dumps(made, sort_keys=True))
+
+
+def composites(path, said):
+    return _versions(path, said, _case_of(path, said))
 
 
 def maps(names):
@@ -72,15 +77,15 @@ def test_maps_were_divided_by_the_maxima_in_alphabetical_order(tmp_path, names):
     chosen = recipe(names)
     divisors = np.array([MAXIMA[name] for name in names])[:, np.newaxis, np.newaxis]
     wanted = [lupton_rgb(galaxy / divisors, chosen.image) for galaxy in maps(names)]
-    found = [image for _, image in _composites(shard(tmp_path / "a.hdf5", names), about(names))]
+    found = [image for _, image in composites(shard(tmp_path / "a.hdf5", names), about(names))]
     np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_maps_of_another_order_are_taken_by_name(tmp_path, order):
     names = ORDERS[0]
-    wanted = [image for _, image in _composites(shard(tmp_path / "a.hdf5", names), about(names))]
-    found = [image for _, image in _composites(shard(tmp_path / "b.hdf5", order), about(names))]
+    wanted = [image for _, image in composites(shard(tmp_path / "a.hdf5", names), about(names))]
+    found = [image for _, image in composites(shard(tmp_path / "b.hdf5", order), about(names))]
     np.testing.assert_array_equal(found, wanted)
 
 
@@ -118,11 +123,46 @@ def test_maps_made_otherwise_are_refused_with_what_differs(tmp_path):
         ({"pixel_scale_ckpc_h": 1.0}, "has pixels"),
     ):
         with pytest.raises(DataFormatError, match=reason):
-            list(_composites(shard(path, names, **changes), about(names)))
+            list(composites(shard(path, names, **changes), about(names)))
     # those of earlier versions do not say, those of sfr map were turned by a person
-    assert len(list(_composites(shard(path, names, settings=None), about(names)))) == 2
+    assert len(list(composites(shard(path, names, settings=None), about(names)))) == 2
     by_hand = json.dumps(maps_settings(recipe(names).maps, None))
-    assert len(list(_composites(shard(path, names, settings=by_hand), about(names)))) == 2
+    assert len(list(composites(shard(path, names, settings=by_hand), about(names)))) == 2
+
+
+# -- float maps ------------------------------------------------------------------------------------
+
+FLOATS = load_recipe("corrected").with_fields("maps", pixels=PIXELS)
+
+
+def about_floats(case):
+    units = [UNITS[name] for name in FLOATS.channels]
+    scale = range_normalisation(FLOATS.maps.channels, units)
+    made = about_model(FLOATS, case, weights="random", normalisation=scale.document)
+    return json.loads(json.dumps(made, sort_keys=True)), scale
+
+
+@pytest.mark.parametrize("case", ["composite", "mass", "gauss3", "mass.structure3", "mass.band1-3"])
+def test_a_model_of_float_maps_reads_them_unrounded(tmp_path, case):
+    said, scale = about_floats(case)
+    names = FLOATS.channels
+    settings = json.dumps(maps_settings(FLOATS.maps, FLOATS.orientation))
+    scale_px = FLOATS.maps.width_ckpc_h / PIXELS
+    path = shard(tmp_path / "a.hdf5", names, settings=settings, pixel_scale_ckpc_h=scale_px)
+    function = map_case_function(case, FLOATS.cases, names)
+    scaled = [scale.apply(galaxy).astype(np.float32) for galaxy in maps(names)]
+    wanted = [network_input(function(galaxy).maps) for galaxy in scaled]
+    found = [image for _, image in composites(path, said)]
+    np.testing.assert_array_equal(found, wanted)
+    assert found[0].dtype == np.float32
+
+
+def test_a_model_of_float_maps_takes_no_picture(tmp_path, picture):
+    """Eight bits of a picture whose brightness is one channel are not what it was trained on."""
+    said, _ = about_floats("mass")
+    write_png(Workspace(tmp_path), tmp_path / "a.png", picture)
+    with pytest.raises(DataFormatError, match="reads the float maps"):
+        list(composites(tmp_path / "a.png", said))
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -138,10 +178,10 @@ def test_one_channel_is_not_the_composite(tmp_path, picture):
     one = np.repeat(picture[..., :1], 3, axis=2)
     write_png(Workspace(tmp_path), tmp_path / "a.png", one)
     with pytest.raises(DataFormatError, match=r"grey: .* composite of entropy, mass, temperature"):
-        list(_composites(tmp_path / "a.png", about(ORDERS[0])))
+        list(composites(tmp_path / "a.png", about(ORDERS[0])))
     # a galaxy without gas is black
     write_png(Workspace(tmp_path), tmp_path / "b.png", np.zeros_like(one))
-    assert len(list(_composites(tmp_path / "b.png", about(ORDERS[0])))) == 1
+    assert len(list(composites(tmp_path / "b.png", about(ORDERS[0])))) == 1
 
 
 def test_the_picture_of_sfr_map_is_of_another_scale_and_says_so(tmp_path, picture):
@@ -150,7 +190,7 @@ def test_the_picture_of_sfr_map_is_of_another_scale_and_says_so(tmp_path, pictur
     np.testing.assert_array_equal(read_png(path), picture)
     assert has_own_scale(path)
     with pytest.raises(DataFormatError, match="scaled by its own maxima"):
-        list(_composites(path, about(ORDERS[0])))
+        list(composites(path, about(ORDERS[0])))
     write_png(Workspace(tmp_path), path, picture)
     assert not has_own_scale(path)
 
@@ -159,7 +199,7 @@ def test_a_turned_picture_is_seen_as_it_is_meant(tmp_path, picture):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
-    ((_, found),) = _composites(tmp_path / "a.png", about(ORDERS[0]))
+    ((_, found),) = composites(tmp_path / "a.png", about(ORDERS[0]))
     np.testing.assert_array_equal(found, np.rot90(picture, -1))
 
 

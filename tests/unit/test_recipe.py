@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 from sfr.errors import ConfigError
-from sfr.recipe import BUILT_IN, fields, load_recipe, weights_path
+from sfr.recipe import BUILT_IN, fields, load_recipe, maps_settings, weights_path
 from sfr.run.workspace import Workspace
 
 
@@ -65,7 +65,23 @@ def test_a_file_extends_another_file_beside_it(tmp_path, monkeypatch):
         ('extends = "thesis"\n[train]\nepochs = true\n', "train.epochs"),
         ('extends = "thesis"\n[train]\nlearning_rate = nan\n', "train.learning_rate"),
         ('extends = "thesis"\n[sample]\nmass_unit = "kg"\n', "'code', 'msun'"),
-        ('extends = "thesis"\n[normalisation]\npercentiles = [1.0]\n', "2 entries"),
+        ('extends = "thesis"\n[normalisation]\npercentiles = [1.0, 99.5]\n', "sfr recipe ranges"),
+        ('extends = "thesis"\n[normalisation]\nreference = "training"\n', "reference is gone"),
+        ('extends = "thesis"\n[normalisation]\nby = "range"\n', "one of each channel"),
+        ('extends = "corrected"\n[normalisation]\nby = "maximum"\n', "with 'maximum' none"),
+        ('extends = "corrected"\n[image]\nbrightness = "metals"\n', "none, or a channel"),
+        ('extends = "corrected"\n[image]\nstretch = "lupton"\n', "'none' with image.stretch"),
+        ('extends = "corrected"\n[cases]\nstructure = "wrap"\n', "floats do not wrap"),
+        ('extends = "thesis"\n[cases]\nstructure = "centred"\n', r"cases\.gain"),
+        (
+            'extends = "thesis"\n[cases]\nact_on = "maps"\nstructure = "centred"\ngain = 1\n',
+            r"cases\.edge",
+        ),
+        (
+            'extends = "thesis"\n[cases]\nact_on = "maps"\nstructure = "centred"\ngain = 1\n'
+            'edge = "wrap"\n',
+            "cut to their ranges",
+        ),
         ('extends = "thesis"\n[maps]\nchannels = [{name="a", field="mass"}]\n', "three"),
         ('extends = "nothing"\n', "nothing"),
         ("[sample]\n", "missing"),
@@ -98,6 +114,51 @@ def test_a_recipe_stored_before_seeds_had_an_order_of_their_own_is_read(tmp_path
     path = tmp_path / "recipe.toml"
     path.write_text(tomli_w.dumps(data))
     assert load_recipe(path).train.batch_order == "own"
+
+
+def test_a_recipe_stored_before_ranges_came_is_read_where_it_asks_for_what_is_done(tmp_path):
+    data = load_recipe("thesis").to_dict()
+    del data["normalisation"]["by"], data["image"]["stretch"], data["image"]["brightness"]
+    data["normalisation"] |= {
+        "statistic": "maximum", "percentiles": [0.0, 100.0], "reference": "snapshot",
+    }  # fmt: skip
+    path = tmp_path / "recipe.toml"
+    path.write_text(tomli_w.dumps(data))
+    assert load_recipe(path) == load_recipe("thesis")
+
+
+RANGED = """extends = "corrected"
+[maps]
+channels = [
+  {{ name = "mass", field = "surface_density", transform = "log10", range = {} }},
+  {{ name = "b", field = "mass", range = [0, 1] }},
+  {{ name = "c", field = "mass", range = [0, 1] }},
+]
+"""
+
+
+@pytest.mark.parametrize(
+    "value", ["[9, 4]", "[4, 4]", "[nan, 9]", "[4, inf]", "[4]", "[4, 5, 6]", "4", '"4 to 9"', "[]"]
+)
+def test_a_range_that_is_none_is_refused_by_its_name(tmp_path, value):
+    path = tmp_path / "r.toml"
+    path.write_text(RANGED.format(value))
+    with pytest.raises(ConfigError, match=r"range.*allowed: .*(2 entries|low < high)"):
+        load_recipe(path)
+
+
+def test_a_range_changes_images_and_no_map(tmp_path):
+    path = tmp_path / "r.toml"
+    found = []
+    for value in ("[4, 9]", "[4, 8]"):
+        path.write_text(RANGED.format(value))
+        found.append(load_recipe(path))
+    a, b = found
+    assert a.section("maps") == b.section("maps")
+    assert maps_settings(a.maps, None) == maps_settings(b.maps, None)
+    assert a.section("normalisation")["ranges"]["mass"] == [4.0, 9.0]
+    assert a.section("normalisation") != b.section("normalisation")
+    assert a.to_dict() != b.to_dict(), "what a folder keeps holds the ranges"
 
 
 # -- cases follow from channels --------------------------------------------------------------------
@@ -133,9 +194,10 @@ def test_cases_follow_the_channels_through_a_resolved_recipe_and_through_code(tm
     wanted = cases_of(tmp_path, 'extends = "thesis"' + METALS)
     assert cases_of(tmp_path, 'extends = "recipe.toml"' + METALS) == wanted
     channels = load_recipe(tmp_path / "mine.toml").to_dict()["maps"]["channels"]
-    assert load_recipe("corrected").with_fields("maps", channels=channels).case_names == wanted
+    ranged = [{**channel, "range": [0, 1]} for channel in channels]
+    assert load_recipe("corrected").with_fields("maps", channels=ranged).case_names == wanted
     # other fields of the section do not name cases
-    other = METALS + '[cases]\nstructure = "centred"\n'
+    other = METALS + '[cases]\nstructure = "centred"\ngain = 2\n'
     assert cases_of(tmp_path, 'extends = "thesis"' + other) == wanted
 
 
@@ -223,7 +285,9 @@ def test_no_upper_limit_is_written_inf(tmp_path, field):
 
 #: Every field that is a number or a list of numbers, but upper limits.
 NUMBERS = [
-    row.field for row in fields() if "number" in row.allowed and "no limit" not in row.allowed
+    row.field
+    for row in fields()
+    if "number" in row.allowed and "no limit" not in row.allowed and row.field.count(".") == 1
 ]
 
 

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from sfr.recipe import fields, load_recipe, parse_case
+from sfr.recipe import fields, load_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 BEGIN = "<!-- {}: written by tests/unit/test_recipe_page.py -->\n"
@@ -37,7 +37,7 @@ def scale_table() -> str:
     for recipe in map(load_recipe, ("thesis", "corrected")):
         pixel = recipe.maps.width_ckpc_h / (recipe.maps.pixels * recipe.maps.bin_scale)
         for case in recipe.case_names:
-            radius = parse_case(case, recipe.channels).radius_px
+            radius = recipe.case(case).radius_px
             if radius is None:
                 continue
             sigma = radius * pixel

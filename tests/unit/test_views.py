@@ -18,7 +18,7 @@ from sfr.run.workspace import Workspace
 from sfr.semantic.files import read_images
 
 RECIPE = load_recipe("thesis")
-SCALE = Normalisation((1.0, 2.0, 4.0), {})
+SCALE = Normalisation(((0.0, 1.0), (0.0, 2.0), (0.0, 4.0)), clips=False, document={})
 #: Subhalo and view of each map, shard by shard.
 MAPS = (((3, 0), (3, 2), (7, 0)), ((12, 0), (12, 2)))
 

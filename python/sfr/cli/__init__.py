@@ -62,6 +62,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "recipe list": recipe.list_recipes,
     "recipe show": recipe.show,
     "recipe diff": recipe.diff,
+    "recipe ranges": recipe.ranges,
     "cite": cite.cite,
 }
 _GROUPS = {

@@ -62,7 +62,8 @@ def map_(
 ) -> None:
     """Map the gas of one file: maps.hdf5, figure.png, and with three channels rgb.png.
 
-    The image is normalised by its own maxima. Speeds are relative to the mean velocity of
+    The image is scaled by the ranges of the channels where the recipe states them (corrected),
+    else by its own maxima. Speeds are relative to the mean velocity of
     the gas in the frame. Lengths, masses and velocities are those of IllustrisTNG; a file
     that states other units is refused with what to convert. Files of runs that are not
     cosmological are taken with a = 1.

@@ -199,6 +199,14 @@ class Rendering:
             show_default=False,
         ),
     ] = None
+    no_images: Annotated[
+        bool,
+        typer.Option(
+            "--no-images",
+            help="Make maps without PNG images, for networks that read float maps "
+            '(cases.act_on = "maps"). They can be made later.',
+        ),
+    ] = False
     no_mmap: Annotated[
         bool, typer.Option("--no-mmap", help="Read the particles instead of mapping the files.")
     ] = False
@@ -219,6 +227,7 @@ class Rendering:
             "strict": self.strict,
             "allow_partial": self.allow_partial,
             "mapped": not self.no_mmap,
+            "pictures": not self.no_images,
         }
 
 

@@ -17,8 +17,9 @@ from sfr.cli.streams import echo
 if TYPE_CHECKING:
     from sfr.recipe import FieldRow
     from sfr.recipe.differences import Difference
+    from sfr.run.workspace import Workspace
 
-__all__ = ["diff", "list_recipes", "show"]
+__all__ = ["diff", "list_recipes", "ranges", "show"]
 
 
 def list_recipes(as_json: opt.Json = False) -> None:
@@ -103,6 +104,79 @@ def diff(
     else:
         text = _for_people(first, second, found)
     echo(text)
+
+
+def ranges(
+    work: opt.Work = opt.DEFAULT_WORK,
+    snap: Annotated[
+        int | None,
+        typer.Option(
+            "--snap",
+            min=0,
+            max=999,
+            help="The snapshot. Default: the last one that is rendered.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Propose a range for each channel, from the rendered maps of one snapshot.
+
+    A range becomes 0..1 of images and networks (normalisation.by = "range"). The one proposed
+    leaves at most 0.5 % of the pixels with gas below and 0.01 % above, every galaxy counting
+    alike, and is rounded outwards. It is learned from the maps alone, never from the label,
+    and it is yours to widen: what other snapshots hold is not seen. To have maps before there
+    are ranges, render with normalisation.by = "maximum" and no range; they are kept when
+    ranges come.
+
+    Examples:
+
+      sfr recipe ranges --work run1
+
+      sfr recipe ranges --work run1 --snap 99 --json
+    """
+    from sfr.imaging.ranges import propose_ranges
+    from sfr.run.shards import iter_shards
+    from sfr.run.workspace import Workspace
+
+    workspace = Workspace(work)
+    snapshot = _rendered(workspace, snap)
+    proposals = propose_ranges(iter_shards(workspace, snapshot))
+    rows = [
+        {
+            "channel": found.channel,
+            "range": list(found.range),
+            "unit": found.unit,
+            "galaxies": found.n_galaxies,
+            "empty": found.empty,
+            "below": found.below,
+            "above": found.above,
+        }
+        for found in proposals
+    ]
+    console = Console(as_json=as_json)
+    console.table(
+        f"ranges that snapshot {snapshot} proposes; shares of pixels: empty of all, below and "
+        "above of those with gas",
+        rows,
+        key="ranges",
+        extra={"snapshot": snapshot},
+    )
+
+
+def _rendered(workspace: Workspace, snapshot: int | None) -> int:
+    """Return the snapshot that is asked for, else the last one; it must have maps."""
+    from sfr.errors import DataMissingError
+
+    found = sorted(int(step.removeprefix("maps-")) for step in workspace.steps("maps-"))
+    if not found or snapshot not in (None, *found):
+        held = ", ".join(map(str, found)) or "no snapshot"
+        raise DataMissingError(
+            f"{workspace.root} has finished maps of {held}"
+            + ("" if snapshot is None else f", not of {snapshot}")
+            + "; run sfr render first"
+        )
+    return found[-1] if snapshot is None else snapshot
 
 
 def _explained(lines: Sequence[str]) -> Iterator[str]:

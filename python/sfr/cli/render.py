@@ -28,10 +28,10 @@ def render(
 ) -> None:
     """Turn each galaxy face-on, make its maps, and from them its RGB image.
 
-    Images are normalised by the reference snapshot of the recipe (99), so that one has to be
-    rendered too. A galaxy that cannot be rendered is listed in failures.csv and the rest goes
-    on; the exit code is then 4. Whatever stops the command, the same command goes on; several
-    may work in one folder at the same time.
+    Images are normalised by the ranges of the recipe's channels, else by its reference snapshot
+    (99), so that one has to be rendered too. A galaxy that cannot be rendered is listed in
+    failures.csv and the rest goes on; the exit code is then 4. Whatever stops the command, the
+    same command goes on; several may work in one folder at the same time.
 
     Examples:
 
@@ -77,8 +77,13 @@ def render(
         for made in maps
         for subhalo_id, reason in made.failures
     ]
+    made_in = f"part {shard} of the maps"
+    if shard is None:
+        made_in = f"images in {run.workspace.images}"
+    if rendering.no_images:
+        made_in = f"maps in {run.workspace.all_maps}"
     console.table(
-        f"images in {run.workspace.images}" if shard is None else f"part {shard} of the maps",
+        made_in,
         rows,
         key="snapshots",
         extra={"images": str(run.workspace.images), "failures": failures},

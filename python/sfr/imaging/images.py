@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfr.compute.tasks import Workers
-from sfr.imaging.lupton import lupton_rgb
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import write_png
+from sfr.imaging.rgb import rgb_image
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
 from sfr.run.names import ImageId
@@ -55,7 +55,7 @@ def write_images(
     snapshot : int
         Snapshot whose maps are there.
     normalisation : Normalisation
-        Divisors of the channels.
+        Scales of the channels.
     workers : Workers or None
         Who writes them; None: this process.
     force : bool
@@ -82,7 +82,7 @@ def write_images(
     fingerprint = digest(
         {
             "image": recipe.section("image"),
-            "maxima": normalisation.maxima,
+            "ranges": normalisation.ranges,
             "maps": maps_digest(workspace, snapshot),
         }
     )
@@ -94,6 +94,7 @@ def write_images(
         label=f"images {snapshot}",
         words=f"shards of images of snapshot {snapshot}",
         recipe=recipe.image,
+        channels=recipe.channels,
         snapshot=snapshot,
         normalisation=normalisation,
         images=images,
@@ -107,6 +108,7 @@ class _Images(Parts[None]):
     """The images of a snapshot: a part is the images of one shard, of which a record is kept."""
 
     recipe: ImageRecipe
+    channels: tuple[str, ...]
     snapshot: int
     normalisation: Normalisation
     #: The images of each shard.
@@ -126,7 +128,7 @@ class _Images(Parts[None]):
         shard = read_shard(self.workspace.shard(self.snapshot, part))
         files = self.files([part])
         for count, (maps, path) in enumerate(zip(shard.maps, files, strict=True), 1):
-            image = lupton_rgb(self.normalisation.apply(maps), self.recipe)
+            image = rgb_image(self.normalisation.apply(maps), self.recipe, self.channels)
             write_png(self.workspace, path, image)
             on_done(count)
         self.record(part, files)

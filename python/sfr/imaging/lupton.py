@@ -9,7 +9,7 @@ from sfr.arrays import real
 from sfr.errors import ShapeError
 from sfr.recipe import ImageRecipe
 
-__all__ = ["lupton_rgb", "stretch"]
+__all__ = ["lupton_rgb", "quantise", "stretch"]
 
 
 def stretch(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.float64]:
@@ -78,6 +78,11 @@ def lupton_rgb(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.ui
     channels = stretch(maps, recipe)
     if recipe.above_one == "scale":
         channels = channels / np.maximum(channels.max(axis=0), 1.0)
-    scaled = 255.0 * np.clip(channels, 0.0, 1.0)
+    return quantise(channels, recipe)
+
+
+def quantise(planes: NDArray[np.float64], recipe: ImageRecipe) -> NDArray[np.uint8]:
+    """Turn planes in 0..1, shape (3, y, x), into an 8-bit picture; what lies outside is clipped."""
+    scaled = 255.0 * np.clip(planes, 0.0, 1.0)
     levels = np.floor(scaled) if recipe.quantise == "floor" else np.rint(scaled)
     return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8)[:, ::-1, :], 0, -1))

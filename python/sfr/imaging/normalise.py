@@ -1,11 +1,11 @@
-"""What each channel is divided by, found once over the reference galaxies (METHOD 2.4)."""
+"""Which values of a channel become 0 and 1: stated, or found over the reference galaxies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from sfr.errors import (
     DataMissingError,
     EmptySelectionError,
 )
-from sfr.recipe import NormalisationRecipe, Recipe
+from sfr.recipe import Channel, NormalisationRecipe, Recipe
 from sfr.run.documents import read_json
 from sfr.run.shards import Shard, iter_shards, maps_digest
 from sfr.run.tables import FOR_GOOD
@@ -26,9 +26,10 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "PUBLISHED_MAXIMA",
     "Normalisation",
-    "check_recipe",
     "find_normalisation",
+    "labels",
     "normalise",
+    "range_normalisation",
     "read_normalisation",
 ]
 
@@ -39,25 +40,30 @@ PUBLISHED_MAXIMA = {
     "temperature": {"maximum": 1.25e4, "unit": "K"},
 }
 
+_RANGE: Final = "range"
+
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Divisors of the three channels, with where they come from.
+    """Scales of the channels, with where they come from.
 
     Attributes
     ----------
-    maxima : tuple of float
-        One per channel, in the order of the maps and the channel's unit.
+    ranges : tuple of (float, float)
+        What becomes 0 and 1: one pair per channel, in the order of the maps and the channel's unit.
+    clips : bool
+        Whether what lies outside is cut to 0..1, and empty pixels are drawn as 0.
     document : dict
         The content of ``normalisation.json``.
     """
 
-    maxima: tuple[float, ...]
+    ranges: tuple[tuple[float, float], ...]
+    clips: bool
     document: dict[str, Any]
 
     @classmethod
     def of(cls, document: dict[str, Any], channels: Sequence[str]) -> Normalisation:
-        """Take the divisors of channels by name: JSON promises no order.
+        """Take the scales of channels by name: JSON promises no order.
 
         Parameters
         ----------
@@ -71,8 +77,15 @@ class Normalisation:
         KeyError
             The document has no such channel.
         """
-        entries = document["channels"]
-        return cls(tuple(float(entries[name]["maximum"]) for name in channels), document)
+        entries = [document["channels"][name] for name in channels]
+        clips = document.get("statistic") == _RANGE
+        pairs = [entry["range"] if clips else (0.0, entry["maximum"]) for entry in entries]
+        return cls(tuple((float(low), float(high)) for low, high in pairs), clips, document)
+
+    @property
+    def maxima(self) -> tuple[float, ...]:
+        """What becomes 1, one value per channel."""
+        return tuple(high for _, high in self.ranges)
 
     @property
     def galaxies(self) -> str:
@@ -89,18 +102,44 @@ class Normalisation:
         return bool(self.document.get("galaxies", {}).get("share", 1.0) < 1.0)
 
     def apply(self, maps: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Divide maps of shape (channel, y, x) by the maxima."""
-        divisors = np.array(self.maxima)[:, np.newaxis, np.newaxis]
-        return np.asarray(real(maps, "maps") / divisors)
+        """Scale maps of shape (channel, y, x) so that their ranges become 0..1."""
+        low, high = np.array(self.ranges).T[:, :, np.newaxis, np.newaxis]
+        scaled = (real(maps, "maps") - low) / (high - low)
+        if self.clips:
+            scaled = np.clip(np.where(np.isnan(scaled), 0.0, scaled), 0.0, 1.0)
+        return np.asarray(scaled)
 
 
-def check_recipe(recipe: NormalisationRecipe) -> None:
-    """Raise ConfigError for a switch that is not available yet."""
-    if recipe.statistic != "maximum" or recipe.reference != "snapshot":
+def range_normalisation(channels: Sequence[Channel], units: Sequence[str]) -> Normalisation:
+    """Scale each channel by the range that its recipe states.
+
+    Parameters
+    ----------
+    channels : sequence of Channel
+        Channels that have a range, in the order of the maps.
+    units : sequence of str
+        Units of their maps.
+
+    Returns
+    -------
+    Normalisation
+        Its document holds ranges and units.
+
+    Raises
+    ------
+    ConfigError
+        A channel without a range.
+    """
+    missing = [channel.name for channel in channels if channel.range is None]
+    if missing:
         raise ConfigError(
-            f"normalisation by {recipe.statistic} of the {recipe.reference} set is not available "
-            'yet; use statistic = "maximum" with reference = "snapshot"'
+            f"channel {missing[0]} states no range; sfr recipe ranges proposes one from maps"
         )
+    entries = {
+        channel.name: {"range": list(channel.range or ()), "unit": unit}
+        for channel, unit in zip(channels, units, strict=True)
+    }
+    return Normalisation.of({"statistic": _RANGE, "channels": entries}, list(entries))
 
 
 def find_normalisation(
@@ -130,14 +169,11 @@ def find_normalisation(
 
     Raises
     ------
-    ConfigError
-        A switch that is not available yet.
     EmptySelectionError
         No galaxy was rendered, or a channel is nowhere positive.
     DataMissingError
         Fewer galaxies than ``reference_share`` would set the scale.
     """
-    check_recipe(recipe)
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
     stages: list[str] = []
@@ -162,7 +198,7 @@ def find_normalisation(
             )
     _require_share(galaxies, recipe, snapshot)
     document = {
-        "statistic": recipe.statistic,
+        "statistic": "maximum",
         "reference_snapshot": snapshot,
         "galaxies": galaxies,
         "channels": channels,
@@ -223,7 +259,7 @@ def _words(galaxies: Mapping[str, int | float], snapshot: int) -> str:
 
 
 def _update_channels(channels: dict[str, dict[str, Any]], shard: Shard) -> None:
-    for i, (name, unit) in enumerate(_names(shard, "channel")):
+    for i, (name, unit) in enumerate(labels(shard, "channel")):
         peak = _extreme(shard, shard.columns["channel_maximum"][:, i], 1)
         found = channels.get(name)
         if found is None or peak.beats(_Extreme(found["maximum"], found["subhalo_id"], 1)):
@@ -231,7 +267,7 @@ def _update_channels(channels: dict[str, dict[str, Any]], shard: Shard) -> None:
 
 
 def _update_candidates(candidates: dict[str, dict[str, Any]], shard: Shard) -> None:
-    for i, (name, unit) in enumerate(_names(shard, "candidate")):
+    for i, (name, unit) in enumerate(labels(shard, "candidate")):
         entry = candidates.setdefault(name, {"unit": unit})
         for extreme, sign in (("maximum", 1), ("minimum", -1)):
             best = _extreme(shard, shard.columns[f"candidate_{extreme}"][:, i], sign)
@@ -260,54 +296,64 @@ def _extreme(shard: Shard, values: NDArray[Any], sign: int) -> _Extreme:
     return _Extreme(float(values[best]), int(ids[best]), sign)
 
 
-def _names(shard: Shard, kind: str) -> list[tuple[str, str]]:
+def labels(shard: Shard, kind: str) -> list[tuple[str, str]]:
+    """Name and unit of each channel (or candidate) of a shard, in the order of its maps."""
     names = shard.attributes[f"{kind}_names"]
     units = shard.attributes[f"{kind}_units"]
     return list(zip(map(str, names), map(str, units), strict=True))  # type: ignore[call-overload]
 
 
-def normalise(workspace: Workspace, recipe: Recipe, *, force: bool = False) -> Normalisation:
-    """Find the divisors of the channels and write them, or read them where they are current.
+def normalise(
+    workspace: Workspace, recipe: Recipe, snapshot: int, *, force: bool = False
+) -> Normalisation:
+    """Find the scales of the channels and write them, or read them where they are current.
 
     Parameters
     ----------
     workspace : Workspace
-        The run's folder, with the maps of the reference snapshot.
+        The run's folder.
     recipe : Recipe
         The experiment.
+    snapshot : int
+        One whose maps are there; with ``by = "maximum"`` that of the reference.
     force : bool
         Find them even if they are current.
 
     Returns
     -------
     Normalisation
-        What the images are divided by.
+        What becomes 0 and 1.
 
     Raises
     ------
-    ConfigError, EmptySelectionError, DataMissingError
-        As `find_normalisation`.
+    EmptySelectionError, DataMissingError
+        As `find_normalisation`; with ``by = "range"`` where the snapshot has no map at all.
     """
-    snapshot = recipe.normalisation.reference_snapshot
+    by_range = recipe.normalisation.by == "range"
     catalogue = workspace.catalogue_read(snapshot)
+    depends = {"maps": maps_digest(workspace, snapshot), "catalogue": catalogue}
     fingerprint = digest(
-        {
-            "normalisation": recipe.section("normalisation"),
-            "maps": maps_digest(workspace, snapshot),
-            "catalogue": catalogue,
-        }
+        {"normalisation": recipe.section("normalisation"), **({} if by_range else depends)}
     )
     if workspace.check("normalisation", fingerprint, force=force).current:
         return read_normalisation(workspace, recipe.channels)
-    found = find_normalisation(
-        iter_shards(workspace, snapshot, with_maps=False),
-        recipe.normalisation,
-        snapshot=snapshot,
-        catalogue=catalogue,
-    )
+    shards = iter_shards(workspace, snapshot, with_maps=False)
+    if by_range:
+        units = [unit for _, unit in labels(_first(shards, snapshot), "channel")]
+        found = range_normalisation(recipe.maps.channels, units)
+    else:
+        found = find_normalisation(
+            shards, recipe.normalisation, snapshot=snapshot, catalogue=catalogue
+        )
     workspace.write_json(workspace.normalisation_json, found.document)
     workspace.mark_done("normalisation", fingerprint, [workspace.normalisation_json])
     return found
+
+
+def _first(shards: Iterable[Shard], snapshot: int) -> Shard:
+    for shard in shards:
+        return shard
+    raise EmptySelectionError(f"snapshot {snapshot} has no shard of maps")
 
 
 def read_normalisation(workspace: Workspace, channels: Sequence[str]) -> Normalisation:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sfr.errors import ConfigError
-from sfr.imaging.cases import case_function
-from sfr.imaging.normalise import check_recipe
 from sfr.pipeline.render import render
 from sfr.pipeline.report import report
 from sfr.pipeline.run import Run
@@ -39,10 +37,9 @@ def all_steps(
 
 def check_available(workspace: Workspace, recipe: Recipe, snapshots: Sequence[int]) -> None:
     """Raise ConfigError where a later step cannot do what the recipe asks for."""
-    check_recipe(recipe.normalisation)
     check_folds(recipe.split)
-    for name in recipe.case_names:
-        case_function(name, recipe.cases, recipe.channels)
+    if recipe.normalisation.by == "range":
+        return
     reference = recipe.normalisation.reference_snapshot
     if reference not in snapshots and not workspace.has_run(f"maps-{reference:03d}"):
         raise ConfigError(

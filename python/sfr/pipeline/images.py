@@ -8,6 +8,7 @@ import shlex
 from sfr.errors import DataMissingError
 from sfr.imaging.images import ImagesSummary, write_images
 from sfr.imaging.normalise import Normalisation, normalise
+from sfr.imaging.shares import write_shares
 from sfr.pipeline.current import outdate_heads, rendered_snapshots
 from sfr.pipeline.meter import Meter
 from sfr.pipeline.run import Run
@@ -19,16 +20,20 @@ log = logging.getLogger(__name__)
 
 
 def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
-    """Normalise by the reference snapshot and write the images of all current maps.
+    """Scale the maps and write the images of all that are current.
 
-    ``only_stale`` neither repeats nor mentions those that are current. Returns a summary a
-    snapshot. A reference snapshot that is not rendered is a DataMissingError; other errors are
-    those of `sfr.imaging.normalise.normalise`.
+    ``only_stale`` neither repeats nor mentions those that are current, and makes no images where
+    networks read float maps and nobody has asked for images. Returns a summary a snapshot. With
+    ``normalisation.by = "maximum"`` a reference snapshot that is not rendered is a
+    DataMissingError; other errors are those of `sfr.imaging.normalise.normalise`.
     """
     workspace, recipe = run.workspace, run.recipe
+    by_range = recipe.normalisation.by == "range"
+    reads_maps = recipe.cases.act_on == "maps"
     rendered = rendered_snapshots(workspace, recipe)
-    reference = recipe.normalisation.reference_snapshot
-    if not rendered.get(reference):
+    current = [snapshot for snapshot, is_current in rendered.items() if is_current]
+    reference = current[0] if by_range and current else recipe.normalisation.reference_snapshot
+    if reference not in current:
         wanted = ",".join(map(str, sorted({*rendered, reference})))
         raise DataMissingError(
             f"the images are normalised by snapshot {reference}, which is not rendered with "
@@ -36,43 +41,67 @@ def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
             f"sfr render --snap {wanted} --work {shlex.quote(str(workspace.root))}"
         )
     force = run.options.force and not only_stale
-    normalisation = _normalisation(run, force=force)
+    normalisation = _normalisation(run, reference, force=force)
     if normalisation.is_partial or (normalisation.galaxies and not only_stale):
         level = logging.WARNING if normalisation.is_partial else logging.INFO
         log.log(level, "the scale of the images is set by %s", normalisation.galaxies)
-    meter = Meter(run.on_progress, run.workers.memory)
-    summaries = []
-    for snapshot, is_current in rendered.items():
-        if not is_current:
+    summaries, counted_anew = [], False
+    for snapshot in rendered:
+        if snapshot not in current:
             log.info(
                 "images %d: left alone, its maps were made with other settings or rows", snapshot
             )
             continue
-        with run.step(f"images-{snapshot:03d}", "image", locked=False) as record:
-            summary = write_images(
-                workspace,
-                recipe,
-                snapshot,
-                normalisation,
-                workers=run.workers,
-                force=force,
-                on_progress=meter,
-            )
-            record["fingerprint"] = summary.fingerprint
-            record["counts"] = {"images": summary.n_images}
-            record["reason"] = summary.reason
-        if summary.reason or not only_stale:
-            state = state_in_words(summary.reason)
-            log.info("images %d: %d%s", snapshot, summary.n_images, state)
-        summaries.append(summary)
-    if any(summary.reason for summary in summaries):
+        if by_range:
+            counted_anew |= _shares(run, snapshot, normalisation, force=force)
+        is_asked_for = run.options.pictures
+        if only_stale:
+            is_asked_for = not reads_maps or workspace.has_run(f"images-{snapshot:03d}")
+        if is_asked_for:
+            summary = _images(run, snapshot, normalisation, force=force)
+            if summary.reason or not only_stale:
+                state = state_in_words(summary.reason)
+                log.info("images %d: %d%s", snapshot, summary.n_images, state)
+            summaries.append(summary)
+    if counted_anew if reads_maps else any(summary.reason for summary in summaries):
         outdate_heads(workspace)
     return summaries
 
 
-def _normalisation(run: Run, *, force: bool) -> Normalisation:
-    with run.step("normalisation", "normalisation") as record:
-        normalisation = normalise(run.workspace, run.recipe, force=force)
+def _normalisation(run: Run, snapshot: int, *, force: bool) -> Normalisation:
+    # the ranges are those of the channels
+    with run.step("normalisation", "normalisation", "maps") as record:
+        normalisation = normalise(run.workspace, run.recipe, snapshot, force=force)
         record["fingerprint"] = run.workspace.fingerprint("normalisation")
         record["galaxies"] = normalisation.document.get("galaxies")
     return normalisation
+
+
+def _shares(run: Run, snapshot: int, normalisation: Normalisation, *, force: bool) -> bool:
+    """Count pixels that are empty or out of range; whether they were counted anew."""
+    with run.step(f"ranges-{snapshot:03d}", "normalisation"):
+        return write_shares(
+            run.workspace,
+            run.recipe,
+            snapshot,
+            normalisation,
+            force=force,
+            on_progress=run.on_progress,
+        )
+
+
+def _images(run: Run, snapshot: int, normalisation: Normalisation, *, force: bool) -> ImagesSummary:
+    with run.step(f"images-{snapshot:03d}", "image", locked=False) as record:
+        summary = write_images(
+            run.workspace,
+            run.recipe,
+            snapshot,
+            normalisation,
+            workers=run.workers,
+            force=force,
+            on_progress=Meter(run.on_progress, run.workers.memory),
+        )
+        record["fingerprint"] = summary.fingerprint
+        record["counts"] = {"images": summary.n_images}
+        record["reason"] = summary.reason
+    return summary

@@ -20,11 +20,12 @@ from sfr.errors import (
     NonFiniteError,
     RangeError,
 )
-from sfr.imaging.lupton import lupton_rgb
+from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import write_png
+from sfr.imaging.rgb import rgb_image
 from sfr.paths import plain
 from sfr.plot.maps import map_figure
-from sfr.recipe import Channel, MapsRecipe, Recipe, load_recipe, maps_settings
+from sfr.recipe import Channel, ImageRecipe, MapsRecipe, Recipe, load_recipe, maps_settings
 from sfr.render import fields, kernels
 from sfr.render.orient import (
     GAS_FIELDS,
@@ -71,8 +72,8 @@ class FileMaps:
     n_dropped : tuple of int
         Cells of the frame that have no value of a channel and are left out of it.
     rgb : ndarray of uint8, shape (y, x, 3), or None
-        Composite of one or three channels by the recipe's stretch, each over its own maximum; row
-        0 at the top.
+        Composite of one or three channels by the recipe's stretch, each over its range or else its
+        own maximum; row 0 at the top.
     centre : tuple of float
         Centre of the frame, box frame [ckpc/h].
     rotation : ndarray of float64, shape (3, 3)
@@ -236,7 +237,7 @@ def map_file(
         settings=maps,
         maps=made.maps,
         n_dropped=tuple(map(int, made.ledger.n_bad_weight)),
-        rgb=_composite(made.maps, experiment),
+        rgb=_composite(made.maps, maps.channels, experiment),
         centre=(x, y, z),
         rotation=orientation.rotation,
         orientation=f"seen along {orientation.source}",
@@ -389,13 +390,33 @@ def _rest_frame(
     )
 
 
-def _composite(maps: NDArray[np.float32], recipe: Recipe) -> NDArray[np.uint8] | None:
+def _composite(
+    maps: NDArray[np.float32], channels: Sequence[Channel], recipe: Recipe
+) -> NDArray[np.uint8] | None:
     if len(maps) not in (1, 3):
         return None
-    three = np.repeat(maps, 3, axis=0) if len(maps) == 1 else maps
-    peaks = np.max(np.abs(np.nan_to_num(three)).reshape(3, -1), axis=1)
-    scaled = three / np.where(peaks > 0, peaks, 1.0)[:, np.newaxis, np.newaxis]
-    return lupton_rgb(scaled.astype(np.float64), recipe.image)
+    names = fields.names(channels)
+    if _has_ranges(channels):
+        scaled = range_normalisation(channels, names).apply(maps)
+    else:
+        scaled = _by_own_extremes(maps, recipe.image)
+    return rgb_image(np.repeat(scaled, 3 // len(names), axis=0), recipe.image, names)
+
+
+def _has_ranges(channels: Sequence[Channel]) -> bool:
+    """Whether the colours of a picture can be compared with those of others."""
+    return all(channel.range is not None for channel in channels)
+
+
+def _by_own_extremes(maps: NDArray[np.float32], recipe: ImageRecipe) -> NDArray[np.float64]:
+    """Scale each map by its largest pixel, or without a stretch from its smallest on."""
+    filled = np.isfinite(maps)
+    low = np.zeros((len(maps), 1, 1), np.float32)
+    if recipe.stretch == "none":
+        least = maps.min(axis=(1, 2), keepdims=True, where=filled, initial=np.inf)
+        low = np.where(np.isfinite(least), least, low)
+    size = np.abs(maps - low).max(axis=(1, 2), keepdims=True, where=filled, initial=0.0)
+    return np.asarray((maps - low) / np.where(size > 0, size, 1.0), np.float64)
 
 
 def _write(workspace: Workspace, found: FileMaps, header: Header) -> tuple[Path, ...]:
@@ -425,5 +446,5 @@ def _write(workspace: Workspace, found: FileMaps, header: Header) -> tuple[Path,
         # not that of other channels
         rgb.unlink(missing_ok=True)
         return hdf5, figure
-    write_png(workspace, rgb, found.rgb, own_scale=True)
+    write_png(workspace, rgb, found.rgb, own_scale=not _has_ranges(settings.channels))
     return hdf5, figure, rgb

@@ -7,10 +7,11 @@ import datetime
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sfr.errors import ConfigError
 from sfr.recipe import Recipe
 from sfr.render import kernels
 from sfr.run.workspace import RECIPE, Workspace
@@ -19,6 +20,9 @@ __all__ = ["NOT_THE_EXPERIMENT", "differences", "provenance", "take_over"]
 
 #: What a recipe says besides the experiment.
 NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
+#: Sections that fit together in one recipe, and need not where they are of two: ranges of channels,
+#: what they are for, and what is made of them.
+_TOGETHER = frozenset({"maps", "normalisation", "image", "cases"})
 _PACKAGES = ("tng-sfr", "numpy", "h5py", "pillow", "keras", "tensorflow")
 
 
@@ -33,8 +37,15 @@ def take_over(workspace: Workspace, recipe: Recipe, sections: Sequence[str]) -> 
         if names & {"maps", "cases"} and stored.channels != recipe.channels:
             # cases are named after channels
             names |= {"maps", "cases"}
-        changes = {name: getattr(recipe, name) for name in names}
-        workspace.store_recipe(dataclasses.replace(stored, **changes))
+        try:
+            mixed = _mixed(stored, recipe, names)
+        except ConfigError:
+            mixed = _mixed(stored, recipe, names | _TOGETHER)
+        workspace.store_recipe(mixed)
+
+
+def _mixed(stored: Recipe, recipe: Recipe, names: Iterable[str]) -> Recipe:
+    return dataclasses.replace(stored, **{name: getattr(recipe, name) for name in names})
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -60,6 +60,8 @@ class Options:
         Work with the chunks of the simulation that are there.
     mapped : bool
         Map the files of particles instead of reading them.
+    pictures : bool
+        Make PNG images of the maps.
     """
 
     workers: int | None = None
@@ -70,6 +72,7 @@ class Options:
     strict: bool = False
     allow_partial: bool = False
     mapped: bool = True
+    pictures: bool = True
 
 
 @dataclass

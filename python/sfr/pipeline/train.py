@@ -15,7 +15,6 @@ from sfr.pipeline.images import images
 from sfr.pipeline.run import Run
 from sfr.pipeline.split import split
 from sfr.pipeline.workers import open_workers
-from sfr.recipe import parse_case
 from sfr.target import target_of
 from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 from sfr.train.fit import TrainSummary, train_cases
@@ -38,7 +37,7 @@ def train(
     DataMissingError, too.
     """
     for case in cases:
-        parse_case(case, run.recipe.channels)
+        run.recipe.case(case)
     check_is_run(run.workspace)
     # before split.csv is touched
     has_maps = check_maps(run.workspace, run.recipe)

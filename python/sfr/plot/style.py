@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sfr.plot.matplotlib_import import Axes, ConstrainedLayoutEngine, Figure, matplotlib
-from sfr.recipe import parse_case
+from sfr.recipe import Recipe
 
 __all__ = [
     "BLUE",
@@ -187,10 +187,11 @@ def say(axes: Axes, text: str, *, height: float = 0.5) -> None:
     )
 
 
-def case_colour(case: str, channels: Sequence[str]) -> str:
-    """Return the colour of a case's family, given the recipe's channels."""
-    family = parse_case(case, channels).family
-    return {"composite": INK, "channel": BLUE, "gauss": GREEN, "structure": ORANGE}[family]
+def case_colour(case: str, recipe: Recipe) -> str:
+    """Return the colour of a case's family."""
+    return {
+        "composite": INK, "channel": BLUE, "gauss": GREEN, "structure": ORANGE, "band": PURPLE,
+    }[recipe.case(case).family]  # fmt: skip
 
 
 def density(

@@ -6,6 +6,9 @@ differs. Every field is a switch of the method; there are no other hidden settin
 
 from sfr.recipe.load import BUILT_IN, load_recipe, recipe_files, weights_path
 from sfr.recipe.schema import (
+    NO_BRIGHTNESS,
+    SCALED_FAMILIES,
+    ActOn,
     Case,
     CasesRecipe,
     Channel,
@@ -27,6 +30,9 @@ from sfr.recipe.schema import (
 
 __all__ = [
     "BUILT_IN",
+    "NO_BRIGHTNESS",
+    "SCALED_FAMILIES",
+    "ActOn",
     "Case",
     "CasesRecipe",
     "Channel",

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sfr.errors import ConfigError
 from sfr.paths import plain
@@ -20,7 +20,19 @@ __all__ = ["BUILT_IN", "load_recipe", "recipe_files", "weights_path"]
 BUILT_IN = ("thesis", "corrected", "demo")
 
 #: Fields that are gone, with the value that meant what is done now.
-_GONE = {"train": {"zero_sfr": "drop"}}
+_GONE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "normalisation": {
+        "statistic": "maximum",
+        "percentiles": [0.0, 100.0],
+        "reference": "snapshot",
+    },
+    "train": {"zero_sfr": "drop"},
+}
+#: What to do where they asked for something else.
+_INSTEAD: Final = {
+    "normalisation": "nothing is learned from the training set any more. Remove it and say "
+    'by = "maximum" or by = "range"; sfr recipe ranges proposes a range for each channel',
+}
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -128,12 +140,12 @@ def _read_toml(name: str, base: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"recipe file {path}: {error}") from error
     data.setdefault("name", plain(path.stem))
-    _drop_gone(data)
+    _drop_gone(name, data)
     _absolute_paths(data, path.parent)
     return data, str(path)
 
 
-def _drop_gone(data: dict[str, Any]) -> None:
+def _drop_gone(name: str, data: dict[str, Any]) -> None:
     """Leave out fields of former versions where they ask for what is done now."""
     for section, gone in _GONE.items():
         found = data.get(section)
@@ -141,6 +153,10 @@ def _drop_gone(data: dict[str, Any]) -> None:
             for field, meant in gone.items():
                 if found.get(field) == meant:
                     del found[field]
+                elif field in found and section in _INSTEAD:
+                    raise ConfigError(
+                        f"recipe {name}: {section}.{field} is gone: {_INSTEAD[section]}"
+                    )
 
 
 def _absolute_paths(data: dict[str, Any], folder: Path) -> None:

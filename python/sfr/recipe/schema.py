@@ -22,6 +22,9 @@ from sfr.errors import ConfigError
 from sfr.paths import plain
 
 __all__ = [
+    "NO_BRIGHTNESS",
+    "SCALED_FAMILIES",
+    "ActOn",
     "Case",
     "CasesRecipe",
     "Channel",
@@ -42,32 +45,50 @@ __all__ = [
     "published_cases",
 ]
 
-_COMPOSITE = "composite"
-_SCALED = re.compile(r"(gauss|structure)(\d+(?:\.\d+)?)", re.ASCII)
-_SCALES = ("gauss3", "gauss5", "gauss10", "structure3", "structure5", "structure10")
+_COMPOSITE: Final = "composite"
+#: In ``image.brightness``: no channel.
+NO_BRIGHTNESS: Final = "none"
+#: What is made of an image or of one of its channels at a scale, and how many scales it takes.
+SCALED_FAMILIES: Final = {"gauss": 1, "structure": 1, "band": 2}
+_PX: Final = r"([0-9]+(?:\.[0-9]+)?)"
+_SCALED: Final = re.compile(
+    rf"(?:(?P<channel>[^.]+)\.)?(?P<family>{'|'.join(SCALED_FAMILIES)}){_PX}(?:-{_PX})?"
+)
+_LARGEST_PX: Final = 1000
+_SCALES: Final = ("gauss3", "gauss5", "gauss10", "structure3", "structure5", "structure10")
+#: What cases are made of: the 8-bit RGB composite, or the float maps.
+ActOn = Literal["composite", "maps"]
 
 
 @dataclass(frozen=True)
 class Case:
     """What the name of a version of the images means."""
 
-    family: Literal["composite", "channel", "gauss", "structure"]
+    family: Literal["composite", "channel", "gauss", "structure", "band"]
     #: Place of the one channel that is kept, among those of the recipe; None: all.
     channel: int | None = None
-    #: Standard deviation of the blur [px]; None: no blur.
-    radius_px: float | None = None
+    #: Standard deviations of its blurs, the narrower one first [px]; empty: no blur.
+    scales_px: tuple[float, ...] = ()
+
+    @property
+    def radius_px(self) -> float | None:
+        """Standard deviation of the widest blur [px]; None: no blur."""
+        return self.scales_px[-1] if self.scales_px else None
 
 
-def parse_case(name: str, channels: Sequence[str]) -> Case:
+def parse_case(name: str, channels: Sequence[str], act_on: ActOn) -> Case:
     """Read the name of a version of the images.
 
     Parameters
     ----------
     name : str
         ``composite``, one of the channels, or ``gauss<px>`` or ``structure<px>`` with a number of
-        pixels.
+        pixels. On float maps also ``band<a>-<b>``, what lies between two blurs (a = 0: no blur, so
+        the structure of b), and each of the three of one channel: ``<channel>.gauss<px>``.
     channels : sequence of str
         Names of the recipe's channels, in their order.
+    act_on : {"composite", "maps"}
+        What the cases are made of (``cases.act_on``).
 
     Returns
     -------
@@ -81,22 +102,48 @@ def parse_case(name: str, channels: Sequence[str]) -> Case:
 
     Examples
     --------
-    >>> parse_case("mass", ["entropy", "mass", "metals"]).channel
+    >>> parse_case("mass", ["entropy", "mass", "metals"], "composite").channel
     1
     """
     if name == _COMPOSITE:
-        return Case("composite")
+        return Case(_COMPOSITE)
     if name in channels:
         return Case("channel", channel=list(channels).index(name))
     match = _SCALED.fullmatch(name)
-    if match is None or not 0 < float(match[2]) <= 1000:
+    if match is None:
+        raise _unknown_case(name, channels, act_on)
+    family: Any = match["family"]
+    scales = tuple(float(text) for text in match.groups()[2:] if text is not None)
+    if len(scales) != SCALED_FAMILIES[family] or not 0 < scales[-1] <= _LARGEST_PX:
+        raise _unknown_case(name, channels, act_on)
+    if match["channel"] is not None and match["channel"] not in channels:
+        raise _unknown_case(name, channels, act_on)
+    if act_on == "composite" and (family == "band" or match["channel"] is not None):
         raise ConfigError(
-            f"unknown case {name!r}; known: {', '.join([_COMPOSITE, *channels])} (the channels of "
-            "the recipe by name), and gauss<px> or structure<px> with 0 < px <= 1000, for example "
-            "gauss3"
+            f'case {name!r} is made of float maps: it needs cases.act_on = "maps"; on the 8-bit '
+            f"composite there are {_known_cases(channels, act_on)}"
         )
-    family: Any = match[1]
-    return Case(family, radius_px=float(match[2]))
+    channel = None if match["channel"] is None else list(channels).index(match["channel"])
+    if list(scales) != sorted(set(scales)):
+        raise ConfigError(f"case {name!r}: a band is named by its narrower blur first: band3-10")
+    if scales[0] == 0:
+        return Case("structure", channel, scales[1:])
+    return Case(family, channel, scales)
+
+
+def _unknown_case(name: str, channels: Sequence[str], act_on: ActOn) -> ConfigError:
+    return ConfigError(f"unknown case {name!r}; known: {_known_cases(channels, act_on)}")
+
+
+def _known_cases(channels: Sequence[str], act_on: ActOn) -> str:
+    names = f"{', '.join([_COMPOSITE, *channels])} (the channels of the recipe by name)"
+    scaled = f"0 < px <= {_LARGEST_PX}, for example gauss3"
+    if act_on == "composite":
+        return f"{names}, and gauss<px> or structure<px> with {scaled}"
+    return (
+        f"{names}, and gauss<px>, structure<px> or band<px>-<px> of all channels or, as in "
+        f"{channels[0]}.gauss3, of one, with {scaled}"
+    )
 
 
 def published_cases(channels: Sequence[str]) -> tuple[str, ...]:
@@ -128,6 +175,8 @@ def _limit(text: str, unit: str) -> Meta:
 
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0, le=_LARGEST)]
+#: Finite, and so is the difference of two.
+Bounded = Annotated[float, Meta(ge=-1e99, le=1e99)]
 Count = Annotated[int, Meta(ge=1, le=_LARGEST)]
 CountOrNone = Annotated[int, Meta(ge=0, le=_LARGEST)]
 Snapshot = Annotated[int, Meta(ge=0, le=999)]
@@ -317,8 +366,27 @@ class Channel:
         "sum"
     )
     transform: Annotated[Literal["none", "log10"], _says("What acts on the finished map.")] = "none"
+    range: Annotated[
+        tuple[Bounded, Bounded] | None,
+        _says(
+            "Values of the finished map that become 0 and 1, with normalisation.by = range; what "
+            "lies outside is clipped and counted.",
+            "that of the map",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        _require(
+            self.range is None or self.range[0] < self.range[1],
+            f"range of channel {self.name}",
+            self.range,
+            "[low, high] with low < high",
+        )
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether its map has no value where no gas is; a sum is 0 there."""
+        return self.statistic == "mean" or self.transform == "log10"
         _require(
             self.name.isidentifier(), "channel.name", self.name, "letters, digits and underscores"
         )
@@ -364,36 +432,26 @@ class MapsRecipe(_Section):
 
 @dataclass(frozen=True)
 class NormalisationRecipe(_Section):
-    """What each channel is divided by (METHOD 2.4)."""
+    """Which values of a channel's map become 0 and 1 (METHOD 2.4)."""
 
-    statistic: Annotated[
-        Literal["maximum", "percentile"],
-        _says("maximum: the largest pixel; percentile: two percentiles become 0 and 1."),
-    ]
-    percentiles: Annotated[
-        tuple[
-            Annotated[float, Meta(ge=0, le=100)],
-            Annotated[float, Meta(ge=0, le=100)],
-        ],
-        _says("Lower and upper percentile of percentile.", "%"),
-    ]
-    reference: Annotated[
-        Literal["snapshot", "training"],
-        _says("Galaxies that set it: all of one snapshot, or the training subset of the split."),
-    ]
-    reference_snapshot: Annotated[Snapshot, _says('The snapshot of reference = "snapshot".')]
+    by: Annotated[
+        Literal["maximum", "range"],
+        _says(
+            "maximum: 0 and the largest pixel of the reference snapshot; range: those that each "
+            "channel states (maps.channels.range)."
+        ),
+    ] = "maximum"
+    reference_snapshot: Annotated[
+        Snapshot, _says("The snapshot whose largest pixel sets maximum.")
+    ] = 99
     reference_share: Annotated[
         float,
         Meta(ge=0, le=1),
         _says(
-            "Least share of the reference snapshot's galaxies that may set it, of those that have "
-            "a map once every file can be read."
+            "Least share of the reference snapshot's galaxies that may set maximum, of those that "
+            "have a map once every file can be read."
         ),
     ] = 0.9
-
-    def __post_init__(self) -> None:
-        low, high = self.percentiles
-        _require(low < high, "normalisation.percentiles", self.percentiles, "low < high")
 
 
 @dataclass(frozen=True)
@@ -415,6 +473,28 @@ class ImageRecipe(_Section):
         ),
     ]
     quantise: Annotated[Literal["floor", "round"], _says("From 0..1 to 0..255.")]
+    stretch: Annotated[
+        Literal["lupton", "none"],
+        _says(
+            "lupton: asinh of the mean of the channels; none: each channel as it is, for maps that "
+            "are logarithmic already. beta, negative and above_one are of lupton."
+        ),
+    ] = "lupton"
+    brightness: Annotated[
+        str,
+        _says(
+            "Channel whose map sets how bright a pixel is, while the ratios of the three give its "
+            "colour; none: each channel by itself. For stretch = none."
+        ),
+    ] = NO_BRIGHTNESS
+
+    def __post_init__(self) -> None:
+        _require(
+            self.stretch == "none" or self.brightness == NO_BRIGHTNESS,
+            "image.brightness",
+            self.brightness,
+            "'none' with image.stretch = 'lupton', whose brightness is the mean of the channels",
+        )
 
 
 @dataclass(frozen=True)
@@ -425,20 +505,55 @@ class CasesRecipe(_Section):
         Annotated[tuple[str, ...], Meta(min_length=1)] | None,
         _says(
             "Cases of --all-cases: composite, names of channels, gauss<px> and structure<px> with "
-            "any number of pixels. Left out: the ten published ones, with a case for each channel "
-            "of the recipe."
+            "any number of pixels; on float maps also band<a>-<b>, and each of the three of one "
+            "channel, as in mass.gauss3. Left out: the ten published ones, with a case for each "
+            "channel of the recipe."
         ),
     ]
     act_on: Annotated[
-        Literal["composite", "maps"],
-        _says("What blur and single channels act on: the 8-bit composite or the float maps."),
+        ActOn,
+        _says(
+            "What cases are made of, and the network reads: the 8-bit composite, or the float maps "
+            "in 0..1, unrounded."
+        ),
     ]
     structure: Annotated[
         Literal["wrap", "centred"],
-        _says("Differences of structure: wrap modulo 256, or centred on mid-grey."),
+        _says(
+            "Differences of structure: wrap modulo 256, or centred on 0.5 (mid-grey), times gain "
+            "and clipped to 0..1. Float maps take centred."
+        ),
     ]
+    gain: Annotated[
+        Positive | None, _says("Factor on differences that are centred; centred needs it.")
+    ] = None
+    edge: Annotated[
+        Literal["reflect", "mirror", "nearest", "wrap", "constant"] | None,
+        _says(
+            "What the blur of float maps finds beyond their edge, a mode of scipy.ndimage "
+            "(constant: 0, the lower end of the range); float maps need it."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        _require(
+            self.act_on == "composite" or self.structure == "centred",
+            "cases.structure",
+            self.structure,
+            "'centred' where cases.act_on = 'maps', because floats do not wrap",
+        )
+        _require(
+            self.structure == "wrap" or self.gain is not None,
+            "cases.gain",
+            self.gain,
+            "a number above 0 where cases.structure = 'centred'",
+        )
+        _require(
+            self.act_on == "composite" or self.edge is not None,
+            "cases.edge",
+            self.edge,
+            "one of reflect, mirror, nearest, wrap, constant where cases.act_on = 'maps'",
+        )
         names = self.names or ()
         _require(len(names) == len(set(names)), "cases.names", names, "unique names")
 
@@ -571,6 +686,28 @@ class Recipe:
             names,
             "names that differ by more than capitals, because each is the folder of a case",
         )
+        with_range = [c.name for c in self.maps.channels if c.range is not None]
+        with_range += [c.name for c in self.maps.candidates if c.range is not None]
+        wanted = list(names) if self.normalisation.by == "range" else []
+        _require(
+            with_range == wanted,
+            "maps.channels",
+            f"range of {', '.join(with_range) or 'none'}",
+            "with normalisation.by = 'range' one of each channel (sfr recipe ranges proposes "
+            "them), with 'maximum' none",
+        )
+        _require(
+            self.cases.act_on == "composite" or self.normalisation.by == "range",
+            "cases.act_on",
+            self.cases.act_on,
+            "'composite' with normalisation.by = 'maximum': float maps are cut to their ranges",
+        )
+        _require(
+            self.image.brightness in (NO_BRIGHTNESS, *names),
+            "image.brightness",
+            self.image.brightness,
+            f"none, or a channel: {', '.join(names)}",
+        )
         taken = [n for n in names if n.casefold() == _COMPOSITE or _SCALED.fullmatch(n.casefold())]
         _require(
             not taken,
@@ -580,7 +717,7 @@ class Recipe:
             "channels",
         )
         try:
-            meanings = [parse_case(name, names) for name in self.case_names]
+            meanings = [self.case(name) for name in self.case_names]
         except ConfigError as error:
             raise ConfigError(
                 f"recipe: cases.names: {error}. Without cases.names a recipe has the ten published "
@@ -600,6 +737,10 @@ class Recipe:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels: red, green and blue."""
         return tuple(channel.name for channel in self.maps.channels)
+
+    def case(self, name: str) -> Case:
+        """Return what the name of a case means here; see `parse_case` for errors."""
+        return parse_case(name, self.channels, self.cases.act_on)
 
     @property
     def case_names(self) -> tuple[str, ...]:
@@ -641,8 +782,17 @@ class Recipe:
         return _finite(self.to_dict())  # type: ignore[no-any-return]
 
     def section(self, name: str) -> dict[str, Any]:
-        """Return one section as plain data that JSON can hold, for fingerprints and headers."""
-        return self.to_json()[name]  # type: ignore[no-any-return]
+        """Return one section as plain data that JSON can hold, for fingerprints and headers.
+
+        The ranges of channels change no map: they stand in ``normalisation``, not in ``maps``.
+        """
+        section: dict[str, Any] = self.to_json()[name]
+        if name == "maps":
+            for channel in section["channels"]:
+                channel.pop("range", None)
+        if name == "normalisation" and self.normalisation.by == "range":
+            section["ranges"] = {c.name: list(c.range or ()) for c in self.maps.channels}
+        return section
 
 
 def maps_settings(maps: MapsRecipe, orientation: OrientationRecipe | None) -> dict[str, Any]:
@@ -651,7 +801,7 @@ def maps_settings(maps: MapsRecipe, orientation: OrientationRecipe | None) -> di
     Parameters
     ----------
     maps : MapsRecipe
-        Frame and channels; the candidates are left out.
+        Frame and channels; candidates and ranges, which change no pixel, are left out.
     orientation : OrientationRecipe or None
         How galaxies were turned; None where a person chose it.
 
@@ -660,7 +810,8 @@ def maps_settings(maps: MapsRecipe, orientation: OrientationRecipe | None) -> di
     dict
         Plain data by the recipe's names of fields, such as ``maps.pixels``.
     """
-    sections = {"maps": maps, "orientation": orientation}
+    channels = tuple(dataclasses.replace(channel, range=None) for channel in maps.channels)
+    sections = {"maps": dataclasses.replace(maps, channels=channels), "orientation": orientation}
     return {
         f"{section}.{name}": _plain(value)
         for section, recipe in sections.items()

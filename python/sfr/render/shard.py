@@ -18,7 +18,7 @@ from sfr.recipe import Recipe, maps_settings
 from sfr.render import fields
 from sfr.render.orient import Galaxy
 from sfr.render.project import GalaxyMaps, render_galaxy, said_of_dropped
-from sfr.run.shards import Shard
+from sfr.run.shards import EMPTY, Shard, packed_empty
 from sfr.run.tables import FAILURES, FOR_GOOD, Table, typed_columns
 from sfr.simulation.protocol import Simulation
 
@@ -202,4 +202,7 @@ def _columns(rendered: Sequence[_Rendered], recipe: Recipe) -> dict[str, NDArray
     for extreme, reduce in (("maximum", np.max), ("minimum", np.min)):
         values = [[reduce(np.nan_to_num(c)) for c in r.maps.candidates] for r in rendered]
         columns[f"candidate_{extreme}"] = _stack(values, candidates, np.float64)
+    if any(channel.may_be_empty for channel in recipe.maps.channels):
+        shape = (*channels, recipe.maps.pixels, -(-recipe.maps.pixels // 8))
+        columns[EMPTY] = _stack([packed_empty(r.maps.maps) for r in rendered], shape, np.uint8)
     return columns

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
-from sfr.imaging.cases import RGB, case_function
-from sfr.imaging.png import read_png
+from sfr.imaging.cases import RGB
+from sfr.imaging.inputs import Inputs, inputs_of
 from sfr.plot.matplotlib_import import Axes, Figure, Rectangle
 from sfr.plot.style import GREY, as_png
 from sfr.recipe import Recipe
@@ -93,22 +93,22 @@ def contact_sheet(
     EmptySelectionError
         No image is of that subset or those snapshots.
     ConfigError
-        Unknown case, or a variant of it that cannot be made from images yet; no path is given and
-        the run's folder cannot be written to.
+        Unknown case; no path is given and the run's folder cannot be written to.
     RangeError
         Rows, columns or count below 1, or an unknown order.
     """
-    function = case_function(case, recipe.cases, recipe.channels)
+    inputs = inputs_of(workspace, recipe)
+    shown = inputs.shown(case)
     if order not in ("label", "random", "id"):
         raise RangeError(f"order = {order!r} is not possible; allowed: label, random, id")
     columns, count = _layout(rows, columns, count)
     label = target_of(recipe)
-    sample, values = _with_images(workspace, label, subset, snapshots)
+    sample, values = _with_images(workspace, inputs, label, subset, snapshots)
     chosen = _choose(sample, values, label, count, order, seed)
     tiles = []
     for row in chosen:
         snapshot, subhalo_id = int(sample["snapshot"][row]), int(sample["subhalo_id"][row])
-        image = function(read_png(workspace.image(ImageId(snapshot, subhalo_id))))
+        image = shown(ImageId(snapshot, subhalo_id))
         name = f"Snap{snapshot} ID{subhalo_id}"
         tiles.append((image, f"{name}\n{label.tile(float(values[row]))}"))
     title = f"{case}: {len(tiles)} of {len(sample['snapshot'])} images"
@@ -142,15 +142,18 @@ def _layout(rows: int, columns: int, count: int | None) -> tuple[int, int]:
 
 
 def _with_images(
-    workspace: Workspace, label: Target, subset: str | None, snapshots: Sequence[int] | None
+    workspace: Workspace,
+    inputs: Inputs,
+    label: Target,
+    subset: str | None,
+    snapshots: Sequence[int] | None,
 ) -> tuple[Table, Floats]:
     """Return the rows of the sample that have an image and are asked for, and their values."""
     sample, values = read_values(workspace, label)
     names = image_names(sample)
-    there = {path.name for path in workspace.images.glob("Snap*.png")}
-    keep = np.array([name in there for name in names], bool)
+    keep = np.array([inputs.has(ImageId.parse(name)) for name in names], bool)
     if not keep.any():
-        raise DataMissingError(f"no images of the sample in {workspace.images}; run sfr render")
+        raise DataMissingError(f"nothing of the sample is in {inputs.folder}; run sfr render")
     if snapshots is not None:
         keep &= np.isin(sample["snapshot"], list(snapshots))
     if subset is not None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sfr.recipe import Recipe, parse_case
+from sfr.recipe import Recipe
 from sfr.report.tables import CaseRow
 from sfr.target import Target, target_of
 from sfr.train.evaluate import (
@@ -30,6 +30,7 @@ _FAMILIES = {
     "channel": "Of the single channels",
     "gauss": "Of the blurred images",
     "structure": "Of the structure images",
+    "band": "Of the bands between two blurs",
 }
 
 
@@ -86,7 +87,7 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
 
 
 def _family(case: str, recipe: Recipe) -> str:
-    return parse_case(case, recipe.channels).family
+    return recipe.case(case).family
 
 
 def _headline(rows: Sequence[CaseRow], comparison: Comparison, target: Target) -> str:
@@ -174,12 +175,15 @@ def _r(case: str, comparison: Comparison) -> str:
 
 def _scale_words(case: str, recipe: Recipe) -> str:
     """Say where a Gaussian of so many pixels halves the amplitude: at 2 pi / sqrt(2 ln 2) sigma."""
-    meaning = parse_case(case, recipe.channels)
+    meaning = recipe.case(case)
     if meaning.radius_px is None:
         return ""
+    half_of_px = 2 * math.pi / math.sqrt(2 * math.log(2)) * recipe.maps.pixel_ckpc_h
+    lengths = " to ".join(f"{half_of_px * px:.2g}" for px in meaning.scales_px)
+    if meaning.family == "band":
+        return f" (detail of about {lengths} ckpc/h)"
     side = "coarser" if meaning.family == "gauss" else "finer"
-    half = 2 * math.pi / math.sqrt(2 * math.log(2)) * meaning.radius_px * recipe.maps.pixel_ckpc_h
-    return f" (detail {side} than about {half:.2g} ckpc/h)"
+    return f" (detail {side} than about {lengths} ckpc/h)"
 
 
 def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sfr
-from sfr.errors import ConfigError, DataMissingError
+from sfr.errors import DataMissingError
 from sfr.imaging.normalise import read_normalisation
+from sfr.imaging.shares import clipped_share, mean_shares
 from sfr.paths import without_folders
 from sfr.plot.style import case_colour
 from sfr.progress import Progress, silent
@@ -149,6 +150,7 @@ def write_report(
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, values, target)
     context |= listed | _words(workspace, recipe, rows, comparison, sample)
+    context |= _shares(workspace, recipe, sample)
     context |= {"compared": compared, "heads": _head_rows(results, states)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
@@ -201,7 +203,7 @@ def _figures(
 ) -> dict[str, Any]:
     target = target_of(recipe)
     several = any(len(result.heads) > 1 for result in results)
-    colours = {row.case: case_colour(row.case, recipe.channels) for row in rows}
+    colours = {row.case: case_colour(row.case, recipe) for row in rows}
     which = " Of several seeds the first that is not dead is shown." if several else ""
     return {
         "r_picture": pages.add(
@@ -278,10 +280,8 @@ def _case_picture(pages: _Pictures, result: CaseResult, colour: str, target: Tar
 
 
 def _montages(pages: _Pictures, recipe: Recipe, target: Target) -> list[Picture]:
-    """Draw the contact sheets; a folder without images (copied results) does without."""
+    """Draw the contact sheets; a folder without images or maps (copied results) does without."""
     workspace = pages.workspace
-    if not any(workspace.images.glob("Snap*.png")):
-        return []
     pictures = []
     channel = "mass" if "mass" in recipe.channels else recipe.channels[0]
     shown = (_MONTAGES[0], channel, *_MONTAGES[1:])
@@ -289,9 +289,8 @@ def _montages(pages: _Pictures, recipe: Recipe, target: Target) -> list[Picture]
         path = workspace.report / f"montage_{case}.png"
         try:
             contact_sheet(workspace, recipe, path=path, case=case, rows=3, columns=6)
-        except ConfigError:
-            # a variant of the recipe that nothing can draw yet; what is trained is reported anyway
-            continue
+        except DataMissingError:
+            return []
         words = f"Images of galaxies, case {case}, from the lowest to the highest {target.name}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
@@ -455,6 +454,21 @@ def _head_row(case: str, seed: int, state: str, metrics: Mapping[str, Any]) -> d
         "backbone": metrics.get("backbone", "\u2013"),
         "n_dropped": metrics.get("n_dropped_zero", "\u2013"),
         "state": state,
+    }
+
+
+def _shares(workspace: Workspace, recipe: Recipe, sample: Table) -> dict[str, Any]:
+    """Say how much of the maps is empty or outside the ranges, and what gains clip."""
+    units = {}
+    if recipe.normalisation.by == "range" and workspace.normalisation_json.is_file():
+        document = read_normalisation(workspace, recipe.channels).document
+        units = {name: entry["unit"] for name, entry in document["channels"].items()}
+    rows = mean_shares(workspace, recipe, sample["snapshot"].tolist()) if units else []
+    clipped = [(name, clipped_share(workspace, name)) for name in recipe.case_names]
+    return {
+        "ranges": [{**row, "unit": units[row["channel"]]} for row in rows],
+        "clipped": [{"case": name, "share": share} for name, share in clipped if share],
+        "gain": recipe.cases.gain,
     }
 
 

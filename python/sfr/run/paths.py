@@ -97,9 +97,14 @@ class RunPaths:
         """Folder of the demo's mock simulation with some settings."""
         return self.root / "mock" / settings
 
+    @property
+    def all_maps(self) -> Path:
+        """Folder of the folders of shards."""
+        return self.root / "maps"
+
     def maps(self, snapshot: int) -> Path:
         """Folder of a snapshot's shards."""
-        return self.root / "maps" / f"snap_{snapshot:03d}"
+        return self.all_maps / f"snap_{snapshot:03d}"
 
     def shard(self, snapshot: int, index: int) -> Path:
         """One shard of maps."""
@@ -113,6 +118,10 @@ class RunPaths:
     def failures_csv(self, snapshot: int) -> Path:
         """Galaxies of a snapshot that could not be rendered, with the reason."""
         return self.maps(snapshot) / "failures.csv"
+
+    def ranges_csv(self, snapshot: int) -> Path:
+        """Shares of empty pixels, and of those outside the range, of each map of a snapshot."""
+        return self.maps(snapshot) / "ranges.csv"
 
     def image(self, image: ImageId) -> Path:
         """One image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,10 +18,22 @@ from sfr.run.names import ImageId
 from sfr.run.tables import FAILURES, Table, read_table
 from sfr.run.workspace import Workspace, digest
 
-__all__ = ["IMAGE_COLUMNS", "Shard", "iter_shards", "maps_digest", "read_shard", "write_shard"]
+__all__ = [
+    "EMPTY",
+    "IMAGE_COLUMNS",
+    "Shard",
+    "empty_pixels",
+    "iter_shards",
+    "maps_digest",
+    "packed_empty",
+    "read_shard",
+    "write_shard",
+]
 
 #: Columns that tell, with the snapshot, which image a map becomes.
 IMAGE_COLUMNS = ("subhalo_id", "view")
+#: Column of shards whose maps may have empty pixels: see `packed_empty`.
+EMPTY = "empty"
 #: Galaxy, channel, y, x.
 _MAP_AXES = 4
 
@@ -35,7 +48,8 @@ class Shard:
         Unnormalised maps, y upwards [units: ``channel_units``].
     columns : dict of str to ndarray
         One entry per map in the first axis: ``subhalo_id``, ``view``, ``centre`` [ckpc/h, box
-        frame], ``rotation``, ``orientation_source``, ledger and candidate extremes.
+        frame], ``rotation``, ``orientation_source``, ledger and candidate extremes; where a channel
+        may have empty pixels, also ``empty``, see `packed_empty`.
     failures : dict of str to ndarray
         Columns of `FAILURES`.
     attributes : dict
@@ -47,10 +61,40 @@ class Shard:
     failures: Table
     attributes: dict[str, object]
 
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Whether a pixel holds nothing, shape as of the maps; sums always hold something."""
+        if EMPTY in self.columns:
+            width = self.maps.shape[-1]
+            packed = np.asarray(self.columns[EMPTY], np.uint8)
+            return np.unpackbits(packed, axis=-1, count=width).astype(bool)
+        return empty_pixels(self.maps)
+
     def images(self, snapshot: int) -> list[ImageId]:
         """Say which image each map becomes."""
         numbers = (self.columns[name].tolist() for name in IMAGE_COLUMNS)
         return [ImageId(snapshot, *image) for image in zip(*numbers, strict=True)]
+
+
+def empty_pixels(maps: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Tell which pixels of finished maps hold nothing.
+
+    Parameters
+    ----------
+    maps : ndarray of float, shape (..., channel, y, x)
+        Finished maps: NaN where a mean or a logarithm has no value, as no gas is there.
+
+    Returns
+    -------
+    ndarray of bool, same shape
+        True where a pixel is empty.
+    """
+    return np.asarray(np.isnan(maps))
+
+
+def packed_empty(maps: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Return `empty_pixels` as bits along x, the first in the highest bit, for column `EMPTY`."""
+    return np.packbits(empty_pixels(maps), axis=-1)
 
 
 def write_shard(workspace: Workspace, path: Path, shard: Shard) -> None:

@@ -17,6 +17,7 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
+    "RANGES",
     "SAMPLE",
     "SPLIT",
     "TEST",
@@ -62,6 +63,18 @@ SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "see
 FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"
+#: A row a map and channel: its range [unit of the map], and the shares of pixels that hold nothing
+#: or lie outside.
+RANGES: Schema = {
+    "subhalo_id": int,
+    "view": int,
+    "channel": str,
+    "low": float,
+    "high": float,
+    "empty": float,
+    "below": float,
+    "above": float,
+}
 #: Subsets of `SPLIT` and of predictions.
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfr.arrays import real
 from sfr.errors import ConfigError, NonFiniteError, ShapeError
-from sfr.recipe import Recipe, parse_case
+from sfr.recipe import Recipe
 from sfr.run.names import ModelId
 from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
@@ -372,7 +372,7 @@ def _is_shown(case: str, heads: Iterable[Metrics], recipe: Recipe) -> bool:
 
 def _is_case(name: str, recipe: Recipe) -> bool:
     try:
-        parse_case(name, recipe.channels)
+        recipe.case(name)
     except ConfigError:
         return False
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from sfr.errors import ConfigError, DataFormatError, DataMissingError, SfrError
-from sfr.imaging.cases import RGB, case_function
-from sfr.imaging.png import read_png
+from sfr.errors import ConfigError, DataFormatError, SfrError
+from sfr.imaging.inputs import CaseInput, inputs_of
+from sfr.imaging.shares import remember_clipped
 from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe, parse_case
+from sfr.recipe import Recipe
 from sfr.run.names import ImageId
 from sfr.run.workspace import Workspace, digest
 
@@ -30,15 +29,13 @@ __all__ = [
     "extract_features",
     "feature_key",
     "features_of",
-    "images_digest",
     "open_features",
-    "pictures",
 ]
 
 log = logging.getLogger(__name__)
 
-#: From an image to the picture of a case.
-Picture = Callable[[ImageId], RGB]
+#: From an image to what the network reads of a case, shape (y, x, 3) in 0..255.
+Picture = Callable[[ImageId], NDArray[Any]]
 
 #: Images a call of the backbone; fixed, so that results do not depend on how many there are.
 BATCH: Final = 16
@@ -108,39 +105,6 @@ class BackboneInUse:
             raise
 
 
-def images_digest(workspace: Workspace, filenames: Sequence[str]) -> str:
-    """Hash names and content of images.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        The run's folder.
-    filenames : sequence of str
-        Bare names; their order does not matter.
-
-    Returns
-    -------
-    str
-        sha256.
-
-    Raises
-    ------
-    DataMissingError
-        An image is not there.
-    """
-    content = hashlib.sha256()
-    for name in sorted(filenames):
-        try:
-            data = (workspace.images / name).read_bytes()
-        except FileNotFoundError as error:
-            raise DataMissingError(
-                f"image {workspace.images / name} is not there; run sfr render"
-            ) from error
-        content.update(f"{name} {len(data)}\n".encode())
-        content.update(data)
-    return content.hexdigest()
-
-
 def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
     """Identify features before they are computed.
 
@@ -151,7 +115,7 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
     case : str
         Version of the image.
     images, weights : str
-        Results of `images_digest` and `weights_id`.
+        Results of `Inputs.digest` and `weights_id`.
 
     Returns
     -------
@@ -159,13 +123,17 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
         16 hexadecimal digits.
     """
     train = recipe.train
-    channel = parse_case(case, recipe.channels).channel
+    channel = recipe.case(case).channel
+    # what acts on the cases of this recipe
+    switches = ["act_on", "structure"]
+    switches += ["gain"] if recipe.cases.structure == "centred" else []
+    switches += ["edge"] if recipe.cases.act_on == "maps" else []
     return digest(
         {
             "case": case,
             # the same name is another image where the channels have another order
             **({} if channel is None else {"channel": channel}),
-            "cases": {"act_on": recipe.cases.act_on, "structure": recipe.cases.structure},
+            "cases": {name: getattr(recipe.cases, name) for name in switches},
             "images": images,
             "backbone": train.backbone,
             "weights": weights,
@@ -228,13 +196,12 @@ def extract_features(
     DataFormatError
         An image cannot be read or is not of the recipe's size, or the weights do not fit.
     """
-    picture = pictures(workspace, recipe, case)
+    inputs = inputs_of(workspace, recipe)
+    read = inputs.case(case)
     backbone = backbone or BackboneInUse(recipe)
     names = tuple(sorted(filenames, key=ImageId.parse))
     if key is None:
-        key = feature_key(
-            recipe, case, images=images_digest(workspace, names), weights=backbone.weights_id
-        )
+        key = feature_key(recipe, case, images=inputs.digest(names), weights=backbone.weights_id)
     path, kind = workspace.features(case, key), np.dtype(recipe.train.feature_type)
     if force:
         path.unlink(missing_ok=True)
@@ -245,7 +212,7 @@ def extract_features(
         log.info("features of %s are there already", case)
         return Features(path, key, array, names)
     log.info("features of %s: %d images", case, len(names))
-    _Extraction(workspace, case, key, names, kind, picture, backbone, on_progress).write(path)
+    _Extraction(workspace, case, key, names, kind, read, backbone, on_progress).write(path)
     array = open_features(path, len(names), kind)
     if array is None:
         raise DataFormatError(f"{path} cannot be read back; is the disk full?")
@@ -272,37 +239,8 @@ def features_of(
     """
     images = [ImageId.parse(name) for name in filenames]
     model = BackboneInUse(recipe).model
-    return np.concatenate(list(_compute(pictures(workspace, recipe, case), images, model)))
-
-
-def pictures(workspace: Workspace, recipe: Recipe, case: str) -> Picture:
-    """Return what makes the picture of a case from an image: all that a network ever sees of it.
-
-    Parameters
-    ----------
-    workspace, recipe, case
-        As for `extract_features`.
-
-    Returns
-    -------
-    callable
-        From an `ImageId` to uint8 (pixels, pixels, 3). It raises `DataMissingError` or
-        `DataFormatError` where the image is not there, cannot be read or is of another size.
-    """
-    function = case_function(case, recipe.cases, recipe.channels)
-    pixels = recipe.maps.pixels
-
-    def picture(image: ImageId) -> RGB:
-        path = workspace.image(image)
-        composite = read_png(path)
-        if composite.shape != (pixels, pixels, 3):
-            raise DataFormatError(
-                f"image {path} has {composite.shape[1]} x {composite.shape[0]} pixels, the recipe "
-                f"has maps.pixels = {pixels}; render again, or train with the recipe of the images"
-            )
-        return function(composite)
-
-    return picture
+    read = inputs_of(workspace, recipe).case(case)
+    return np.concatenate(list(_compute(lambda image: read(image).image, images, model)))
 
 
 def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floating[Any]] | None:
@@ -325,7 +263,7 @@ class _Extraction:
     key: str
     names: tuple[str, ...]
     kind: np.dtype[Any]
-    picture: Picture
+    read: Callable[[ImageId], CaseInput]
     backbone: BackboneInUse
     on_progress: Progress
 
@@ -343,8 +281,19 @@ class _Extraction:
             def hear(done: int) -> None:
                 self.on_progress(f"features {self.case}", start + done, len(self.names))
 
-            batches = _compute(self.picture, images, self.backbone.model, hear)
+            clipped: dict[ImageId, float] = {}
+
+            def picture(image: ImageId) -> NDArray[Any]:
+                made = self.read(image)
+                if made.clipped is not None:
+                    clipped[image] = made.clipped
+                return made.image
+
+            batches = _compute(picture, images, self.backbone.model, hear)
             found = _kept(batches, self.kind, self.case)
+            shares = [clipped[image] for image in sorted(clipped)]
+            # before the part itself is kept
+            remember_clipped(self.workspace, self.case, self.key, start // PART, shares)
             with self.workspace.replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, found)
         return path

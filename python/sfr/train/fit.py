@@ -18,7 +18,6 @@ import numpy as np
 
 from sfr.compute.tasks import Workers
 from sfr.errors import ConfigError, SfrError
-from sfr.imaging.cases import case_function
 from sfr.nn.backbone import chosen_precision
 from sfr.nn.keras_import import chosen_backend, stated_backend
 from sfr.progress import Progress, silent
@@ -161,7 +160,7 @@ def train_cases(
     if not names:
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
-        case_function(name, recipe.cases, recipe.channels)
+        recipe.case(name)
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
     training = Training(workspace, decided, stated_backend(), save_models)
     training.data.batches(decided.train.batch_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, SfrError
-from sfr.imaging.cases import RGB, CaseFunction, case_function
-from sfr.imaging.lupton import lupton_rgb
+from sfr.imaging.cases import RGB, case_function, map_case_function, network_input
 from sfr.imaging.normalise import Normalisation
 from sfr.imaging.png import has_own_scale, read_png
+from sfr.imaging.rgb import rgb_image
 from sfr.nn.keras_import import load_keras, without_keras_json
 from sfr.paths import chosen_files, plain
 from sfr.progress import Progress, silent
@@ -95,7 +95,7 @@ def about_model(
     return {
         "case": case,
         # place of the channel that the case keeps, null where it keeps all
-        "channel": parse_case(case, recipe.channels).channel,
+        "channel": recipe.case(case).channel,
         "pixels": maps.pixels,
         "channels": list(recipe.channels),
         "pixel_scale_ckpc_h": maps.pixel_ckpc_h,
@@ -145,7 +145,7 @@ def predict_images(
     network = _load(path)
     names: list[str] = []
     predictions: list[float] = []
-    waiting: list[RGB] = []
+    waiting: list[NDArray[Any]] = []
 
     def flush() -> None:
         batch = np.zeros((_BATCH, about["pixels"], about["pixels"], 3), np.float32)
@@ -155,21 +155,21 @@ def predict_images(
         waiting.clear()
 
     failures: list[str] = []
-    first: RGB | None = None
+    first: NDArray[Any] | None = None
     differ = False
     for done, file in enumerate(files, start=1):
         try:
-            composites = [_checked(file, *one, about) for one in _composites(file, about)]
+            versions = list(_versions(file, about, case))
         except (SfrError, OSError) as error:
             if len(files) == len(failures) + 1:
                 # not one of them can be used
                 raise
             log.warning("%s", error)
             failures.append(str(error))
-            composites = []
-        for name, image in composites:
+            versions = []
+        for name, image in versions:
             names.append(name)
-            waiting.append(case(image))
+            waiting.append(image)
             first = waiting[0] if first is None else first
             differ = differ or not np.array_equal(first, waiting[-1])
             if len(waiting) == _BATCH:
@@ -224,7 +224,16 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
+@dataclass(frozen=True)
+class _Version:
+    """How the model's version of a galaxy is made of a composite, or of normalised maps."""
+
+    #: None: the model reads float maps.
+    of_composite: Callable[[RGB], NDArray[Any]] | None
+    of_maps: Callable[[NDArray[np.float64]], NDArray[Any]]
+
+
+def _case_of(path: Path, about: Mapping[str, Any]) -> _Version:
     """Return what the model's images are made by; it must be what they were made by in training."""
     # which cases were trained beside it means nothing here
     cases = {**about["cases"], "names": None}
@@ -232,12 +241,17 @@ def _case_of(path: Path, about: Mapping[str, Any]) -> CaseFunction:
     # models that do not state the channel were trained when the published names meant places
     published = {"entropy": 0, "mass": 1, "temperature": 2}
     kept = about["channel"] if "channel" in about else published.get(name)
-    if kept != (channels.index(name) if name in channels else None):
+    recipe = CasesRecipe(**cases)
+    if kept != parse_case(name, channels, recipe.act_on).channel:
         raise DataFormatError(
             f"{path} is called {name}, but an earlier version trained it on channel "
             f"{channels[kept]} of {', '.join(channels)}; run sfr train --case {channels[kept]}"
         )
-    return case_function(name, CasesRecipe(**cases), channels)
+    if recipe.act_on == "maps":
+        of_scaled = map_case_function(name, recipe, channels)
+        return _Version(None, lambda maps: network_input(of_scaled(maps.astype(np.float32)).maps))
+    function, image = case_function(name, recipe, channels), ImageRecipe(**about["image"])
+    return _Version(function, lambda maps: function(rgb_image(maps, image, channels)))
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401
@@ -249,19 +263,19 @@ def _load(path: Path) -> Any:  # noqa: ANN401
         raise DataFormatError(f"model {path} cannot be loaded: {error}") from error
 
 
-def _checked(path: Path, name: str, image: RGB, about: Mapping[str, Any]) -> tuple[str, RGB]:
-    if image.shape != (about["pixels"], about["pixels"], 3):
-        raise DataFormatError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the model takes "
-            f"{about['pixels']}"
-        )
-    return name, image
-
-
-def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB]]:
-    """Yield name and composite of each galaxy of a file."""
+def _versions(
+    path: Path, about: Mapping[str, Any], case: _Version
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the name of each galaxy of a file, and what the model reads of it."""
     if path.suffix.lower() not in (".hdf5", ".h5"):
-        yield plain(path.name), _composite(path, about)
+        if case.of_composite is None:
+            raise DataFormatError(
+                f"{path} is a picture, and this model reads the float maps themselves; give shards "
+                "of maps, or the maps.hdf5 of sfr map"
+            )
+        composite = _composite(path, about)
+        _check_size(path, composite.shape[:2], about)
+        yield plain(path.name), case.of_composite(composite)
         return
     if about["normalisation"] is None:
         raise DataMissingError(f"{path}: this model does not know how maps are normalised; use PNG")
@@ -269,8 +283,16 @@ def _composites(path: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, RGB
     normalisation = Normalisation.of(about["normalisation"], about["channels"])
     shard = read_shard(path)
     places = _check_maps(path, shard, about)
+    _check_size(path, shard.maps.shape[-2:], about)
     for name, maps in zip(_names(path, shard), shard.maps[:, places], strict=True):
-        yield name, _stretched(maps, normalisation, about)
+        yield name, case.of_maps(normalisation.apply(maps))
+
+
+def _check_size(path: Path, shape: tuple[int, ...], about: Mapping[str, Any]) -> None:
+    if shape != (about["pixels"], about["pixels"]):
+        raise DataFormatError(
+            f"{path} has {shape[1]} x {shape[0]} pixels, the model takes {about['pixels']}"
+        )
 
 
 def _composite(path: Path, about: Mapping[str, Any]) -> RGB:
@@ -350,9 +372,3 @@ def _names(path: Path, shard: Shard) -> list[str]:
         return [f"{plain(path.name)}[{place}]" for place in range(len(shard.maps))]
     snapshot = int(np.asarray(shard.attributes["snapshot"]))
     return [image.filename for image in shard.images(snapshot)]
-
-
-def _stretched(
-    maps: NDArray[np.float32], normalisation: Normalisation, about: Mapping[str, Any]
-) -> RGB:
-    return lupton_rgb(normalisation.apply(maps), ImageRecipe(**about["image"]))

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
+from sfr.imaging.inputs import inputs_of
 from sfr.recipe import Recipe
 from sfr.run.edited_tables import image_names, read_split
+from sfr.run.names import ImageId
 from sfr.run.tables import TEST, TRAIN
 from sfr.run.workspace import Workspace, digest
 from sfr.target import Target, read_values, target_of
@@ -73,9 +75,9 @@ def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
     Parameters
     ----------
     workspace : Workspace
-        A run's folder with ``split.csv``, ``sample.csv`` and images.
+        A run's folder with ``split.csv``, ``sample.csv``, and images or maps.
     recipe : Recipe
-        The experiment: what is predicted.
+        The experiment: what is predicted, and whether from images or from maps.
 
     Returns
     -------
@@ -101,9 +103,12 @@ def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
     split = read_split(workspace)
     place = {name: index for index, name in enumerate(image_names(sample))}
     names = _checked_names(workspace, split["filename"].tolist(), place)
-    present = [name for name in names if (workspace.images / name).is_file()]
+    inputs = inputs_of(workspace, recipe)
+    present = [name for name in names if inputs.has(ImageId.parse(name))]
     if not present:
-        raise DataMissingError(f"no image of the split is in {workspace.images}; run sfr render")
+        raise DataMissingError(
+            f"nothing of the split is in {inputs.folder}, of which cases are made; run sfr render"
+        )
     subset_of = dict(zip(split["filename"].tolist(), split["subset"].tolist(), strict=True))
     at = np.array([place[name] for name in present], np.int64)
     has_label = target.has_label(values[at])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfr.errors import ConfigError
+from sfr.imaging.inputs import inputs_of
 from sfr.nn.backbone import weights_label
 from sfr.nn.keras_import import load_keras, use_backend
 from sfr.progress import Progress, silent
@@ -23,7 +24,6 @@ from sfr.train.features import (
     Features,
     extract_features,
     feature_key,
-    images_digest,
     open_features,
 )
 from sfr.train.heads import HeadsInUse
@@ -123,7 +123,7 @@ class Training:
     @cached_property
     def images_digest(self) -> str:
         """Digest of the images."""
-        return images_digest(self.workspace, self.rows.filenames)
+        return inputs_of(self.workspace, self.recipe).digest(self.rows.filenames)
 
     @cached_property
     def backbone(self) -> BackboneInUse:
