@@ -1,4 +1,4 @@
-"""Ridge on fixed features: exact where a closed form stands for many fits, blind to the test rows."""
+"""Ridge on fixed features: the closed form is exact, and test rows change nothing."""
 
 import numpy as np
 import pytest

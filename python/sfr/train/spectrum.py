@@ -109,7 +109,7 @@ def shape_features(maps: Maps) -> Floats:
 
 
 def shape_kinds(channels: int, pixels: int) -> Ints:
-    """Number the kind of each of `shape_features`: even for a spectrum, odd for a profile."""
+    """Return the kind of each of `shape_features`: even for a spectrum, odd for a profile."""
     scales = wavelengths(pixels).size
     one = np.repeat([0, 1], [scales, ANNULI])
     return np.concatenate([one + 2 * channel for channel in range(channels)])
@@ -131,7 +131,7 @@ def _means(maps: Maps, bins: _Bins) -> Floats:
 
 
 def _bins(place: Ints, size: int) -> _Bins:
-    """Number the bins that hold something from 0, in their order; those beyond are in none."""
+    """Give numbers to the bins that hold something from 0, in their order; those beyond are in none."""
     inside = (place >= 0) & (place < size)
     kept, count = np.unique(place[inside], return_counts=True)
     number = np.full(place.shape, kept.size)

@@ -383,8 +383,8 @@ def adds(
     """Say what a prediction adds to what is known already.
 
     Label = a + b known + c prediction is fitted on four fifths of the components and predicts the
-    rest, beside a + b known. c is not negative: a prediction that is anti-correlated by chance would
-    be turned round into a finding.
+    rest, beside a + b known. c is not negative: a prediction that is anti-correlated by chance
+    would be turned round into a finding.
 
     Parameters
     ----------
@@ -432,7 +432,7 @@ def adds(
 
 
 def _second_fit(y: Floats, columns: list[Floats], out: NDArray[np.bool_]) -> tuple[Floats, float]:
-    """Fit y on columns where not out, the last coefficient of two at least 0; predict what is out."""
+    """Fit y on columns where not out, the last of two at least 0, and predict what is out."""
     design = np.stack([np.ones(y.size), *columns], axis=1)
     coefficients = np.linalg.lstsq(design[~out], y[~out])[0]
     if len(columns) > 1 and coefficients[-1] < 0:
