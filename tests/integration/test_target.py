@@ -61,7 +61,7 @@ def test_a_column_of_ones_own_is_predicted_in_its_unit_from_table_to_report(tmp_
 
     found = predict_images(head, [workspace.images])
     assert list(found.table) == ["image", "prediction", "age_gyr", "label"]
-    assert found.table["age_gyr"] == found.table["seed_0"]
+    assert found.table["age_gyr"] == found.table["prediction"]
     wanted = dict(zip(table["filename"].tolist(), table["seed_0"].tolist(), strict=True))
     for name, value in zip(found.table["image"], found.table["age_gyr"], strict=True):
         assert value == pytest.approx(wanted[name], abs=1e-3)

@@ -18,7 +18,7 @@ from sfr.recipe import Recipe
 from sfr.run.names import ModelId
 from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
-from sfr.target import ssfr_of, target_of
+from sfr.target import Target, ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
@@ -266,15 +266,10 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     latest, target = workspace.recalled(SETTINGS), target_of(recipe)
     for case in workspace.trained():
         output = CaseFiles(workspace, case).read()
-        for seed in sorted({model.seed for model in output.metrics}):
-            heads = [entry for model, entry in output.metrics.items() if model.seed == seed]
+        for seed, heads in _by_seed(output).items():
             if not _is_shown(case, heads, recipe):
-                log.warning(
-                    "%s, seed %d is left out: the channels of the recipe are %s",
-                    case,
-                    seed,
-                    ", ".join(recipe.channels),
-                )
+                why = f"the channels of the recipe are {', '.join(recipe.channels)}"
+                log.warning("%s, seed %d is left out: %s", case, seed, why)
             elif predicts := _other_target(heads, recipe):
                 others.setdefault(predicts, []).append(f"{case} seed {seed}")
             elif latest is not None and any(head.get("settings") != latest for head in heads):
@@ -285,6 +280,26 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
                 )
             else:
                 found.setdefault(case, []).append(_scored(output, seed, target.error_unit))
+    _say_others(others, outdated, target)
+    order = {name: place for place, name in enumerate(recipe.case_names)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
+    return {name: found[name] for name in names}
+
+
+def _by_seed(output: CaseOutput) -> dict[int, list[Metrics]]:
+    """Return the entries of the heads of each seed, in the order of seeds and folds."""
+    found: dict[int, list[Metrics]] = {
+        seed: [] for seed in sorted({m.seed for m in output.metrics})
+    }
+    for model, entry in output.metrics.items():
+        found[model.seed].append(entry)
+    return found
+
+
+def _say_others(
+    others: Mapping[str, Sequence[str]], outdated: Sequence[str], target: Target
+) -> None:
+    """Warn of heads that predict something else, and of those that are out of date."""
     for predicts, names in others.items():
         log.warning(
             "left out, because they predict %s and the recipe %s [%s]: %s; train them again",
@@ -299,9 +314,6 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
             "last training, train again to have the numbers",
             ", ".join(outdated),
         )
-    order = {name: place for place, name in enumerate(recipe.case_names)}
-    names = sorted(found, key=lambda name: (order.get(name, len(order)), name))
-    return {name: found[name] for name in names}
 
 
 def head_states(
