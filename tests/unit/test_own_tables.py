@@ -345,8 +345,7 @@ def test_one_snapshot_without_galaxies_stopped_all_others(tmp_path):
 
 
 def subsets(workspace):
-    table = read_split(workspace)
-    return dict(zip(table["filename"].tolist(), table["subset"].tolist(), strict=True))
+    return {name: place.subset for name, place in read_split(workspace).items()}
 
 
 def test_a_split_written_before_the_first_one_was_replaced(run, caplog):
@@ -422,7 +421,8 @@ def test_a_galaxy_in_two_subsets_is_counted_and_no_row_moves(run):
         (set_cell(0, "subset", "val"), r"line 2: subset 'val' is none of train, validation, test"),
         (set_cell(1, "filename", "Snap99ID77.png"), r"line 3: Snap99ID77.png is not in sample.csv"),
         (set_cell(1, "filename", "galaxy.png"), r"line 3: 'galaxy.png' is not an image name"),
-        (set_cell(1, "fold", "3"), r"line 3: fold = '3'; folds are not available yet"),
+        (set_cell(1, "fold", "3"), r"line 3: fold = 3, but fold 1 tests no image"),
+        (set_cell(0, "fold", "3"), r"line 2: fold = 3 with subset 'train'; allowed: the fold that"),
         (lambda rows: [*rows, rows[0]], r"line 14: Snap99ID0.png is there twice.* line 2"),
         (lambda rows: [{"filename": "Snap99ID1.png"}], r"'subset' is missing"),
     ],

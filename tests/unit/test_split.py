@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
+from sfr.errors import DataMissingError, EmptySelectionError
 from sfr.recipe import load_recipe
 from sfr.run.tables import SAMPLE, SPLIT, read_table, write_table
 from sfr.run.workspace import Workspace, digest
@@ -172,7 +172,7 @@ def test_too_few_no_sample_and_folds_are_clear_errors(tmp_path):
     write_sample(workspace, [99], galaxies=1)
     with pytest.raises(EmptySelectionError, match="too few"):
         split(workspace, BY_IMAGE)
-    with pytest.raises(ConfigError, match="folds"):
+    with pytest.raises(EmptySelectionError, match="1 images are too few for 10 folds"):
         split(workspace, dataclasses.replace(BY_IMAGE, folds=10))
     assert not workspace.split_csv.exists()
 

@@ -14,7 +14,6 @@ from sfr.pipeline.train import train
 from sfr.recipe import Recipe
 from sfr.report import ReportSummary
 from sfr.run.workspace import Workspace
-from sfr.sample.split import check_folds
 
 __all__ = ["all_steps", "check_available"]
 
@@ -37,7 +36,6 @@ def all_steps(
 
 def check_available(workspace: Workspace, recipe: Recipe, snapshots: Sequence[int]) -> None:
     """Raise ConfigError where a later step cannot do what the recipe asks for."""
-    check_folds(recipe.split)
     if recipe.normalisation.by == "range":
         return
     reference = recipe.normalisation.reference_snapshot

@@ -32,13 +32,31 @@ def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSu
         record["seeds"] = [run.recipe.split.seed]
         record["reason"] = summary.reason
     if summary.reason or not only_stale:
-        sizes = (
-            f"{n} {name} ({summary.galaxies[name]} galaxies)"
-            for name, n in summary.counts.items()
-            if n
-        )
-        log.info("split: %s%s", ", ".join(sizes), state_in_words(summary.reason))
+        log.info("split: %s%s", _sizes_in_words(summary), state_in_words(summary.reason))
+        if summary.components.dropped and run.recipe.split.by == "component":
+            log.warning("%s", _dropped_in_words(summary))
     say_edits(run)
     if summary.reason:
         outdate_heads(run.workspace)
     return summary
+
+
+def _sizes_in_words(summary: SplitSummary) -> str:
+    sizes = [
+        f"{n} {name} ({summary.galaxies[name]} galaxies)" for name, n in summary.counts.items() if n
+    ]
+    if summary.folds == 1:
+        return ", ".join(sizes)
+    tested = sorted({part.n_images for part in summary.parts})
+    span = " to ".join(map(str, [tested[0], *tested[1:][-1:]]))
+    return f"{summary.folds} folds of {span} images, {', '.join(sizes)}"
+
+
+def _dropped_in_words(summary: SplitSummary) -> str:
+    found = summary.components
+    return (
+        f"FoF groups link {found.largest_linked} of {found.linked.size} images over the snapshots, "
+        "more than half of what is tested at a time: groups of snapshots "
+        f"{', '.join(map(str, found.dropped))} do not count, which leaves {found.largest} images "
+        f"in the largest of {found.count} components"
+    )

@@ -563,8 +563,11 @@ class SplitRecipe(_Section):
     """Training, validation and test subsets (METHOD 2.6)."""
 
     by: Annotated[
-        Literal["image", "galaxy"],
-        _says("The unit that is never divided: an image, or a galaxy with all its snapshots."),
+        Literal["image", "galaxy", "component"],
+        _says(
+            "What is never divided: an image, a galaxy with all its snapshots, or a component: all "
+            "galaxies that FoF groups link."
+        ),
     ]
     test_fraction: Annotated[
         Fraction,
@@ -574,8 +577,17 @@ class SplitRecipe(_Section):
         Fraction,
         _says("Share of the rest that goes to the validation subset, counted alike; 0: none."),
     ]
-    stratified: Annotated[bool, _says("Whether the subsets are drawn from bins of equal label.")]
-    folds: Annotated[Count, _says("Folds of a cross-validation; 1: a single split.")]
+    stratified: Annotated[
+        bool,
+        _says(
+            "Whether the subsets are drawn from bins of equal label; of folds and components, "
+            "of equal stellar mass, too."
+        ),
+    ]
+    folds: Annotated[
+        Count,
+        _says("Folds of a cross-validation, each of which tests 1 / folds; 1: a single split."),
+    ]
     seed: Annotated[CountOrNone, _says("Seed of the draw.")]
 
 

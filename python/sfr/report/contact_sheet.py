@@ -157,8 +157,8 @@ def _with_images(
     if snapshots is not None:
         keep &= np.isin(sample["snapshot"], list(snapshots))
     if subset is not None:
-        split = read_split(workspace)
-        wanted = set(split["filename"][split["subset"] == subset].tolist())
+        places = read_split(workspace)
+        wanted = {name for name, place in places.items() if place.subset == subset}
         keep &= np.array([name in wanted for name in names], bool)
     if not keep.any():
         raise EmptySelectionError(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sfr.errors import DataMissingError
 from sfr.paths import without_folders
 from sfr.run.cells import read_cells
-from sfr.run.edited_tables import image_names, read_sample, read_split
-from sfr.run.tables import FAILURES, Table, count_galaxies, read_table
+from sfr.run.edited_tables import SUBSETS, image_names, read_sample, read_split
+from sfr.run.folds import Place, count_folds
+from sfr.run.tables import FAILURES, TEST, Table, count_galaxies, read_table
 from sfr.run.workspace import Workspace
 from sfr.target import SSFR, Target
 from sfr.train.evaluate import CASE, Comparison, ScoredHead, case_table
@@ -239,7 +240,7 @@ def _by_snapshot(
 
 @dataclass(frozen=True)
 class SubsetRow:
-    """How many images and galaxies a subset of the split holds."""
+    """How many images and galaxies a subset of the split, or the test subset of a fold, holds."""
 
     subset: str
     n_images: int
@@ -247,18 +248,26 @@ class SubsetRow:
 
 
 def subset_rows(workspace: Workspace) -> list[SubsetRow]:
-    """Count images and galaxies in each subset; empty without a split."""
+    """Count images and galaxies in each subset, or fold; empty without a split."""
     try:
-        split = read_split(workspace)
+        places = read_split(workspace)
     except DataMissingError:
         return []
-    order = ["train", "validation", "test"]
-    subsets, galaxy = split["subset"], _galaxies(workspace, split["filename"].tolist())
-    found = sorted(set(subsets.tolist()), key=lambda s: (order.index(s) if s in order else 9, s))
+    galaxy = _galaxies(workspace, list(places))
+    words = np.array(
+        [_subset_in_words(place, count_folds(places.values())) for place in places.values()]
+    )
+    order = {word: number for number, word in enumerate(SUBSETS)}
+    found = sorted(set(words.tolist()), key=lambda word: (order.get(word, 9), len(word), word))
     return [
-        SubsetRow(name, int((subsets == name).sum()), count_galaxies(galaxy[subsets == name]))
+        SubsetRow(name, int((words == name).sum()), count_galaxies(galaxy[words == name]))
         for name in found
     ]
+
+
+def _subset_in_words(place: Place, folds: int) -> str:
+    """Name the subset, and which fold tests where there are several."""
+    return f"test, fold {place.fold}" if folds > 1 and place.subset == TEST else place.subset
 
 
 def _galaxies(workspace: Workspace, filenames: Sequence[str]) -> NDArray[np.int64]:

@@ -19,8 +19,18 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
 from sfr.run.cells import Cells, parse_cell, read_cells
+from sfr.run.folds import Place
 from sfr.run.names import ImageId
-from sfr.run.tables import SAMPLE, SPLIT, TEST, TRAIN, VALIDATION, Table, read_table
+from sfr.run.tables import (
+    SAMPLE,
+    SPLIT,
+    TEST,
+    TRAIN,
+    VALIDATES,
+    VALIDATION,
+    Table,
+    read_table,
+)
 from sfr.run.workspace import Workspace
 
 __all__ = [
@@ -38,6 +48,8 @@ __all__ = [
     "is_ours",
     "merge_sample",
     "open_sample",
+    "read_drawn",
+    "read_groups",
     "read_kept",
     "read_sample",
     "read_split",
@@ -354,15 +366,15 @@ class SplitEdits:
 NO_EDITS = SplitEdits()
 
 
-def split_cells(workspace: Workspace) -> tuple[Cells, dict[str, int]]:
+def split_cells(workspace: Workspace) -> tuple[Cells, dict[str, Place]]:
     """Read ``split.csv`` as a person may have written it.
 
     Returns
     -------
     cells : Cells
         Its text; ``filename`` and ``subset`` are there and without blanks around them.
-    places : dict of str to int
-        Row of each image.
+    places : dict of str to Place
+        Where each image stands, in the order of the rows.
 
     Raises
     ------
@@ -386,27 +398,85 @@ def split_cells(workspace: Workspace) -> tuple[Cells, dict[str, int]]:
             raise DataFormatError(
                 f"{cells.where(row)}: subset {subset!r} is none of {', '.join(SUBSETS)}"
             )
-        fold = cells.columns.get("fold", {row: ""})[row].strip()
-        if fold and cells.value(row, "fold", int) != 0:
+    places = _places(cells, lambda row: cells.columns["filename"][row])
+    listed = {name: _place(cells, row) for name, row in places.items()}
+    _check_folds(cells, places, listed)
+    return cells, listed
+
+
+def _place(cells: Cells, row: int) -> Place:
+    """Read where one image stands; empty cells are those of a split in one."""
+    subset, fold = cells.columns["subset"][row], 0
+    if "fold" in cells.columns and cells.columns["fold"][row].strip():
+        found = cells.value(row, "fold", int)
+        assert isinstance(found, int)
+        fold = found
+    if fold < 0 or (fold and subset != TEST):
+        raise DataFormatError(
+            f"{cells.where(row)}: fold = {fold} with subset {subset!r}; allowed: the fold that "
+            "tests an image of subset test, from 0; 0 or empty for others, which are in their "
+            "subset in every fold"
+        )
+    words = cells.columns.get(VALIDATES, {row: ""})[row].split()
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise DataFormatError(
+            f"{cells.where(row)}: {VALIDATES} = {' '.join(words)!r}; allowed: numbers of folds "
+            "with blanks between them, or nothing"
+        )
+    return Place(subset, fold, tuple(sorted({int(word) for word in words})))
+
+
+def _check_folds(cells: Cells, rows: Mapping[str, int], places: Mapping[str, Place]) -> None:
+    """Check that every fold tests an image, and that no image is validation where it is tested."""
+    tested = {place.fold for place in places.values() if place.subset == TEST}
+    missing = sorted(set(range(max(tested, default=0))) - tested)
+    if missing:
+        last = max(places, key=lambda name: places[name].fold)
+        raise DataFormatError(
+            f"{cells.where(rows[last])}: fold = {max(tested)}, but fold {missing[0]} tests no "
+            "image; folds are numbered from 0 without gaps"
+        )
+    for name, place in places.items():
+        wrong = [fold for fold in place.validates if fold == place.fold or fold not in tested]
+        if place.validates and (wrong or place.subset != TEST):
+            listed = " ".join(map(str, place.validates))
             raise DataFormatError(
-                f"{cells.where(row)}: fold = {fold!r}; folds are not available yet, allowed: 0 or "
-                "empty"
+                f"{cells.where(rows[name])}: {VALIDATES} = {listed!r}; "
+                "allowed: folds that do not test the image, and only for images of subset test"
             )
-    return cells, _places(cells, lambda row: cells.columns["filename"][row])
 
 
-def read_split(workspace: Workspace) -> Table:
-    """Read image and subset of ``split.csv``, ordered by snapshot and subhalo.
+def read_split(workspace: Workspace) -> dict[str, Place]:
+    """Read where the images of ``split.csv`` stand, ordered by snapshot and subhalo.
 
     Returns
     -------
-    dict of str to ndarray
-        ``filename`` and ``subset``; errors are those of `split_cells`.
+    dict of str to Place
+        By bare name of the image; errors are those of `split_cells`.
+    """
+    _, places = split_cells(workspace)
+    return {name: places[name] for name in sorted(places, key=ImageId.parse)}
+
+
+def read_groups(workspace: Workspace) -> dict[str, str]:
+    """Read what each image of ``split.csv`` was kept together with: itself where nothing is said.
+
+    Returns
+    -------
+    dict of str to str
+        By bare name of the image, ordered by snapshot and subhalo; errors are those of
+        `split_cells`.
     """
     cells, places = split_cells(workspace)
-    names = sorted(places, key=ImageId.parse)
-    subsets = [cells.columns["subset"][places[name]] for name in names]
-    return {"filename": np.array(names, np.str_), "subset": np.array(subsets, np.str_)}
+    groups = dict(zip(places, cells.columns.get("group", list(places)), strict=True))
+    return {name: groups[name].strip() or name for name in sorted(places, key=ImageId.parse)}
+
+
+def read_drawn(workspace: Workspace) -> dict[str, Place]:
+    """Read where ``sfr split`` last put the images; errors are those of `read_table`."""
+    cells = read_cells(workspace.kept(workspace.split_csv), SPLIT)
+    cells.require(SPLIT)
+    return {name: _place(cells, row) for row, name in enumerate(cells.columns["filename"])}
 
 
 def edits_in_words(workspace: Workspace) -> dict[str, str]:
@@ -424,9 +494,6 @@ def split_edits(workspace: Workspace) -> SplitEdits:
     kept = workspace.kept(path)
     if not (kept.is_file() and path.is_file()) or is_ours(workspace, path):
         return NO_EDITS
-    drawn = read_table(kept, SPLIT)
-    drawn_of = dict(zip(drawn["filename"].tolist(), drawn["subset"].tolist(), strict=True))
-    found = read_split(workspace)
-    theirs = dict(zip(found["filename"].tolist(), found["subset"].tolist(), strict=True))
-    placed = sum(drawn_of.get(name) != subset for name, subset in theirs.items())
-    return SplitEdits(placed, len(drawn_of.keys() - theirs.keys()))
+    drawn, theirs = read_drawn(workspace), read_split(workspace)
+    placed = sum(drawn.get(name) != place for name, place in theirs.items())
+    return SplitEdits(placed, len(drawn.keys() - theirs.keys()))

@@ -22,6 +22,7 @@ __all__ = [
     "SPLIT",
     "TEST",
     "TRAIN",
+    "VALIDATES",
     "VALIDATION",
     "Table",
     "count_galaxies",
@@ -60,6 +61,8 @@ SAMPLE: Schema = {
     "n_stars": int,
 }
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
+#: Column of `SPLIT` where there are several folds: those that an image is validation of.
+VALIDATES = "validates"
 FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
 from sfr.imaging.inputs import inputs_of
 from sfr.recipe import Recipe
-from sfr.run.edited_tables import image_names, read_split
+from sfr.run.edited_tables import image_names, read_groups, read_split
+from sfr.run.folds import Place, count_folds, subsets_in
 from sfr.run.names import ImageId
 from sfr.run.tables import TEST, TRAIN
 from sfr.run.workspace import Workspace, digest
@@ -37,8 +40,10 @@ class Rows:
         Bare names of the images.
     snapshot, subhalo_id, galaxy_id : ndarray of int64, shape (N,)
         The galaxies.
-    subset : ndarray of str, shape (N,)
-        train, validation or test.
+    places : tuple of Place
+        Where each image stands in the split.
+    group : ndarray of str, shape (N,)
+        What the split keeps together; the image itself where it is by image.
     label : ndarray of float64, shape (N,)
         Labels of the target: log10(1e15 sSFR) [dex] with ``thesis``.
     target : Target
@@ -53,19 +58,29 @@ class Rows:
     snapshot: NDArray[np.int64]
     subhalo_id: NDArray[np.int64]
     galaxy_id: NDArray[np.int64]
-    subset: NDArray[np.str_]
+    places: tuple[Place, ...]
+    group: NDArray[np.str_]
     label: NDArray[np.float64]
     target: Target
     n_missing_images: int
     n_dropped_zero: int
 
-    def indices(self, subset: str) -> NDArray[np.int64]:
-        """Positions of a subset's rows."""
-        return np.flatnonzero(self.subset == subset)
+    @cached_property
+    def n_folds(self) -> int:
+        """Folds of the split; 1 for a split in one."""
+        return count_folds(self.places)
+
+    def subset(self, fold: int = 0) -> NDArray[np.str_]:
+        """Return the subset of each row for the networks of a fold: train, validation or test."""
+        return subsets_in(self.places, fold)
+
+    def indices(self, subset: str, fold: int = 0) -> NDArray[np.int64]:
+        """Positions of the rows of a subset of a fold."""
+        return np.flatnonzero(self.subset(fold) == subset)
 
     def digest(self) -> str:
-        """Identify names, subsets, labels and what they are of."""
-        columns = [list(self.filenames), self.subset.tolist(), self.label.tolist()]
+        """Identify names, places in the split, labels and what they are of."""
+        columns = [list(self.filenames), list(map(str, self.places)), self.label.tolist()]
         return digest([*columns, self.target.to_dict()])
 
 
@@ -82,7 +97,7 @@ def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
     Returns
     -------
     Rows
-        At least one training and one test row.
+        At least one training and one test row in every fold.
 
     Raises
     ------
@@ -93,23 +108,22 @@ def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
         The tables do not fit together, a value has no label that could be learned, or all are
         equal.
     EmptySelectionError
-        No training row or no test row is left.
+        No training row or no test row is left, of some fold.
     """
     for path, command in ((workspace.split_csv, "split"), (workspace.sample_csv, "select")):
         if not path.is_file():
             raise DataMissingError(f"{path} is not there; run sfr {command}")
     target = target_of(recipe)
     sample, values = read_values(workspace, target)
-    split = read_split(workspace)
+    split, groups = read_split(workspace), read_groups(workspace)
     place = {name: index for index, name in enumerate(image_names(sample))}
-    names = _checked_names(workspace, split["filename"].tolist(), place)
+    names = _checked_names(workspace, list(split), place)
     inputs = inputs_of(workspace, recipe)
     present = [name for name in names if inputs.has(ImageId.parse(name))]
     if not present:
         raise DataMissingError(
             f"nothing of the split is in {inputs.folder}, of which cases are made; run sfr render"
         )
-    subset_of = dict(zip(split["filename"].tolist(), split["subset"].tolist(), strict=True))
     at = np.array([place[name] for name in present], np.int64)
     has_label = target.has_label(values[at])
     kept = at[has_label]
@@ -119,13 +133,14 @@ def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:
         snapshot=np.asarray(sample["snapshot"], np.int64)[kept],
         subhalo_id=np.asarray(sample["subhalo_id"], np.int64)[kept],
         galaxy_id=np.asarray(sample["galaxy_id"], np.int64)[kept],
-        subset=np.array([subset_of[name] for name in kept_names], np.str_),
+        places=tuple(split[name] for name in kept_names),
+        group=np.array([groups[name] for name in kept_names], np.str_),
         label=target.label(values[kept]),
         target=target,
         n_missing_images=len(names) - len(present),
         n_dropped_zero=len(present) - len(kept_names),
     )
-    _report(rows)
+    _report(rows, count_folds(split.values()))
     _check_labels(workspace, rows, recipe)
     return rows
 
@@ -168,15 +183,17 @@ def _check_labels(workspace: Workspace, rows: Rows, recipe: Recipe) -> None:
         )
 
 
-def _report(rows: Rows) -> None:
+def _report(rows: Rows, folds: int) -> None:
     if rows.n_missing_images:
         log.warning("%d images of the split are not there and are left out", rows.n_missing_images)
     zero = rows.target.zero_words
     if rows.n_dropped_zero:
         log.info("%d images of galaxies with %s are left out", rows.n_dropped_zero, zero)
-    for subset in (TRAIN, TEST):
-        if rows.indices(subset).size == 0:
+    for fold, subset in itertools.product(range(folds), (TRAIN, TEST)):
+        if rows.indices(subset, fold).size == 0:
+            of_fold = f" of fold {fold}" if folds > 1 else ""
             raise EmptySelectionError(
-                f"no {subset} image is left: {rows.n_missing_images} have no image, "
+                f"no {subset} image{of_fold} is left: {rows.n_missing_images} have no image, "
                 f"{rows.n_dropped_zero} have {zero}; select more galaxies or snapshots"
+                + (", or set a smaller split.folds" if folds > 1 else "")
             )

@@ -131,7 +131,7 @@ def _means(maps: Maps, bins: _Bins) -> Floats:
 
 
 def _bins(place: Ints, size: int) -> _Bins:
-    """Give numbers to the bins that hold something from 0, in their order; those beyond are in none."""
+    """Give numbers from 0 to the bins that hold something; all else is in none."""
     inside = (place >= 0) & (place < size)
     kept, count = np.unique(place[inside], return_counts=True)
     number = np.full(place.shape, kept.size)

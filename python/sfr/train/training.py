@@ -74,8 +74,7 @@ class Training:
     def data(self) -> Data:
         """Labels and folds."""
         rows = self.rows
-        subsets = (rows.indices(subset) for subset in (TRAIN, VALIDATION, TEST))
-        data = Data(rows.label, (Fold(*subsets),))
+        data = Data(rows.label, tuple(_fold(rows, fold) for fold in range(rows.n_folds)))
         best = self.recipe.train.predict_from == "best_validation"
         if best and not all(fold.validation.size for fold in data.folds):
             raise ConfigError(
@@ -93,9 +92,9 @@ class Training:
     def images(self) -> Table:
         """Columns of ``predictions.csv`` before those of the seeds."""
         rows = self.rows
-        fold, subset = np.zeros(rows.label.size, np.int64), rows.subset
+        fold, subset = np.zeros(rows.label.size, np.int64), rows.subset()
         if not self.has_one_fold:
-            fold, subset = fold - 1, np.full(rows.label.size, TRAIN, rows.subset.dtype)
+            fold = fold - 1
             for number, of_fold in enumerate(self.data.folds):
                 fold[of_fold.test], subset[of_fold.test] = number, TEST
         return {
@@ -245,3 +244,7 @@ class Training:
             "label": rows.target.text,
             "settings": self.settings,
         }
+
+
+def _fold(rows: Rows, number: int) -> Fold:
+    return Fold(*(rows.indices(subset, number) for subset in (TRAIN, VALIDATION, TEST)))
