@@ -27,6 +27,7 @@ from sfr.run.parts import Parts, do_parts
 from sfr.run.workspace import Workspace, digest
 from sfr.train.batch import BatchResult, train_batch
 from sfr.train.evaluate import SETTINGS
+from sfr.train.probes import fit_case
 from sfr.train.published import complete_network
 from sfr.train.training import Training
 
@@ -163,7 +164,8 @@ def train_cases(
         recipe.case(name)
     decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
     training = Training(workspace, decided, stated_backend(), save_models)
-    training.data.batches(decided.train.batch_size)
+    if not training.is_ridge:
+        training.data.batches(decided.train.batch_size)
     plans = {name: _plan(training, name, force=force) for name in names}
     pending = {name: list(plan.pending) for name, plan in plans.items() if plan.pending}
     done = _extract(training, list(pending), workers, on_progress, force=force)
@@ -240,6 +242,8 @@ def _batches(
     if not batches:
         return []
     backend = stated_backend() or chosen_backend()
+    if training.is_ridge:
+        return batches
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
     if free and workers is None and all(len(models) == 1 for models in batches):
         return _joined(training, batches)
@@ -316,6 +320,8 @@ class _Heads(Parts[BatchResult]):
         with _ONE_AT_A_TIME:
             on_progress = self.hear or _counting(on_done)
             batch = self.batches[part]
+            if self.training.is_ridge:
+                return fit_case(self.training, batch, on_progress=on_progress)
             return train_batch(self.training, batch, force=self.force, on_progress=on_progress)
 
     def is_there(self, part: int) -> bool:
@@ -327,8 +333,8 @@ class _Heads(Parts[BatchResult]):
         return "new"
 
     def size(self, part: int) -> int:
-        """Epochs of a batch."""
-        return self.training.recipe.train.epochs
+        """Epochs of a batch; ridge has none, and counts as one."""
+        return 1 if self.training.is_ridge else self.training.recipe.train.epochs
 
     def give_up(self, part: int, error: SfrError) -> None:
         """Leave out the batch."""

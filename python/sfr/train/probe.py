@@ -8,7 +8,7 @@ that is worked out in closed form, which `leave_out_errors` explains.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +25,10 @@ __all__ = [
     "Scaling",
     "fit_ridge",
     "folds_of",
+    "leave_out_errors",
     "out_of_fold",
+    "packed",
+    "unpacked",
 ]
 
 #: Penalties of squared coefficients that are tried, for features of spread 1.
@@ -265,7 +268,8 @@ def leave_out_errors(u: Floats, s: Floats, labels: Floats, component: Ints) -> F
         left = labels[rows] - (weighted @ onto).reshape(strengths.size, rows.size, -1)
         unseen = np.linalg.solve(np.eye(rows.size) - hat, left)
         total += np.sum(unseen**2, axis=1)
-    return total / n
+    found: Floats = total / n
+    return found
 
 
 def _groups(component: Ints) -> Iterator[Ints]:
@@ -273,6 +277,24 @@ def _groups(component: Ints) -> Iterator[Ints]:
     order = np.argsort(component, kind="stable")
     edges = np.flatnonzero(np.diff(component[order])) + 1
     yield from np.split(order, edges)
+
+
+def packed(fits: Sequence[Ridge]) -> dict[str, Floats]:
+    """Return fits of as many features and labels as arrays, for a file."""
+    return {
+        "centre": np.stack([fit.scaling.centre for fit in fits]),
+        "spread": np.stack([fit.scaling.spread for fit in fits]),
+        "coefficients": np.stack([fit.coefficients for fit in fits]),
+        "intercept": np.stack([fit.intercept for fit in fits]),
+        "strength": np.stack([fit.strength for fit in fits]),
+    }
+
+
+def unpacked(arrays: Mapping[str, Floats]) -> list[Ridge]:
+    """Return the fits that `packed` made arrays of."""
+    names = ("centre", "spread", "coefficients", "intercept", "strength")
+    rows = zip(*(arrays[name] for name in names), strict=True)
+    return [Ridge(Scaling(centre, spread), *others) for centre, spread, *others in rows]
 
 
 # -- over folds ------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class _Bins(NamedTuple):
     """Bin of each pixel or mode; those of the number of bins lie in none."""
 
     place: Ints
-    count: Floats
+    held: Floats
 
 
 def radial_profile(maps: Maps) -> Floats:
@@ -125,8 +125,8 @@ def _means(maps: Maps, bins: _Bins) -> Floats:
     """Average the last two axes over bins."""
     shape = maps.shape[:-2]
     flat = np.asarray(maps, np.float64).reshape(-1, bins.place.size)
-    place, size = bins.place.ravel(), bins.count.size
-    found = [np.bincount(place, row, size + 1)[:size] / bins.count for row in flat]
+    place, size = bins.place.ravel(), bins.held.size
+    found = [np.bincount(place, row, size + 1)[:size] / bins.held for row in flat]
     return np.array(found).reshape(*shape, size)
 
 
@@ -142,13 +142,15 @@ def _bins(place: Ints, size: int) -> _Bins:
 def _radius(pixels: int) -> Floats:
     """Distance of each pixel from the middle [px]."""
     place = np.arange(pixels) - (pixels - 1) / 2
-    return np.hypot(place[:, None], place)
+    found: Floats = np.hypot(place[:, None], place)
+    return found
 
 
 def _frequency(pixels: int) -> Floats:
     """Waves a pixel of each mode of `numpy.fft.fft2`."""
     waves = np.fft.fftfreq(pixels)
-    return np.hypot(waves[:, None], waves)
+    found: Floats = np.hypot(waves[:, None], waves)
+    return found
 
 
 @lru_cache(4)
