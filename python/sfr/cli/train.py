@@ -23,7 +23,7 @@ def print_cases(run: Run, console: Console) -> None:
     from sfr.target import target_of
 
     rows = case_rows(run)
-    weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
+    weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["weights"]}))
     label = target_of(run.recipe).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",

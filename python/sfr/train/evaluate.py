@@ -416,7 +416,10 @@ def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
     )
     first = output.metrics[models[0]]
     found = {**first, **metrics(table["truth"][rows], prediction[rows], unit)}
-    if len(models) > 1:
+    if first.get("kind") == CONTROL:
+        # the mean is one: it is there for its errors
+        found["dead"] = False
+    elif len(models) > 1:
         found["dead"] = any(output.metrics[model].get("dead") for model in models)
         found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]

@@ -263,7 +263,7 @@ def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floatin
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    if array.ndim not in (3, 4) or len(array) != count or array.dtype != kind:
+    if array.ndim not in (2, 3, 4) or len(array) != count or array.dtype != kind:
         return None
     return array  # type: ignore[no-any-return]
 

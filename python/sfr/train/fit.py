@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,7 +31,7 @@ from sfr.train.probes import fit_case
 from sfr.train.published import complete_network
 from sfr.train.training import Training
 
-__all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
+__all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases", "training_of"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class TrainSummary:
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
         Time in the backbone and in the heads, of all processes together [s].
+    training : Training
+        What was trained.
     """
 
     results: tuple[HeadResult, ...]
@@ -90,6 +92,7 @@ class TrainSummary:
     n_dropped_zero: int
     seconds_features: float
     seconds_heads: float
+    training: Training = field(repr=False, compare=False)
 
     @property
     def failures(self) -> tuple[HeadResult, ...]:
@@ -162,10 +165,9 @@ def train_cases(
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
         recipe.case(name)
-    decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
-    training = Training(workspace, decided, stated_backend(), save_models)
+    training = training_of(workspace, recipe, save_models=save_models)
     if not training.is_ridge:
-        training.data.batches(decided.train.batch_size)
+        training.data.batches(training.recipe.train.batch_size)
     plans = {name: _plan(training, name, force=force) for name in names}
     pending = {name: list(plan.pending) for name, plan in plans.items() if plan.pending}
     done = _extract(training, list(pending), workers, on_progress, force=force)
@@ -188,6 +190,7 @@ def train_cases(
         n_dropped_zero=training.rows.n_dropped_zero,
         seconds_features=done.seconds_features,
         seconds_heads=done.seconds_heads,
+        training=training,
     )
 
 
@@ -204,6 +207,12 @@ def train_case(
     return train_cases(
         workspace, recipe, [case], force=force, save_models=save_models, on_progress=on_progress
     )
+
+
+def training_of(workspace: Workspace, recipe: Recipe, *, save_models: bool = False) -> Training:
+    """Return the training that `train_cases` does, with a precision that is decided here."""
+    decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
+    return Training(workspace, decided, stated_backend(), save_models)
 
 
 # -- what there is to do ---------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def _fit(training: Training, case: str, pooled: NDArray[np.float64]) -> dict[Mod
     columns = block_columns(widths)
 
     def fitted(these: NDArray[np.int64]) -> OutOfFold:
-        where = rows.tested_in, rows.component
+        where = training.tested_in, rows.component
         return out_of_fold(flat[:, these], rows.label, *where, kinds=kinds[these])
 
     alone = {block: fitted(these).prediction for block, these in columns.items()}
@@ -86,7 +86,7 @@ def _fit(training: Training, case: str, pooled: NDArray[np.float64]) -> dict[Mod
             **training.scores(model, prediction),
             **training.network_facts(),
             # all that is not tested is fitted, what heads need for validation, too
-            "n_train": int(np.count_nonzero(rows.tested_in != fold)),
+            "n_train": int(np.count_nonzero(training.tested_in != fold)),
             "n_validation": 0,
             "probe": "ridge",
             "strength": float(fit.strength[0]),

@@ -76,12 +76,6 @@ class Rows:
         groups, number = np.unique(self.group, return_inverse=True)
         return galaxy_numbers(self.galaxy_id) if groups.size == self.group.size else number
 
-    @cached_property
-    def tested_in(self) -> NDArray[np.int64]:
-        """Fold that tests each row; -1 in rows that none tests."""
-        places = self.places
-        return np.array([p.fold if p.subset == TEST else -1 for p in places], np.int64)
-
     def subset(self, fold: int = 0) -> NDArray[np.str_]:
         """Return the subset of each row for the networks of a fold: train, validation or test."""
         return subsets_in(self.places, fold)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfr.errors import ConfigError
 from sfr.imaging.inputs import inputs_of
@@ -116,6 +117,14 @@ class Training:
             "subset": subset,
             "truth": rows.label,
         }
+
+    @cached_property
+    def tested_in(self) -> NDArray[np.int64]:
+        """Fold that tests each row; -1 in rows that none tests."""
+        found = np.full(self.rows.label.size, -1)
+        for number, fold in enumerate(self.data.folds):
+            found[fold.test] = number
+        return found
 
     def models(self, case: str) -> list[ModelId]:
         """Return all heads of a case; ridge has no seeds, and is that of seed 0."""
