@@ -140,12 +140,12 @@ def test_a_permutation_test_is_right_by_chance_as_often_as_it_says():
     for _ in range(200):
         # images of a galaxy are copies: by image, every second test would find something
         y, p = (rng.normal(size=30)[component] + 0.1 * rng.normal(size=150) for _ in range(2))
-        found.append(permutation_test(y, p, component, 199))
+        found += permutation_test(y, [p], component, 199)
     assert np.mean(np.array(found) <= 0.05) == pytest.approx(0.05, abs=0.045)
     y = rng.normal(size=150)
-    assert permutation_test(y, y + rng.normal(size=150), component, 199) == 1 / 200
-    assert permutation_test(y, np.zeros(150), component) is None
-    assert permutation_test(y[:10], y[:10], np.zeros(10, int)) is None
+    several = [y + rng.normal(size=150), np.zeros(150)]
+    assert permutation_test(y, several, component, 199) == [1 / 200, None]
+    assert permutation_test(y[:10], [y[:10]], np.zeros(10, int)) == [None]
 
 
 def test_a_case_that_repeats_the_scalars_adds_nothing():

@@ -310,16 +310,18 @@ def permuted_labels(
 
 
 def permutation_test(
-    truth: ArrayLike, prediction: ArrayLike, component: ArrayLike, count: int = PERMUTATIONS
-) -> float | None:
+    truth: ArrayLike, predictions: ArrayLike, component: ArrayLike, count: int = PERMUTATIONS
+) -> list[float | None]:
     """Return the chance of an r as large where labels are exchanged between components.
 
     One-sided, (1 + draws with r as large) / (1 + draws) (Phipson and Smyth 2010).
 
     Parameters
     ----------
-    truth, prediction : array_like of float, shape (N,)
-        Labels and their out-of-fold predictions.
+    truth : array_like of float, shape (N,)
+        Labels.
+    predictions : array_like of float, shape (H, N)
+        Out-of-fold predictions of several cases, which see the same draws.
     component : array_like of int, shape (N,)
         What is independent.
     count : int
@@ -327,19 +329,25 @@ def permutation_test(
 
     Returns
     -------
-    float or None
-        The p-value; None where r does not exist, or there are fewer than `FEWEST_GALAXIES`
-        components.
+    list of float or None
+        The p-value of each; None where r does not exist, or there are fewer than
+        `FEWEST_GALAXIES` components.
     """
-    y, p = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
-    r = correlation(y, p)
-    if r is None or np.unique(np.asarray(component)).size < FEWEST_GALAXIES:
-        return None
+    y, p = np.asarray(truth, np.float64), np.asarray(predictions, np.float64)
+    r = [correlation(y, row) for row in p]
+    if np.unique(np.asarray(component)).size < FEWEST_GALAXIES or not any(r):
+        return [None] * len(p)
     drawn = permuted_labels(y, component, count)
-    centred = (p - p.mean()) / (p.std() * p.size)
-    spread = drawn.std(axis=0)
-    found = centred @ drawn / np.where(spread > 0, spread, np.inf)
-    return float((1 + np.count_nonzero(found >= r - 1e-12)) / (1 + count))
+    drawn -= drawn.mean(axis=0)
+    norm = np.sqrt(np.sum(drawn**2, axis=0))
+    found: list[float | None] = []
+    for row, value in zip(p, r, strict=True):
+        centred = row - row.mean()
+        scale = norm * np.sqrt(np.sum(centred**2))
+        by_chance = centred @ drawn / np.where(scale > 0, scale, np.inf)
+        at_least = None if value is None else np.count_nonzero(by_chance >= value - 1e-12)
+        found.append(None if at_least is None else float((1 + at_least) / (1 + count)))
+    return found
 
 
 # -- what a case adds ------------------------------------------------------------------------------
