@@ -8,7 +8,7 @@ import pytest
 from astropy import constants, units
 
 from sfr.imaging.png import read_png
-from sfr.recipe import Channel
+from sfr.recipe import Channel, load_recipe
 from sfr.render import fields as registry
 from sfr.render import reference
 from sfr.units import electron_density_cgs, entropy_kev_cm2, temperature_k
@@ -129,6 +129,28 @@ def test_which_logarithms_of_the_entropy_are_positive_in_star_forming_gas(extern
         values = reference.columns(registry.weight(Channel("x", name), cells, setting))[0]
         assert len(values) == 5
         assert low < values.min() < values.max() < high
+
+
+def test_the_ranges_of_corrected_hold_the_gas_of_galaxies(external_data):
+    """The numbers of docs/recipes.md: smallest value, median, 99.9 %."""
+    with h5py.File(external_data / "subbox/snapdir_2332/snap_2332.3.hdf5") as file:
+        cells = {name: file["PartType0"][name][()] for name in file["PartType0"]}
+        header = dict(file["Header"].attrs)
+    setting = registry.Setting(header["Time"], header["HubbleParam"], np.zeros(3), 1.0)
+    stated = {"entropy": [-2.24, 1.54, 3.18], "temperature": [2.55, 5.00, 5.87]}
+    dense = cells["Density"] > 1e3 * np.median(cells["Density"])
+    assert dense.sum() > 50
+    for channel in load_recipe("corrected").maps.channels:
+        if channel.name not in stated:
+            continue
+        made = Channel("x", channel.field)
+        values = reference.columns(registry.weight(made, cells, setting))[0]
+        np.testing.assert_allclose(
+            np.quantile(values, [0, 0.5, 0.999]), stated[channel.name], atol=0.006
+        )
+        low, high = channel.range
+        # a cell of dense gas as cool as 350 K
+        assert np.sum((values[dense] < low) | (values[dense] > high)) <= 1
 
 
 @pytest.mark.parametrize("options", [(), ("--normal", "1,0,0"), ("--width", 500, "--depth", 100)])

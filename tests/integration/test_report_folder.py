@@ -14,14 +14,16 @@ from matplotlib.text import Text
 from tests.made_heads import add_head
 
 from sfr.errors import ConfigError, DataMissingError, EmptySelectionError, RangeError
+from sfr.imaging.normalise import range_normalisation
 from sfr.imaging.png import write_png
+from sfr.imaging.shares import remember_clipped
 from sfr.recipe import load_recipe
 from sfr.report import contact_sheet as contact_sheet_module
 from sfr.report import write_report
 from sfr.report.contact_sheet import contact_sheet
 from sfr.run.names import ImageId, ModelId
 from sfr.run.shards import Shard, write_shard
-from sfr.run.tables import FAILURES, SAMPLE, SPLIT, read_table, write_table
+from sfr.run.tables import FAILURES, RANGES, SAMPLE, SPLIT, read_table, typed_columns, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import read_values, target_of
 from sfr.train.evaluate import SETTINGS
@@ -450,6 +452,22 @@ def test_a_report_on_float_maps_that_were_not_copied_along_has_no_montages(small
     recipe = load_recipe("corrected")
     names = [path.name for path in write_report(small, recipe).figures]
     assert not [name for name in names if name.startswith("montage")]
+
+
+def test_report_says_how_much_of_the_maps_is_empty_out_of_range_or_clipped(quick, demo):
+    recipe = load_recipe("corrected")
+    scale = range_normalisation(recipe.maps.channels, ["unit <K>", "unit m", "unit T"])
+    quick.write_json(quick.normalisation_json, scale.document)
+    limits = zip(recipe.channels, scale.ranges, strict=True)
+    rows = [(7, 0, name, *pair, 0.125, 0.0, 0.25) for name, pair in limits]
+    write_table(quick, quick.ranges_csv(99), typed_columns(RANGES, rows))
+    remember_clipped(quick, "structure3", "key", 0, [0.02])
+    page = page_of(write_report(quick, recipe))
+    section = page[page.index('id="ranges"') : page.index('id="settings"')]
+    for text in ("3.5 to 7", "12.50", "25.00", "unit &lt;K&gt;", "gain of 4", "structure3 2.00"):
+        assert text in section
+    quick.normalisation_json.unlink()
+    assert 'id="ranges"' not in page_of(write_report(quick, demo))
 
 
 def test_report_escapes_what_it_did_not_write(quick, demo):

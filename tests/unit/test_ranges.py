@@ -9,7 +9,10 @@ from typer.testing import CliRunner
 from sfr.cli import app
 from sfr.errors import EmptySelectionError, ShapeError
 from sfr.imaging.ranges import propose_ranges, shares
+from sfr.imaging.shares import clipped_share, mean_shares, remember_clipped
+from sfr.recipe import load_recipe
 from sfr.run.shards import Shard, empty_pixels, write_shard
+from sfr.run.tables import RANGES, typed_columns, write_table
 from sfr.run.workspace import Workspace
 
 
@@ -101,3 +104,34 @@ def test_sfr_recipe_ranges_reads_maps_and_never_the_label(tmp_path):
     missing = ask("--snap", "97")
     assert missing.exit_code == 3
     assert "98, 99, not of 97" in missing.output
+
+
+def test_shares_of_several_snapshots_are_summed_up_by_map(tmp_path):
+    workspace, recipe = Workspace(tmp_path), load_recipe("corrected")
+    assert mean_shares(workspace, recipe, [98, 99]) == []
+    for snap, empties in ((98, [0.5]), (99, [0.1, 0.3])):
+        rows = [
+            (row, 0, name, *limits, empty, 0.0, 0.1 * (name == "mass"))
+            for row, empty in enumerate(empties)
+            for name, limits in (("entropy", (-3, 3)), ("mass", (4, 9)))
+        ]
+        write_table(workspace, workspace.ranges_csv(snap), typed_columns(RANGES, rows))
+    entropy, mass = mean_shares(workspace, recipe, [99, 98, 99, 97])
+    assert (entropy["channel"], entropy["low"], entropy["high"], entropy["maps"]) == (
+        "entropy", -3.0, 3.0, 3,
+    )  # fmt: skip
+    assert entropy["empty"] == pytest.approx(0.3)
+    assert entropy["empty_most"] == 0.5
+    assert (mass["below"], mass["above"]) == (0.0, pytest.approx(0.1))
+
+
+def test_what_a_gain_clips_is_of_the_newest_features_and_survives_a_part_made_twice(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert clipped_share(workspace, "structure3") is None
+    remember_clipped(workspace, "structure3", "old", 0, [0.9])
+    remember_clipped(workspace, "structure3", "new", 0, [0.1, 0.2])
+    remember_clipped(workspace, "structure3", "new", 1, [0.3])
+    remember_clipped(workspace, "structure3", "new", 1, [0.3])
+    remember_clipped(workspace, "mass", "new", 0, [])
+    assert clipped_share(workspace, "structure3") == pytest.approx(0.2)
+    assert clipped_share(workspace, "mass") is None

@@ -407,6 +407,10 @@ class MapsRecipe(_Section):
         Meta(gt=0, le=1),
         _says("Factor on the pixel index: 0.99 in the published listing, 1 for all pixels."),
     ]
+    deposit: Annotated[
+        Literal["histogram", "smoothed"],
+        _says("histogram: a cell is a point; smoothed: a cubic spline as wide as the cell."),
+    ]
     star_forming_gas: Annotated[
         Literal["in", "out"],
         _says("in: all cells; out: cells with SFR > 0 are left out of all channels but mass."),

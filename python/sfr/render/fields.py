@@ -26,6 +26,8 @@ __all__ = [
     "names",
     "part_type",
     "required_fields",
+    "size_fields",
+    "volume",
     "weight",
 ]
 
@@ -339,6 +341,27 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
         if _is_left_out(field, star_forming_gas):
             needed.add("StarFormationRate")
     return sorted(needed)
+
+
+def size_fields(kind: int) -> list[str]:
+    """List the fields that tell the sizes of particles of a type.
+
+    Raises
+    ------
+    ConfigError
+        They have no size.
+    """
+    if kind != _GAS:
+        raise ConfigError(
+            f'maps.deposit = "smoothed" spreads gas cells by their volume; '
+            f'{PARTICLES[kind].particles} have none: allowed is "histogram"'
+        )
+    return ["Density", "Masses"]
+
+
+def volume(fields: Fields) -> kernels.Product:
+    """Return the volumes of gas cells, mass over density, for the kernels to make [(ckpc/h)^3]."""
+    return kernels.Product((fields["Masses"],), per=fields["Density"])
 
 
 def is_relative(channels: Iterable[Channel]) -> bool:

@@ -10,6 +10,16 @@ Processes must be spawned, not forked, once a kernel has run.
 
 A frame is half-open, ``-half <= q < half`` along each axis. Small arguments such as ``center`` may
 be any sequence of real numbers. A rotation has orthonormal rows, to 1e-6, and determinant +1.
+
+Particles are put into maps in one of two ways. Of ``histogram`` they are points. Of ``smoothed``
+they are cells with a volume V, each spread over a cubic spline (M4, seen along the line of sight)
+that reaches 2.5 r far, r = (3 V / 4 pi)^(1/3). Its profiles along x and y are exact, and the cell
+is taken as their product, at most 2.6 % of its central column off; one that reaches three pixels or
+more is written in 5 x 5 splines of a grid as coarse as itself, each profile at most 4 % of its peak
+off. What a cell holds is conserved to rounding in a frame that contains it, however small it is
+against a pixel. A cell whose centre is beyond the frame leaves what reaches in, and counts as in
+the frame; along the line of sight its centre decides. Cells whose volume is negative, infinite or
+NaN count as those with bad coordinates.
 """
 
 from __future__ import annotations
@@ -157,6 +167,12 @@ class Projection(NamedTuple):
     maps: npt.NDArray[np.float64]
     #: Where the particles went.
     ledger: Ledger
+
+
+Segment: TypeAlias = (
+    tuple[Floats, Iterable[Quantity | Weight]]
+    | tuple[Floats, Iterable[Quantity | Weight], Quantity]
+)
 
 
 def cull_box(
@@ -411,6 +427,7 @@ def project(
     bins: int | Sequence[int],
     depth: float | None = None,
     bin_scale: float = 1.0,
+    volumes: Quantity | None = None,
     threads: int | None = None,
 ) -> Projection:
     """Make maps of the particles about a centre in one pass.
@@ -440,6 +457,9 @@ def project(
         Half extent in z; None: no cut in z.
     bin_scale : float
         Factor on the index, above 0 and at most 1.
+    volumes : ndarray of float32 or float64, shape (N,), Product, ... or None
+        Volumes of cells, which are then smoothed [unit of the coordinates, cubed]; pixels have to
+        be square. None: particles are points.
     threads : int or None
         None: shared pool; 1: serial; n: own pool. The result does not depend on it.
 
@@ -458,8 +478,8 @@ def project(
         An array is not float32 or float64 in native byte order, a number is not a number.
     RangeError
         No channels; ``half_width``, ``depth`` or ``box_size`` not finite and positive; a
-        ``rotation`` that is none; ``bins`` below 1 or more than 2**28 pixels; ``bin_scale`` out of
-        range; ``threads`` below 1.
+        ``rotation`` that is none; ``bins`` below 1, more than 2**28 pixels, or pixels that are not
+        square where there are ``volumes``; ``bin_scale`` out of range; ``threads`` below 1.
     NonFiniteError
         ``center`` or ``rotation`` has a NaN or infinite entry. Bad particles are counted instead.
     MemoryError
@@ -486,19 +506,23 @@ def project(
     (2, (3.0,))
     """
     frame = Frame(center, half_width, depth, rotation)
+    segment: Segment = (coordinates, weights)
+    if volumes is not None:
+        segment = (coordinates, weights, volumes)
     return project_frames(
-        [(coordinates, weights)],
+        [segment],
         [frame],
         box_size=box_size,
         bins=bins,
         bin_scale=bin_scale,
+        deposit="histogram" if volumes is None else "smoothed",
         whole=True,
         threads=threads,
     )[0]
 
 
 def project_segments(
-    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    segments: Iterable[Segment],
     *,
     columns: int | None = None,
     center: Vector,
@@ -508,6 +532,7 @@ def project_segments(
     bins: int | Sequence[int],
     depth: float | None = None,
     bin_scale: float = 1.0,
+    deposit: str = "histogram",
     threads: int | None = None,
 ) -> Projection:
     """Make maps of particles that come in segments, of which one has to fit in memory.
@@ -518,7 +543,7 @@ def project_segments(
     ----------
     segments
         As in :func:`project_frames`.
-    columns
+    columns, deposit
         As in :func:`project_frames`.
     center, box_size, rotation, half_width, bins, depth, bin_scale, threads
         As in :func:`project`.
@@ -553,18 +578,20 @@ def project_segments(
         box_size=box_size,
         bins=bins,
         bin_scale=bin_scale,
+        deposit=deposit,
         threads=threads,
     )[0]
 
 
 def project_frames(
-    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    segments: Iterable[Segment],
     frames: Sequence[Frame],
     *,
     columns: int | None = None,
     box_size: float | None,
     bins: int | Sequence[int],
     bin_scale: float = 1.0,
+    deposit: str = "histogram",
     whole: bool = False,
     threads: int | None = None,
 ) -> list[Projection]:
@@ -576,7 +603,7 @@ def project_frames(
 
     Parameters
     ----------
-    segments : iterable of (coordinates, weights)
+    segments : iterable of (coordinates, weights), or (coordinates, weights, volumes)
         Consecutive particles, as in :func:`project`, of which one segment has to fit in memory. The
         next one is asked for when the one before has been summed.
     frames : sequence of Frame
@@ -586,6 +613,8 @@ def project_frames(
         first segment, of which there has to be one.
     box_size, bins, bin_scale, threads
         As in :func:`project`; every frame has these bins.
+    deposit : {"histogram", "smoothed"}
+        How particles are put into maps; ``smoothed`` takes segments with volumes.
     whole : bool
         Look at the weights of all particles, for ``sum_out_of_frame``.
 
@@ -616,6 +645,7 @@ def project_frames(
         box_size=box_size,
         bins=bins,
         bin_scale=bin_scale,
+        deposit=deposit,
         whole=whole,
         threads=threads,
     )

@@ -22,6 +22,8 @@ from sfr.render.fields import (
     is_relative,
     part_type,
     required_fields,
+    size_fields,
+    volume,
     weight,
 )
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
@@ -161,11 +163,12 @@ def make_maps(
         columns=weigher.n_columns,
         bins=recipe.pixels,
         bin_scale=recipe.bin_scale,
+        deposit=recipe.deposit,
         threads=threads,
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, kind)
+    _check_ledger(projection.ledger, kind, has_sizes=recipe.deposit == "smoothed")
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -231,6 +234,9 @@ class _Weigher:
         self.n_columns = 0
         self._plan((*recipe.channels, *recipe.candidates))
         self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
+        self._has_sizes = recipe.deposit == "smoothed"
+        if self._has_sizes:
+            self._fields = sorted({*self._fields, *size_fields(self._part_type)})
 
     def _plan(self, channels: Sequence[Channel]) -> None:
         seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
@@ -244,10 +250,8 @@ class _Weigher:
                 self._sums.append(channel)
             self.spans.append(seen[key])
 
-    def weigh(
-        self, segments: Iterable[Particles]
-    ) -> Iterator[tuple[kernels.Floats, list[kernels.Weight]]]:
-        """Yield positions and weights of each piece."""
+    def weigh(self, segments: Iterable[Particles]) -> Iterator[kernels.Segment]:
+        """Yield positions, weights and, for cells with a size, volumes of each piece."""
         for segment in segments:
             if segment.part_type != self._part_type:
                 raise InternalError(
@@ -256,28 +260,27 @@ class _Weigher:
                 )
             coordinates = np.ascontiguousarray(segment.read(["Coordinates"])["Coordinates"])
             rows = None
-            if not segment.is_mapped(self._fields):
+            # whether a cell reaches into the frame depends on its size
+            if not self._has_sizes and not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
             fields = segment.read(self._fields, needed=rows)
-            yield (
-                coordinates,
-                [
-                    weight(
-                        channel,
-                        fields,
-                        self._setting,
-                        star_forming_gas=self._recipe.star_forming_gas,
-                    )
-                    for channel in self._sums
-                ],
-            )
+            weights = [
+                weight(
+                    channel, fields, self._setting, star_forming_gas=self._recipe.star_forming_gas
+                )
+                for channel in self._sums
+            ]
+            if self._has_sizes:
+                yield coordinates, weights, volume(fields)
+            else:
+                yield coordinates, weights
 
 
 def _no_particles(kind: Kind) -> EmptySelectionError:
     return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
 
 
-def _check_ledger(ledger: kernels.Ledger, kind: Kind) -> None:
+def _check_ledger(ledger: kernels.Ledger, kind: Kind, *, has_sizes: bool) -> None:
     bad, read = ledger.n_bad_coordinates, ledger.n_read
     if read == 0:
         raise _no_particles(kind)
@@ -285,6 +288,7 @@ def _check_ledger(ledger: kernels.Ledger, kind: Kind) -> None:
         raise NonFiniteError(
             f"Coordinates: {bad} of {read} {kind.particles} are NaN or infinite, more than "
             f"{MAX_BAD_FRACTION:.0%}"
+            + (", or have no finite volume (Masses / Density)" if has_sizes else "")
         )
     if ledger.n_in_frame == 0:
         raise EmptySelectionError(
@@ -428,4 +432,6 @@ def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
     needed = {_GAS: {*GAS_FIELDS}, _STARS: {*STAR_FIELDS}}
     shown = needed.setdefault(part_type(channels), {"Coordinates"})
     shown.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
+    if maps.deposit == "smoothed":
+        shown.update(size_fields(part_type(channels)))
     return {kind: sorted(names) for kind, names in needed.items()}

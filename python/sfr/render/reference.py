@@ -25,6 +25,7 @@ from sfr.render.kernels import (
     Product,
     Projection,
     Quantity,
+    Segment,
     Thermal,
     Vector,
     Weight,
@@ -185,6 +186,35 @@ def _binned(
     return image
 
 
+def _below(t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the share of a cubic spline of support 1 that lies below ``t`` along an axis."""
+    a, u = np.maximum(1 - np.abs(t), 0), np.maximum(0.5 - np.abs(t), 0)
+    tail = a**5 * (1.6 - 16 / 15 * a) - u**5 * (3.2 - 64 / 15 * u)
+    return np.asarray(np.where(t > 0, 1 - tail, tail))
+
+
+def reach(volumes: Quantity) -> npt.NDArray[np.float64]:
+    """Return how far cells of these volumes reach: 2.5 radii of a sphere."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(2.5 * np.cbrt(values(volumes) * 3 / (4 * np.pi)))
+
+
+def smooth(
+    places: npt.NDArray[np.float64],
+    reaches: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    half: Sequence[float],
+    shape: Sequence[int],
+) -> npt.NDArray[np.float64]:
+    """Spread cells over the pixels of a picture, each by its exact profiles along x and y."""
+    shares = []
+    for axis in (0, 1):
+        edges = np.linspace(-half[axis], half[axis], shape[axis] + 1)
+        t = (edges - places[:, axis, None]) / np.maximum(reaches, 1e-300)[:, None]
+        shares.append(np.diff(_below(t), axis=1))
+    return np.asarray(np.einsum("n,nx,ny->xy", weights, *shares))
+
+
 def project(
     coordinates: Floats,
     weights: Iterable[Quantity | Weight],
@@ -196,19 +226,33 @@ def project(
     bins: int | Sequence[int],
     depth: float | None = None,
     bin_scale: float = 1.0,
+    volumes: Quantity | None = None,
 ) -> Projection:
-    """Make maps of the particles about a centre."""
+    """Make maps of the particles about a centre.
+
+    Those of cells with ``volumes`` are what the kernels come near to: they write large ones in a
+    few splines.
+    """
     channels = _columns(weights)
     inside = cull_box(
         coordinates, center, half_width, box_size=box_size, depth=depth, rotation=rotation
     )
-    q = _turned(_offsets(coordinates[inside], center, box_size), rotation)
-    shape = [int(n) for n in _pair(bins)]
-    maps = [
-        _binned(q[:, :2], _pair(half_width), shape, bin_scale, channel[inside])
-        for channel in channels
-    ]
-    n_bad = int(np.count_nonzero(~np.isfinite(coordinates).all(axis=1)))
+    half, shape = _pair(half_width), [int(n) for n in _pair(bins)]
+    bad = ~np.isfinite(coordinates).all(axis=1)
+    if volumes is None:
+        q = _turned(_offsets(coordinates[inside], center, box_size), rotation)
+        maps = [_binned(q[:, :2], half, shape, bin_scale, c[inside]) for c in channels]
+    else:
+        far = reach(volumes)
+        bad |= ~(np.isfinite(far) & (far >= 0))
+        with np.errstate(invalid="ignore"):
+            q = _turned(_offsets(coordinates, center, box_size), rotation)
+            flat = np.abs(q[:, :2]) - far[:, None] < half
+            deep = (q[:, 2] >= -(depth or np.inf)) & (q[:, 2] < (depth or np.inf))
+        inside = np.flatnonzero(flat.all(axis=1) & deep & ~bad)
+        held = [np.where(np.isfinite(c), c, 0)[inside] for c in channels]
+        maps = [smooth(q[inside], far[inside], c, half, shape) for c in held]
+    n_bad = int(np.count_nonzero(bad))
     is_in = np.isin(np.arange(len(coordinates)), inside)
     finite = [np.isfinite(channel) for channel in channels]
     pairs = list(zip(channels, finite, strict=True))
@@ -225,20 +269,24 @@ def project(
 
 
 def project_frames(
-    segments: Iterable[tuple[Floats, Iterable[Quantity | Weight]]],
+    segments: Iterable[Segment],
     frames: Sequence[Frame],
     *,
     columns: int | None = None,
     box_size: float | None,
     bins: int | Sequence[int],
     bin_scale: float = 1.0,
+    deposit: str = "histogram",
     whole: bool = False,
 ) -> list[Projection]:
     """Make maps in several frames."""
     del columns
-    parts = [(coordinates, _columns(weights)) for coordinates, weights in segments]
-    coordinates = np.concatenate([part for part, _ in parts])
-    weights = [np.concatenate(column) for column in zip(*(c for _, c in parts), strict=True)]
+    given = [(segment[0], _columns(segment[1]), segment[2:]) for segment in segments]
+    coordinates = np.concatenate([part for part, _, _ in given])
+    weights = [np.concatenate(column) for column in zip(*(c for _, c, _ in given), strict=True)]
+    volumes = None
+    if deposit == "smoothed":
+        volumes = np.concatenate([values(size) for _, _, sizes in given for size in sizes])
     made = [
         project(
             coordinates,
@@ -250,6 +298,7 @@ def project_frames(
             bins=bins,
             depth=frame.depth,
             bin_scale=bin_scale,
+            volumes=volumes,
         )
         for frame in frames
     ]

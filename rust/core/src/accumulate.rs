@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::batch::{BATCH, Batch, Places};
 use crate::channel::{Channel, Scratch};
-use crate::deposit::{Deposit, Image};
+use crate::deposit::{Deposit, Image, reach_of_volumes};
 use crate::error::check_length;
 use crate::grid::Grid;
 use crate::parallel::BLOCK;
@@ -23,7 +23,7 @@ const AHEAD: usize = 2 * BATCH;
 const MOST_PARTIAL: usize = 1 << 27;
 
 /// A frame, and the pixels that it is divided into.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct View<G> {
     pub(crate) frame: Frame,
     pub(crate) grid: G,
@@ -89,7 +89,8 @@ impl<D: Default> Partial<D> {
                 enter(divisors);
             }
         }
-        self.deposit.add(&self.weights, &mut self.image);
+        self.deposit
+            .add(lot.grid, &self.weights, &mut self.image, lot.level);
     }
 }
 
@@ -100,6 +101,29 @@ struct Lot<'a, G> {
     /// Number of the first one.
     number: usize,
     whole: bool,
+    level: Level,
+}
+
+/// What is known of particles besides their places.
+pub(crate) struct Cells<'a> {
+    pub(crate) channels: &'a [Channel<'a>],
+    /// Of those with a size, their volumes.
+    pub(crate) volumes: Option<&'a Channel<'a>>,
+}
+
+impl Cells<'_> {
+    /// How far the particles of a batch reach, if they have a size.
+    #[inline(always)]
+    fn reach(&self, start: usize, n: usize, reach: &mut [f64; BATCH], scratch: &mut Scratch) {
+        let Some(volumes) = self.volumes else {
+            return;
+        };
+        volumes.prefetch(start + AHEAD, n);
+        let reach = &mut reach[..n];
+        let mut unused = [0.0; BATCH];
+        volumes.load(&Rows::All { start }, reach, &mut unused[..n], scratch);
+        reach_of_volumes(reach);
+    }
 }
 
 /// The particles of a range on their way into the images of their block.
@@ -110,31 +134,40 @@ struct Fill<'a, T, G, D> {
     range: Range<usize>,
     /// Number of the first particle given.
     offset: usize,
-    channels: &'a [Channel<'a>],
+    cells: &'a Cells<'a>,
     whole: bool,
+    level: Level,
 }
 
 impl<T: Real, G: Grid, D: Deposit<G>> Task for Fill<'_, T, G, D> {
     #[inline(always)]
     fn run(self) {
         let mut batch = Batch::default();
+        let (mut reach, mut scratch) = ([0.0; BATCH], [[0.0; BATCH]; 2]);
         for range in Batch::ranges(self.range, self.offset) {
             let (start, n) = (range.start, range.len());
             prefetch_range(self.points, start + AHEAD, n);
+            self.cells.reach(start, n, &mut reach, &mut scratch);
             for (view, partial) in self.views.iter().zip(&mut *self.partials) {
                 view.frame.select(&self.points[range.clone()], &mut batch);
+                if self.cells.volumes.is_some() {
+                    batch.reach = reach;
+                    view.frame
+                        .select_reaching(n, D::widest(&view.grid), &mut batch);
+                }
                 let inside = batch.count(n);
                 partial.in_frame += inside;
                 partial.bad += batch.bad;
                 let lot = Lot {
                     grid: &view.grid,
-                    channels: self.channels,
+                    channels: self.cells.channels,
                     number: self.offset + start,
                     whole: self.whole,
+                    level: self.level,
                 };
                 // Where half are in the frame, all have been fetched from memory anyway.
                 if self.whole || 2 * inside >= n {
-                    for channel in self.channels {
+                    for channel in self.cells.channels {
                         channel.prefetch(start + AHEAD, n);
                     }
                     let places = batch.places(n, true);
@@ -232,38 +265,42 @@ impl<G: Grid, D: Deposit<G>> Accumulator<G, D> {
     pub(crate) fn add<T: Real>(
         &mut self,
         points: &[[T; 3]],
-        channels: &[Channel<'_>],
+        cells: &Cells<'_>,
         threads: Threads,
     ) -> Result<(), Error> {
         let n = points.len();
+        let channels = cells.channels;
         let columns = channels.iter().map(Channel::columns).sum();
         check_length("weights", columns, self.columns)?;
         for (c, channel) in channels.iter().enumerate() {
-            channel.check(c, n)?;
+            channel.check(&format!("weights[{c}]"), n)?;
+        }
+        if let Some(volumes) = cells.volumes {
+            volumes.check("volumes", n)?;
         }
         if n == 0 {
             return Ok(());
         }
         let blocks = (self.read + n - 1) / BLOCK - self.read / BLOCK + 1;
         threads.run(blocks, |workers| {
-            self.add_blocks(points, channels, blocks, workers)
+            self.add_blocks(points, cells, blocks, workers)
         })?
     }
 
     fn add_blocks<T: Real>(
         &mut self,
         points: &[[T; 3]],
-        channels: &[Channel<'_>],
+        cells: &Cells<'_>,
         blocks: usize,
         workers: usize,
     ) -> Result<(), Error> {
-        let pixels: usize = self.views.iter().map(|view| view.grid.pixels()).sum();
+        let pixels: usize = self.views.iter().map(|view| D::nodes(&view.grid)).sum();
         let most = (MOST_PARTIAL / (pixels * self.columns).max(1)).max(1);
         let slots = if workers == 1 { 1 } else { 2 * workers };
         let slots = slots.min(blocks).min(most);
         while self.partials.len() < slots {
             let slot = self.views.iter();
-            let slot = slot.map(|view| Partial::new(view.grid.pixels(), self.columns));
+            let slot = slot.map(|view| Partial::new(D::nodes(&view.grid), self.columns));
             self.partials.push(slot.collect::<Result<_, _>>()?);
         }
         let (start, end) = (self.read, self.read + points.len());
@@ -283,8 +320,9 @@ impl<G: Grid, D: Deposit<G>> Accumulator<G, D> {
                     points,
                     range,
                     offset: start,
-                    channels,
+                    cells,
                     whole,
+                    level,
                 });
             };
             let partials = &mut self.partials[..used];
@@ -313,7 +351,7 @@ impl<G: Grid, D: Deposit<G>> Accumulator<G, D> {
             partials.clone().for_each(|partial| sums.enter(partial));
             let image = match &mut sums.image {
                 Some(image) => image,
-                none => none.insert(Image::new(view.grid.pixels(), self.columns)?),
+                none => none.insert(Image::new(D::nodes(&view.grid), self.columns)?),
             };
             let images: Vec<_> = partials.map(|partial| &partial.image).collect();
             image.merge(&images, parallel);
@@ -335,13 +373,12 @@ impl<G: Grid, D: Deposit<G>> Accumulator<G, D> {
         self.partials = Vec::new();
         let sums = self.sums.into_iter().zip(&self.views);
         sums.map(|(sums, view)| {
-            let pixels = view.grid.pixels();
             let image = match sums.image {
                 Some(image) => image,
-                None => Image::new(pixels, self.columns)?,
+                None => Image::new(D::nodes(&view.grid), self.columns)?,
             };
             Ok(Summed {
-                maps: image.planes(pixels)?,
+                maps: D::develop(&view.grid, image, self.level)?,
                 in_frame: sums.in_frame,
                 bad_coordinates: sums.bad,
                 columns: sums.columns,
@@ -359,7 +396,7 @@ mod tests {
     use crate::deposit::Histogram;
 
     /// Two bins along each of three axes.
-    #[derive(Clone, Copy)]
+    #[derive(Clone)]
     struct Cube;
 
     impl Grid for Cube {
@@ -390,8 +427,11 @@ mod tests {
         let mut sums = Accumulator::<_, Histogram>::new(vec![view], 1, false).unwrap();
         for range in [0..8, 8..points.len()] {
             let channels = [Channel::from(&weights[range.clone()])];
-            sums.add(&points[range], &channels, Threads::SERIAL)
-                .unwrap();
+            let cells = Cells {
+                channels: &channels,
+                volumes: None,
+            };
+            sums.add(&points[range], &cells, Threads::SERIAL).unwrap();
         }
         let made = sums.finish().unwrap().swap_remove(0);
         let second = |k: usize| {

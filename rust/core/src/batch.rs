@@ -14,6 +14,8 @@ pub(crate) struct Batch {
     pub(crate) y: [f64; BATCH],
     /// Along the line of sight.
     pub(crate) z: [f64; BATCH],
+    /// How far a particle reaches, for those with a size.
+    pub(crate) reach: [f64; BATCH],
     /// 1 for those in the frame, 0 for others.
     pub(crate) inside: [u64; BATCH],
     /// How many are not finite.
@@ -28,6 +30,8 @@ pub(crate) struct Places<'a> {
     /// Along the line of sight.
     #[cfg_attr(not(test), expect(dead_code, reason = "of pictures, it is for cubes"))]
     pub(crate) z: &'a [f64],
+    /// How far they reach, for particles with a size.
+    pub(crate) reach: &'a [f64],
     /// 1 for those in the frame, 0 for others; none where all are.
     pub(crate) inside: Option<&'a [u64]>,
 }
@@ -38,6 +42,7 @@ impl Default for Batch {
             x: [0.0; BATCH],
             y: [0.0; BATCH],
             z: [0.0; BATCH],
+            reach: [0.0; BATCH],
             inside: [0; BATCH],
             bad: 0,
             at: [0; BATCH],
@@ -77,6 +82,7 @@ impl Batch {
                 self.x[slot] = self.x[i];
                 self.y[slot] = self.y[i];
                 self.z[slot] = self.z[i];
+                self.reach[slot] = self.reach[i];
                 self.at[slot] = i as u8;
                 len += self.inside[i] as usize;
             }
@@ -91,6 +97,7 @@ impl Batch {
             x: &self.x[..n],
             y: &self.y[..n],
             z: &self.z[..n],
+            reach: &self.reach[..n],
             inside: all.then_some(&self.inside[..n]),
         }
     }

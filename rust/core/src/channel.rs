@@ -244,11 +244,11 @@ impl Channel<'_> {
     }
 
     /// Fails unless every field has one entry per particle.
-    pub(crate) fn check(&self, index: usize, particles: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, what: &str, particles: usize) -> Result<(), Error> {
         let mut result = Ok(());
         self.visit(|part, name, values, width| {
             if result.is_ok() {
-                let name = format!("weights[{index}]{part}{name}");
+                let name = format!("{what}{part}{name}");
                 result = check_length(name, values.len(), width * particles);
             }
         });

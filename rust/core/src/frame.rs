@@ -1,6 +1,6 @@
 //! The frame of a picture.
 
-use crate::batch::Batch;
+use crate::batch::{BATCH, Batch};
 use crate::error::check_finite;
 use crate::values::Real;
 use crate::{Error, Matrix, Vector};
@@ -170,6 +170,35 @@ impl Frame {
             let is_bad = |point: &&[T; 3]| !point.iter().all(|v| v.is_finite());
             batch.bad = points.iter().filter(is_bad).count();
         }
+    }
+
+    /// Counts the first `n`, which have been selected, as inside where what they reach is: their
+    /// centre is in the depth of the frame, and they are `widest` at most. Those of no size are bad.
+    #[inline(always)]
+    pub(crate) fn select_reaching(&self, n: usize, widest: f64, batch: &mut Batch) {
+        let [hx, hy] = self.half_width;
+        let hz = self.depth.unwrap_or(f64::INFINITY);
+        let Batch {
+            x,
+            y,
+            z,
+            reach,
+            inside,
+            bad,
+            ..
+        } = batch;
+        let mut sizeless = 0;
+        for i in 0..n.min(BATCH) {
+            let (x, y, z, reach) = (x[i], y[i], z[i], reach[i]);
+            let is_sized = (0.0..f64::INFINITY).contains(&reach);
+            let flat = (x + reach > -hx) & (x - reach < hx) & (y + reach > -hy) & (y - reach < hy);
+            // A point on the low edge is in the frame.
+            let point = (x >= -hx) & (x < hx) & (y >= -hy) & (y < hy);
+            let deep = (z >= -hz) & (z < hz) & (reach <= widest);
+            inside[i] = u64::from((flat | point) & deep & is_sized);
+            sizeless += u64::from(!is_sized & (0.0 * (x + y + z) == 0.0));
+        }
+        *bad += sizeless as usize;
     }
 
     /// The same with offsets unwrapped in one way; how many offsets are `counted`.

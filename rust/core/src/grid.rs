@@ -8,7 +8,7 @@ use crate::simd::truncate;
 const MOST_PIXELS: usize = 1 << 28;
 
 /// Pixels that places lie in.
-pub(crate) trait Grid: Copy + Send + Sync {
+pub(crate) trait Grid: Clone + Send + Sync {
     /// How many there are.
     fn pixels(&self) -> usize;
 
@@ -65,6 +65,21 @@ impl Flat {
             bins,
             scale: bin_scale,
         })
+    }
+
+    /// Bins along x and y.
+    pub(crate) fn bins(&self) -> [usize; 2] {
+        self.bins
+    }
+
+    /// Bins per length along x and y.
+    pub(crate) fn per_length(&self) -> [f64; 2] {
+        [0, 1].map(|axis| self.scale * self.bins[axis] as f64 / (self.high[axis] - self.low[axis]))
+    }
+
+    /// The low end of x and y.
+    pub(crate) fn low(&self) -> [f64; 2] {
+        self.low
     }
 
     /// Bin of a value in range, some bin for others.

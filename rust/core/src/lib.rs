@@ -35,7 +35,7 @@ pub use cull::cull_box;
 pub use error::Error;
 pub use frame::Frame;
 pub use parallel::{BLOCK, Threads};
-pub use project::{Ledger, Projection, Projector, project};
+pub use project::{Ledger, Projection, Projector, Way, project};
 pub use rotate::{disk_normal, face_on_rotation, rotate};
 pub use simd::Level;
 pub use values::{Real, Values};

@@ -1,8 +1,8 @@
 //! From the particles of a box to maps of an object, in one pass.
 
-use crate::accumulate::{Accumulator, View};
-use crate::deposit::Histogram;
-use crate::grid::Flat;
+use crate::accumulate::{Accumulator, Cells, Summed, View};
+use crate::deposit::{Deposit, Histogram, Layered, Smoothed};
+use crate::grid::{Flat, Grid};
 use crate::simd::Level;
 use crate::values::Real;
 use crate::{Channel, Error, Frame, Threads};
@@ -37,14 +37,48 @@ pub struct Projection {
     pub ledger: Ledger,
 }
 
+/// How particles are put into maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// A particle is a point.
+    #[default]
+    Histogram,
+    /// A particle is spread over a cubic spline whose support is 2.5 radii of a sphere of its
+    /// volume. In the frame, for the ledger, is what reaches into the picture from within the
+    /// depth; one whose volume is negative or not finite counts as one with bad coordinates.
+    Smoothed,
+}
+
 /// Maps, one for each frame, that grow by one segment of particles after the other.
 ///
 /// Recentres, unwraps, turns, culls and bins, without temporaries of the length of the input. The
 /// bits of a map depend on the particles, their order and its frame alone, not on how they come in
 /// segments nor on the other frames.
 pub struct Projector {
-    sums: Accumulator<Flat, Histogram>,
+    sums: Sums,
     whole: bool,
+}
+
+enum Sums {
+    Histogram(Accumulator<Flat, Histogram>),
+    Smoothed(Accumulator<Layered, Smoothed>),
+}
+
+/// Pictures without particles.
+fn begin<G: Grid, D: Deposit<G>>(
+    frames: &[Frame],
+    grid: impl Fn(&Frame) -> Result<G, Error>,
+    columns: usize,
+    whole: bool,
+) -> Result<Accumulator<G, D>, Error> {
+    let view = |frame: &Frame| {
+        Ok(View {
+            frame: *frame,
+            grid: grid(frame)?,
+        })
+    };
+    let views = frames.iter().map(view).collect::<Result<_, _>>()?;
+    Accumulator::new(views, columns, whole)
 }
 
 impl Projector {
@@ -55,50 +89,69 @@ impl Projector {
     ///
     /// # Errors
     /// [`Error::Range`] for no columns, no bins, more than 2^28 pixels, a `bin_scale` outside
-    /// (0, 1].
+    /// (0, 1], and, of cells with a size, pixels that are not square.
     pub fn new(
+        way: Way,
         frames: &[Frame],
         bins: [usize; 2],
         bin_scale: f64,
         columns: usize,
         whole: bool,
     ) -> Result<Self, Error> {
-        let view = |frame: &Frame| {
+        let flat = |frame: &Frame| {
             let extent = frame.half_width().map(|half| [-half, half]);
-            let grid = Flat::new(extent, bins, bin_scale)?;
-            Ok(View {
-                frame: *frame,
-                grid,
-            })
+            Flat::new(extent, bins, bin_scale)
         };
-        let views = frames.iter().map(view).collect::<Result<_, _>>()?;
-        Ok(Self {
-            sums: Accumulator::new(views, columns, whole)?,
-            whole,
-        })
+        let sums = match way {
+            Way::Histogram => Sums::Histogram(begin(frames, flat, columns, whole)?),
+            Way::Smoothed => {
+                let layered = |frame: &Frame| Layered::new(flat(frame)?);
+                Sums::Smoothed(begin(frames, layered, columns, whole)?)
+            }
+        };
+        Ok(Self { sums, whole })
     }
 
     /// The same, with these vector instructions instead of the best ones.
     #[must_use]
     pub fn with_level(self, level: Level) -> Self {
-        Self {
-            sums: self.sums.with_level(level),
-            ..self
-        }
+        let sums = match self.sums {
+            Sums::Histogram(sums) => Sums::Histogram(sums.with_level(level)),
+            Sums::Smoothed(sums) => Sums::Smoothed(sums.with_level(level)),
+        };
+        Self { sums, ..self }
     }
 
-    /// Adds the particles that follow those added before.
+    /// Adds the particles that follow those added before; with their volumes, in the unit of the
+    /// coordinates cubed, where they have a size.
     ///
     /// # Errors
     /// [`Error::Length`] for a field without one entry per particle or another number of columns,
-    /// [`Error::Memory`], [`Error::Pool`].
+    /// [`Error::Range`] for volumes that are missing or not asked for, [`Error::Memory`],
+    /// [`Error::Pool`].
     pub fn add<T: Real>(
         &mut self,
         coordinates: &[[T; 3]],
+        volumes: Option<&Channel<'_>>,
         weights: &[Channel<'_>],
         threads: Threads,
     ) -> Result<(), Error> {
-        self.sums.add(coordinates, weights, threads)
+        let cells = Cells {
+            channels: weights,
+            volumes,
+        };
+        match (&mut self.sums, volumes) {
+            (Sums::Histogram(sums), None) => sums.add(coordinates, &cells, threads),
+            (Sums::Smoothed(sums), Some(_)) => sums.add(coordinates, &cells, threads),
+            (Sums::Histogram(_), Some(_)) => {
+                let allowed = "none for the deposit histogram: its particles are points";
+                Err(Error::range("volumes", &"given", allowed))
+            }
+            (Sums::Smoothed(_), None) => {
+                let allowed = "one per particle for the deposit smoothed";
+                Err(Error::range("volumes", &"none", allowed))
+            }
+        }
     }
 
     /// The maps of all particles added, frame by frame.
@@ -106,25 +159,33 @@ impl Projector {
     /// # Errors
     /// [`Error::Memory`].
     pub fn finish(self) -> Result<Vec<Projection>, Error> {
-        let read = self.sums.read();
-        let made = self.sums.finish()?.into_iter().map(|summed| {
-            let columns = &summed.columns;
-            let all_weights = if self.whole { &columns[..] } else { &[] };
-            let ledger = Ledger {
-                read,
-                in_frame: summed.in_frame,
-                out_of_frame: read - summed.in_frame - summed.bad_coordinates,
-                bad_coordinates: summed.bad_coordinates,
-                bad_weight: columns.iter().map(|total| total.bad).collect(),
-                sum_in_frame: columns.iter().map(|t| t.in_frame.value()).collect(),
-                sum_out_of_frame: all_weights.iter().map(|t| t.out_of_frame.value()).collect(),
-            };
-            Projection {
-                maps: summed.maps,
-                ledger,
-            }
-        });
-        Ok(made.collect())
+        let (read, made) = match self.sums {
+            Sums::Histogram(sums) => (sums.read(), sums.finish()?),
+            Sums::Smoothed(sums) => (sums.read(), sums.finish()?),
+        };
+        let made = made.into_iter();
+        Ok(made
+            .map(|summed| closed(summed, read, self.whole))
+            .collect())
+    }
+}
+
+/// A map with its ledger.
+fn closed(summed: Summed, read: usize, whole: bool) -> Projection {
+    let columns = &summed.columns;
+    let all_weights = if whole { &columns[..] } else { &[] };
+    let ledger = Ledger {
+        read,
+        in_frame: summed.in_frame,
+        out_of_frame: read - summed.in_frame - summed.bad_coordinates,
+        bad_coordinates: summed.bad_coordinates,
+        bad_weight: columns.iter().map(|total| total.bad).collect(),
+        sum_in_frame: columns.iter().map(|t| t.in_frame.value()).collect(),
+        sum_out_of_frame: all_weights.iter().map(|t| t.out_of_frame.value()).collect(),
+    };
+    Projection {
+        maps: summed.maps,
+        ledger,
     }
 }
 
@@ -141,8 +202,8 @@ pub fn project<T: Real>(
     threads: Threads,
 ) -> Result<Projection, Error> {
     let columns = weights.iter().map(Channel::columns).sum();
-    let mut projector = Projector::new(&[*frame], bins, bin_scale, columns, true)?;
-    projector.add(coordinates, weights, threads)?;
+    let mut projector = Projector::new(Way::Histogram, &[*frame], bins, bin_scale, columns, true)?;
+    projector.add(coordinates, None, weights, threads)?;
     Ok(projector.finish()?.swap_remove(0))
 }
 
@@ -226,9 +287,12 @@ mod tests {
             let shots: Vec<Vec<u64>> = Level::available()
                 .into_iter()
                 .map(|level| {
-                    let projector = Projector::new(&[frame], [64; 2], 0.99, 2, false).unwrap();
+                    let projector =
+                        Projector::new(Way::Histogram, &[frame], [64; 2], 0.99, 2, false).unwrap();
                     let mut projector = projector.with_level(level);
-                    projector.add(&points, &channels, Threads::SERIAL).unwrap();
+                    projector
+                        .add(&points, None, &channels, Threads::SERIAL)
+                        .unwrap();
                     let found = projector.finish().unwrap().swap_remove(0);
                     let sums = found.ledger.sum_in_frame;
                     found
@@ -331,8 +395,9 @@ mod tests {
         for threads in [Threads::SERIAL, Threads::new(Some(3)).unwrap()] {
             for whole in [false, true] {
                 let shoot = |frames: &[Frame]| {
-                    let mut projector = Projector::new(frames, [9; 2], 0.99, 3, whole).unwrap();
-                    projector.add(&points, &channels, threads).unwrap();
+                    let mut projector =
+                        Projector::new(Way::Histogram, frames, [9; 2], 0.99, 3, whole).unwrap();
+                    projector.add(&points, None, &channels, threads).unwrap();
                     projector.finish().unwrap()
                 };
                 let alone = frames.map(|frame| shoot(&[frame]).swap_remove(0));

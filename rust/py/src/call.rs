@@ -155,7 +155,8 @@ pub(crate) fn rotate<'py>(
 
 #[pyfunction]
 #[pyo3(signature = (
-    segments, frames, *, columns, box_size, bins, bin_scale=None, whole=false, threads=None
+    segments, frames, *, columns, box_size, bins, bin_scale=None, deposit="histogram", whole=false,
+    threads=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn project_frames<'py>(
@@ -166,22 +167,27 @@ pub(crate) fn project_frames<'py>(
     box_size: Option<Argument<'_, 'py>>,
     bins: Argument<'_, 'py>,
     bin_scale: Option<Argument<'_, 'py>>,
+    deposit: &str,
     whole: bool,
     threads: Option<Argument<'_, 'py>>,
 ) -> PyResult<Vec<Projected<'py>>> {
     let frames = convert::frames(frames, box_size)?;
     let bins = convert::bins(bins)?;
     let scale = convert::optional(bin_scale, "bin_scale")?.unwrap_or(1.0);
-    let begin =
-        |columns| Projector::new(&frames, bins, scale, columns, whole).map_err(|e| to_python(&e));
+    let way = convert::way(deposit)?;
+    let begin = |columns| {
+        Projector::new(way, &frames, bins, scale, columns, whole).map_err(|e| to_python(&e))
+    };
     let columns = columns.map(|given| convert::count(given, "columns"));
     let mut projector = columns.transpose()?.map(begin).transpose()?;
     for segment in convert::segments(segments)? {
-        let [coordinates, weights] = convert::segment(&segment?)?;
+        let (coordinates, weights, volumes) = convert::segment(&segment?, way)?;
         let coordinates = Floats::points(&coordinates, "coordinates")?;
         let weights = convert::channels(&weights, "weights")?;
         let view = coordinates.view()?;
         let channels = convert::views(&weights)?;
+        let volumes = volumes.as_ref().map(convert::Weight::view).transpose()?;
+        let volumes = volumes.as_ref();
         let projector = match &mut projector {
             Some(projector) => projector,
             none => none.insert(begin(channels.iter().map(Channel::columns).sum())?),
@@ -189,7 +195,7 @@ pub(crate) fn project_frames<'py>(
         detached(
             py,
             threads,
-            |threads| with_slice!(view, flat => projector.add(points(flat), &channels, threads)),
+            |threads| with_slice!(view, flat => projector.add(points(flat), volumes, &channels, threads)),
         )?;
     }
     let made = match projector {

@@ -8,7 +8,7 @@ use numpy::{
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFrozenSet, PyIterator, PyMapping, PySet};
-use sfr_core::{Channel, Frame, Length, Matrix, Product, Quantity, Thermal, Values, Vector};
+use sfr_core::{Channel, Frame, Length, Matrix, Product, Quantity, Thermal, Values, Vector, Way};
 
 use crate::errors::{DTypeError, InternalError, RangeError, ShapeError, to_python};
 
@@ -396,10 +396,35 @@ pub(crate) fn matrix(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Matrix> 
 }
 
 /// The coordinates and the weights of a segment.
-pub(crate) fn segment<'py>(object: &Bound<'py, PyAny>) -> PyResult<[Bound<'py, PyAny>; 2]> {
-    fixed(object, "segments", "(coordinates, weights) each", |item| {
-        Ok(item.clone())
-    })
+pub(crate) fn segment<'py>(
+    object: &Bound<'py, PyAny>,
+    way: Way,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Option<Weight<'py>>)> {
+    let same = |item: &Bound<'py, PyAny>| Ok(item.clone());
+    match way {
+        Way::Histogram => {
+            let [coordinates, weights] =
+                fixed(object, "segments", "(coordinates, weights) each", same)?;
+            Ok((coordinates, weights, None))
+        }
+        Way::Smoothed => {
+            let allowed = "(coordinates, weights, volumes) each for the deposit smoothed";
+            let [coordinates, weights, volumes] = fixed(object, "segments", allowed, same)?;
+            let volumes = Weight::new(&volumes, "volumes")?;
+            Ok((coordinates, weights, Some(volumes)))
+        }
+    }
+}
+
+/// The deposit of a name.
+pub(crate) fn way(name: &str) -> PyResult<Way> {
+    match name {
+        "histogram" => Ok(Way::Histogram),
+        "smoothed" => Ok(Way::Smoothed),
+        _ => Err(RangeError::new_err(format!(
+            "deposit: got {name:?}, allowed is \"histogram\" or \"smoothed\""
+        ))),
+    }
 }
 
 /// Segments, one after the other.

@@ -3,6 +3,7 @@
 use super::{Deposit, Image, MARGIN, TILE};
 use crate::batch::{BATCH, Places};
 use crate::grid::Grid;
+use crate::simd::Level;
 
 /// The pixels of a batch.
 pub(crate) struct Histogram {
@@ -37,7 +38,7 @@ impl<G: Grid> Deposit<G> for Histogram {
     }
 
     #[inline(always)]
-    fn add(&self, weights: &[[f64; BATCH]], image: &mut Image) {
+    fn add(&self, _: &G, weights: &[[f64; BATCH]], image: &mut Image, _: Level) {
         let (sums, dirty) = (&mut image.sums[..], &mut image.dirty[..]);
         let pixels = &self.pixels[..self.len];
         match weights.len() {

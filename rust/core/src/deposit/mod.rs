@@ -1,17 +1,19 @@
 //! Ways of putting particles into an image, a file each, from the fastest to the most accurate.
 //!
-//! A way sees the places of a batch, then the weights of its particles. One that needs the size of
-//! each particle as well gets it in [`Places`]: a number per particle, loaded as the weights are.
+//! A way sees the places of a batch, then the weights of its particles. One for cells with a size
+//! sees that in [`Places`], too.
 
 mod histogram;
+mod smoothed;
 
 pub(crate) use histogram::Histogram;
+pub(crate) use smoothed::{Layered, Smoothed, reach_of_volumes};
 
 use crate::Error;
 use crate::batch::{BATCH, Places};
 use crate::grid::Grid;
 use crate::parallel::zeros;
-use crate::simd::prefetch;
+use crate::simd::{Level, prefetch};
 use rayon::prelude::*;
 
 /// A way of putting particles into an image, with what it remembers of a batch.
@@ -19,11 +21,28 @@ use rayon::prelude::*;
 /// What it does must depend on each particle alone, in order. Its functions must be
 /// `#[inline(always)]`.
 pub(crate) trait Deposit<G: Grid>: Default + Send + Sync {
+    /// Sums that are kept for each column while particles are added.
+    fn nodes(grid: &G) -> usize {
+        grid.pixels()
+    }
+
+    /// How far a particle may reach that is seen, for those with a size.
+    fn widest(grid: &G) -> f64 {
+        let _ = grid;
+        0.0
+    }
+
     /// Takes the places of particles, whose weights come next: time to ask for their pixels.
     fn aim(&mut self, grid: &G, places: &Places<'_>, image: &Image);
 
     /// Adds the weights of these particles, a row for each column of sums; zero for those outside.
-    fn add(&self, weights: &[[f64; BATCH]], image: &mut Image);
+    fn add(&self, grid: &G, weights: &[[f64; BATCH]], image: &mut Image, level: Level);
+
+    /// The pixels, one column after the other.
+    fn develop(grid: &G, image: Image, level: Level) -> Result<Vec<f64>, Error> {
+        let _ = level;
+        image.planes(grid.pixels())
+    }
 }
 
 /// Pixels after those of the picture, for particles outside: several, because additions to one wait
