@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfr.errors import EmptySelectionError
+from sfr.errors import DataFormatError, EmptySelectionError
 from sfr.recipe import load_recipe
+from sfr.report.tables import subset_rows
 from sfr.run.components import components, connect
 from sfr.run.edited_tables import image_names, read_split
 from sfr.run.folds import Place, count_folds, subsets_in
@@ -16,6 +17,8 @@ from sfr.run.tables import SAMPLE, TEST, TRAIN, VALIDATION, write_table
 from sfr.run.workspace import Workspace
 from sfr.sample.folds import Units, draw_folds, draw_parts, draw_subsets, strata_of
 from sfr.sample.split import split
+from sfr.train.rows import read_rows
+from sfr.train.training import Training
 
 RECIPE = dataclasses.replace(load_recipe("corrected").split, by="component", folds=4)
 
@@ -305,3 +308,91 @@ def test_one_split_by_component(tmp_path):
     found = split(workspace, chosen)
     assert found.counts == {"train": 60, "validation": 0, "test": 20}
     assert found.audit.n_same_group == 0
+
+
+def test_the_trainer_gets_the_rows_of_each_fold(tmp_path):
+    """Every image is tested once; one without an image, and one without a label, are left out."""
+    workspace = Workspace(tmp_path)
+    table = write_sample(workspace, [98, 99])
+    table["ssfr_per_yr"][3] = 0.0
+    write_table(workspace, workspace.sample_csv, table)
+    split(workspace, RECIPE)
+    workspace.images.mkdir()
+    for name in image_names(table)[:-1]:
+        (workspace.images / name).touch()
+    recipe = load_recipe("demo")
+    rows = read_rows(workspace, recipe)
+    assert rows.n_folds == 4
+    assert len(rows.filenames) == 78
+    places = read_split(workspace)
+    tested = [rows.indices(TEST, fold).tolist() for fold in range(4)]
+    assert sorted(row for part in tested for row in part) == list(range(78))
+    for fold, found in enumerate(Training(workspace, recipe).data.folds):
+        assert {places[rows.filenames[row]].fold for row in found.test} == {fold}
+        assert {places[rows.filenames[row]].fold for row in found.training} == {*range(4)} - {fold}
+        assert all(fold in places[rows.filenames[row]].validates for row in found.validation)
+        every = np.concatenate([found.training, found.validation, found.test])
+        assert sorted(every.tolist()) == list(range(78))
+        groups = [set(rows.group[rows_of].tolist()) for rows_of in dataclasses.astuple(found)]
+        assert not groups[0] & groups[1]
+        assert not groups[0] & groups[2]
+        assert not groups[1] & groups[2]
+    images = Training(workspace, recipe).images
+    assert images["fold"].tolist() == [places[name].fold for name in rows.filenames]
+    assert set(images["subset"].tolist()) == {TEST}
+
+
+def test_a_fold_without_an_image_to_test_is_refused(tmp_path):
+    workspace = Workspace(tmp_path)
+    write_sample(workspace, [99], galaxies=12)
+    split(workspace, RECIPE)
+    workspace.images.mkdir()
+    for name, place in read_split(workspace).items():
+        if place.fold != 3:
+            (workspace.images / name).touch()
+    with pytest.raises(EmptySelectionError, match="no test image of fold 3 is left"):
+        read_rows(workspace, load_recipe("demo"))
+    assert [row.subset for row in subset_rows(workspace)] == [f"test, fold {k}" for k in range(4)]
+
+
+def test_images_that_are_trained_on_in_every_fold_are_tested_in_none(tmp_path):
+    workspace = Workspace(tmp_path)
+    names = image_names(write_sample(workspace, [99], galaxies=12))
+    lines = [f"{name},test,{row % 3}" for row, name in enumerate(names[2:])]
+    always = [f"{names[0]},train,", f"{names[1]},validation,"]
+    workspace.split_csv.write_text("filename,subset,fold\n" + "\n".join([*always, *lines]) + "\n")
+    split(workspace, RECIPE)
+    workspace.images.mkdir()
+    for name in names:
+        (workspace.images / name).touch()
+    training = Training(workspace, load_recipe("demo"))
+    assert training.images["fold"].tolist()[:4] == [-1, -1, 0, 1]
+    assert training.images["subset"].tolist()[:4] == ["train", "validation", "test", "test"]
+    for found in training.data.folds:
+        assert 0 in found.training
+        assert found.validation.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["test,0,", "test,1,0 x", "test,2,"], r"line 3: validates = '0 x'; allowed: numbers"),
+        (
+            ["test,0,", "test,1,1", "test,2,"],
+            r"line 3: validates = '1'; allowed: folds that do not",
+        ),
+        (["test,0,", "test,1,7", "test,2,"], r"line 3: validates = '7'; allowed"),
+        (["test,0,", "train,,0", "test,1,"], r"line 3: validates = '0'; allowed"),
+        (["test,0,", "validation,1,", "test,1,"], r"line 3: fold = 1 with subset 'validation'"),
+        (["test,-1,", "test,0,", "test,1,"], r"line 2: fold = -1 with subset 'test'"),
+        (["test,0,", "test,2,", "test,0,"], r"line 3: fold = 2, but fold 1 tests no image"),
+        (["test,0,", "test,first,", "test,1,"], r"line 3: fold = 'first' is not a whole number"),
+    ],
+)
+def test_folds_that_cannot_be_are_named_by_their_line(tmp_path, rows, words):
+    workspace = Workspace(tmp_path)
+    names = image_names(write_sample(workspace, [99], galaxies=3))
+    lines = [f"{name},{row}" for name, row in zip(names, rows, strict=True)]
+    workspace.split_csv.write_text("filename,subset,fold,validates\n" + "\n".join(lines) + "\n")
+    with pytest.raises(DataFormatError, match=words):
+        split(workspace, RECIPE)

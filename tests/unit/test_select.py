@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sfr.errors import ConfigError, EmptySelectionError
+from sfr.errors import ConfigError, DataMissingError, EmptySelectionError
 from sfr.recipe import load_recipe
 from sfr.run.workspace import Workspace
 from sfr.sample.select import PUBLISHED, apply_cuts, select
@@ -33,6 +33,8 @@ class Catalogues:
         return [7, 98, 99]
 
     def catalogue(self, snap, *, subhalo_fields, group_fields, allow_partial=False):
+        if subhalo_fields == ("SubhaloIDMostbound",):
+            raise DataMissingError("SubhaloIDMostbound is not in the catalogue")
         n, g = len(self.rows), len(self.group_mass)
         columns = np.array(self.rows, float).reshape(n, 5)
         types = np.zeros((n, 6), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sfr.cli import options as opt
@@ -25,8 +26,11 @@ def split(force: opt.Force = False, *, folder: opt.Folder, output: opt.Output) -
 
       sfr split --work run1 --force
     """
+    from sfr.run.leaks import read_neighbours
+
     with output.console() as console, folder.open(console, force=force) as run:
         summary = run.split(force=force)
+        neighbours = read_neighbours(run.workspace)
     leak, found = summary.audit, summary.components
     console.table(
         f"split by {run.recipe.split.by}: {run.workspace.split_csv}",
@@ -42,6 +46,7 @@ def split(force: opt.Force = False, *, folder: opt.Folder, output: opt.Output) -
             "components_with_all_groups": found.count_linked,
             "largest_component_with_all_groups": found.largest_linked,
             "snapshots_whose_groups_do_not_count": list(found.dropped),
+            "neighbours": list(map(asdict, neighbours)),
         },
     )
     if not output.as_json:
@@ -51,6 +56,8 @@ def split(force: opt.Force = False, *, folder: opt.Folder, output: opt.Output) -
             f"that is in training at another time, {leak.n_same_group} one whose FoF group is "
             f"in training at the same time; {leak.n_untracked} cannot be told (in no tree)"
         )
+        for row in neighbours:
+            echo(f"leak audit, {row}")
 
 
 def _row(part: Part, folds: int) -> dict[str, object]:

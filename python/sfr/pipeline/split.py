@@ -11,6 +11,7 @@ from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
 from sfr.target import target_of
+from sfr.train.leaks import audit_neighbours
 
 __all__ = ["split"]
 
@@ -36,6 +37,13 @@ def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSu
         if summary.components.dropped and run.recipe.split.by == "component":
             log.warning("%s", _dropped_in_words(summary))
     say_edits(run)
+    problem = audit_neighbours(run.workspace, target_of(run.recipe))
+    if problem:
+        log.info(
+            "leak audit by the nearest neighbour: none, because %s; sfr train makes up for it once "
+            "there are maps, as does sfr split",
+            problem,
+        )
     if summary.reason:
         outdate_heads(run.workspace)
     return summary

@@ -575,7 +575,10 @@ class SplitRecipe(_Section):
     ]
     test_fraction: Annotated[
         Fraction,
-        _says("Share of the units in the test subset; int((1 - it) N) of N units are left."),
+        _says(
+            "Share of the units in the test subset; int((1 - it) N) of N units are left. Of "
+            "components it is the share of the images."
+        ),
     ]
     validation_fraction: Annotated[
         Fraction,
@@ -590,7 +593,10 @@ class SplitRecipe(_Section):
     ]
     folds: Annotated[
         Count,
-        _says("Folds of a cross-validation, each of which tests 1 / folds; 1: a single split."),
+        _says(
+            "Folds of a cross-validation, each of which tests 1 / folds of the images: every image "
+            "is tested once, and test_fraction does not count; 1: a single split."
+        ),
     ]
     seed: Annotated[CountOrNone, _says("Seed of the draw.")]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sfr.recipe import Recipe
 from sfr.report.tables import CaseRow
 from sfr.target import Target, target_of
-from sfr.train.controls import words_of
 from sfr.train.evaluate import (
     CASE,
     DEAD,
@@ -104,7 +103,7 @@ def _no_better(comparison: Comparison, standing: Mapping[str, Standing]) -> str:
     control = standing[best.control]
     return (
         f" That says nothing of the images yet: it is not ahead of a control, "
-        f"{words_of(best.control)}, which reaches r\u00a0=\u00a0{control.r:.3f}."
+        f"{best.control_words}, which reaches r\u00a0=\u00a0{control.r:.3f}."
     ).replace("=\u00a0-", "=\u00a0\u2212")
 
 
@@ -114,7 +113,7 @@ def _against_controls(standing: Mapping[str, Standing]) -> list[str]:
     if not cases:
         return []
     ahead = [found.case for found in cases if found.beats_controls]
-    control = words_of(cases[0].control)
+    control = cases[0].control_words
     if ahead:
         points = [f"Ahead of the best control ({control}): {_listed(ahead)}."]
     else:

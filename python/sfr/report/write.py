@@ -36,12 +36,13 @@ from sfr.report.tables import (
 )
 from sfr.report.verdict import verdict
 from sfr.run.documents import read_json
-from sfr.run.edited_tables import edits_in_words
+from sfr.run.edited_tables import edits_in_words, read_split
+from sfr.run.folds import count_folds
+from sfr.run.leaks import read_neighbours
 from sfr.run.shards import read_shard
 from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import Target, read_values, target_of
-from sfr.train.controls import PREFIX, words_of
 from sfr.train.evaluate import (
     CASE,
     FAILED,
@@ -149,7 +150,9 @@ def write_report(
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
     standing = standings(workspace, target, heads)
     behind = {
-        name: found.control for name, found in standing.items() if found.beats_controls is False
+        name: found.control_words
+        for name, found in standing.items()
+        if found.beats_controls is False
     }
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
@@ -162,7 +165,8 @@ def write_report(
     context["verdict"] = verdict(rows, comparison, recipe, standing)
     context |= _standing(standing, behind)
     context |= _shares(workspace, recipe, sample)
-    of_cases = {key: state for key, state in states.items() if not key[0].startswith(PREFIX)}
+    controls = {row.case for row in rows if row.kind != CASE}
+    of_cases = {key: state for key, state in states.items() if key[0] not in controls}
     context |= {"compared": compared, "heads": _head_rows(results, of_cases)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
@@ -314,10 +318,9 @@ def _montages(pages: _Pictures, recipe: Recipe, target: Target) -> list[Picture]
 
 def _standing(standing: Mapping[str, Standing], behind: Mapping[str, str]) -> dict[str, Any]:
     """Return how cases stand, and what controls are, for the page."""
-    names = [name for name in standing if name.startswith(PREFIX)]
     return {
-        "standing": [found for found in standing.values() if not found.case.startswith(PREFIX)],
-        "control_words": {name: words_of(name) for name in names},
+        "standing": [found for found in standing.values() if found.kind == CASE],
+        "control_words": {name: found.words for name, found in standing.items() if found.words},
         "behind": behind,
         "apart": _apart(standing),
     }
@@ -371,12 +374,18 @@ def _tables(
         write_table(
             workspace, paths[-1], {name: [getattr(f, name) for f in failures] for name in columns}
         )
-    for name in {"cases.csv", "by_snapshot.csv", "failures.csv"} - {path.name for path in paths}:
+    neighbours = read_neighbours(workspace)
+    if neighbours:
+        paths.append(folder / workspace.leaks_csv.name)
+        workspace.write_text(paths[-1], workspace.leaks_csv.read_text("utf-8"))
+    every = {"cases.csv", "by_snapshot.csv", "failures.csv", workspace.leaks_csv.name}
+    for name in every - {path.name for path in paths}:
         (folder / name).unlink(missing_ok=True)
     return paths, {
         "snapshot_names": [_heading(name) for name in shown],
         "snapshot_lines": [[str(c) for c in row] for row in zip(*shown.values(), strict=True)],
         "subsets": subset_rows(workspace),
+        "neighbours": neighbours,
         "failures": failures[:_FAILURES_SHOWN],
         "failures_left_out": max(0, len(failures) - _FAILURES_SHOWN),
     }
@@ -402,7 +411,7 @@ def _words(
         "target": target,
         "recipe_description": without_folders(recipe.description).rstrip("."),
         "facts": [
-            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace)),
+            *_facts(simulation, recipe, rows, sample, edits_in_words(workspace), _folds(workspace)),
             *_scale_fact(workspace, recipe),
         ],
         "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
@@ -436,12 +445,19 @@ def _simulation(workspace: Workspace, sample: Table) -> str:
     return ""
 
 
+def _folds(workspace: Workspace) -> int:
+    """Count the folds of the split; 1 where there is no table of it (copied results)."""
+    is_there = workspace.split_csv.is_file()
+    return count_folds(read_split(workspace).values()) if is_there else 1
+
+
 def _facts(
     simulation: str,
     recipe: Recipe,
     rows: Sequence[CaseRow],
     sample: Table,
     edits: Mapping[str, str],
+    folds: int,
 ) -> list[tuple[str, str]]:
     snapshots = sorted(set(sample["snapshot"].tolist()))
     span = ", ".join(map(str, snapshots))
@@ -456,7 +472,8 @@ def _facts(
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
-        ("networks", str(sum(row.seeds for row in rows))),
+        ("networks", str(folds * sum(row.seeds for row in rows))),
+        *([("folds", f"{folds}, so that every image is tested once")] if folds > 1 else []),
         ("label", target_of(recipe).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),
     ]

@@ -56,6 +56,11 @@ class RunPaths:
         return self.root / "sample.csv"
 
     @property
+    def leaks_csv(self) -> Path:
+        """Nearest neighbours of the test images, with the split used and with a random one."""
+        return self.root / "tables" / "leaks.csv"
+
+    @property
     def by_snapshot_csv(self) -> Path:
         """Statistics of the sample beside the published ones."""
         return self.root / "tables" / "by_snapshot.csv"

@@ -17,6 +17,7 @@ from sfr.run.workspace import Workspace, digest
 __all__ = [
     "FAILURES",
     "FOR_GOOD",
+    "LEAKS",
     "RANGES",
     "SAMPLE",
     "SPLIT",
@@ -63,6 +64,17 @@ SAMPLE: Schema = {
 SPLIT: Schema = {"filename": str, "subset": str, "group": str, "fold": int, "seed": int}
 #: Column of `SPLIT` where there are several folds: those that an image is validation of.
 VALIDATES = "validates"
+#: The nearest neighbour in radial profiles, with the split used and with a random one.
+LEAKS: Schema = {
+    "split": str,
+    "n_test": int,
+    "r": float,
+    "r_permuted": float,
+    "r_permuted_std": float,
+    "n_same_galaxy": int,
+    "n_near": int,
+    "distance": float,
+}
 FAILURES: Schema = {"subhalo_id": int, "view": int, "stage": str, "reason": str}
 #: Stage of the failures that no later run can mend: the galaxy has no map, all files being there.
 FOR_GOOD = "render"

@@ -32,7 +32,7 @@ from sfr.run.edited_tables import (
 )
 from sfr.run.tables import SAMPLE, Table, table_text, write_table
 from sfr.run.workspace import SAMPLE_SETTINGS, SIMULATION, Workspace, digest
-from sfr.sample.tracks import galaxy_ids
+from sfr.sample.tracks import Bound, bound_of, follow, galaxy_ids
 from sfr.simulation.protocol import Catalogue, Simulation
 from sfr.target import Quantity, ssfr_of
 
@@ -307,6 +307,7 @@ def select(
     if failures and not done:
         raise next(iter(failures.values()))
     fresh = {column: np.concatenate([part[column] for part in parts]) for column in SAMPLE}
+    fresh["galaxy_id"] = follow(fresh, {snap: found.bound for snap, found in done.items()})
     if theirs is None:
         merged = MergedSample(fresh, {}, SampleEdits())
     else:
@@ -329,6 +330,9 @@ def select(
             if found.cuts.reason:
                 workspace.mark_catalogue(snap, found.cuts.n_loaded, found.cuts.n_total)
                 workspace.keep_sources(step, found.fingerprint, found.marks)
+                bound = None if found.bound is None else found.bound.to_json()
+                if bound != workspace.recalled(f"bound-{snap:03d}"):
+                    workspace.remember(f"bound-{snap:03d}", bound)
     write_by_snapshot(workspace, merged.table, recipe.sample)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
     texts = {snap: str(error) for snap, error in sorted(failures.items())}
@@ -343,6 +347,8 @@ class _Done:
     cuts: SnapshotCuts
     fingerprint: str
     marks: Marks
+    #: What tells galaxies apart where there are no trees.
+    bound: Bound | None
 
 
 def _one_snapshot(
@@ -374,10 +380,14 @@ def _one_snapshot(
             simulation.source_path,
             f"sfr select --snap {snap} --force",
         )
-        return _Done(rows, _cuts_unchanged(rows, snap), fingerprint, marks)
+        bound = Bound.of_json(workspace.recalled(f"bound-{snap:03d}"))
+        return _Done(rows, _cuts_unchanged(rows, snap), fingerprint, marks, bound)
     reason = state.reason or "new"
-    rows, cuts = _select_one(simulation, recipe, snap, reason, allow_partial=allow_partial)
-    return _Done(rows, cuts, fingerprint, marks)
+    rows, cuts, period = _select_one(simulation, recipe, snap, reason, allow_partial=allow_partial)
+    bound = bound_of(
+        simulation, snap, rows["subhalo_id"], period=period, allow_partial=allow_partial
+    )
+    return _Done(rows, cuts, fingerprint, marks, bound)
 
 
 def _tables_so_far(
@@ -491,7 +501,8 @@ def _select_one(
     reason: str,
     *,
     allow_partial: bool,
-) -> tuple[Table, SnapshotCuts]:
+) -> tuple[Table, SnapshotCuts, float | None]:
+    """Return the rows, how they were cut, and the side of the box where it is periodic."""
     log.info("snapshot %d: reading the group catalogue", snapshot)
     catalogue = simulation.catalogue(
         snapshot,
@@ -529,7 +540,8 @@ def _select_one(
             f"{cuts.n_total_mass} below the total mass, {cuts.n_group_mass} below the group mass; "
             "adapt [sample] in a recipe file"
         )
-    return _snapshot_rows(simulation, catalogue, keep, recipe.sample, snapshot), cuts
+    rows = _snapshot_rows(simulation, catalogue, keep, recipe.sample, snapshot)
+    return rows, cuts, catalogue.header.period
 
 
 def _cuts_unchanged(rows: Table, snapshot: int) -> SnapshotCuts:

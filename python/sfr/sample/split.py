@@ -629,9 +629,11 @@ def _require_tracks(sample: Table, recipe: SplitRecipe) -> None:
     blind = [int(snap) for snap in snapshots if not tracked[sample["snapshot"] == snap].any()]
     if len(snapshots) > 1 and blind:
         raise DataMissingError(
-            f'split.by = "{recipe.by}" over several snapshots needs SubLink trees, and snapshots '
-            f"{blind} were selected without; fetch postprocessing/trees/SubLink and the offsets "
-            'files and select again, use one snapshot, or split by "image"'
+            f'split.by = "{recipe.by}" over several snapshots needs to know which galaxies are the '
+            f"same, and no galaxy of snapshots {blind} is found in another one: they were selected "
+            "without SubLink trees, and by their most bound particles, positions and masses "
+            "nothing matches; fetch postprocessing/trees/SubLink and the offsets files and select "
+            'again, use one snapshot, or split by "image"'
         )
 
 

@@ -422,6 +422,8 @@ def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
     elif len(models) > 1:
         found["dead"] = any(output.metrics[model].get("dead") for model in models)
         found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
+        epochs = {output.metrics[model].get("epoch_used") for model in models}
+        found["epoch_used"] = epochs.pop() if len(epochs) == 1 else _span(epochs)
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
     return ScoredHead(
         output.files.case,
@@ -433,6 +435,12 @@ def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
         prediction[rows],
         _histories(output, models),
     )
+
+
+def _span(numbers: set[Any]) -> str:
+    """Say between which numbers the folds of a seed differ."""
+    known = sorted(number for number in numbers if number is not None)
+    return f"{known[0]} to {known[-1]}"
 
 
 def _histories(output: CaseOutput, models: Iterable[ModelId]) -> tuple[Table, ...]:

@@ -15,7 +15,7 @@ from sfr.run.tables import Table, galaxy_numbers
 from sfr.run.workspace import Workspace
 from sfr.target import SSFR, Target
 from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
-from sfr.train.controls import PREFIX, is_rival
+from sfr.train.controls import PREFIX, is_rival, words_of
 from sfr.train.evaluate import CASE, ScoredHead
 from sfr.train.output import CaseFiles
 from sfr.train.statistics import (
@@ -47,8 +47,8 @@ class Standing:
 
     Attributes
     ----------
-    case : str
-        A case or a control.
+    case, kind, words : str
+        A case or a control; of a control also what it predicts from.
     r : float or None
         Of the mean prediction of all seeds.
     r_low, r_high : float or None
@@ -61,7 +61,7 @@ class Standing:
         Chance of such an r with labels exchanged between components.
     best : float or None
         Chance of being the best of the cases; None for controls.
-    control : str
+    control, control_words : str
         The control with the largest r that is no rival; empty for controls.
     ahead, ahead_low, ahead_high : float or None
         r minus that of the control, and an interval that holds for all cases together.
@@ -75,6 +75,8 @@ class Standing:
     """
 
     case: str
+    kind: str = CASE
+    words: str = ""
     r: float | None = None
     r_low: float | None = None
     r_high: float | None = None
@@ -83,6 +85,7 @@ class Standing:
     p_chance: float | None = None
     best: float | None = None
     control: str = ""
+    control_words: str = ""
     ahead: float | None = None
     ahead_low: float | None = None
     ahead_high: float | None = None
@@ -159,6 +162,8 @@ def standings(
         known = predictions.get(_SCALARS) if is_case else None
         found[name] = Standing(
             case=name,
+            kind=heads[name][0].kind,
+            words=words_of(name) if name.startswith(PREFIX) else "",
             r=r[name],
             count=rows.count,
             **_interval(draws.get(name)),
@@ -183,7 +188,8 @@ def _lead(
     r: Mapping[str, float | None], draws: Mapping[str, Floats], name: str, best: str, cases: int
 ) -> dict[str, Any]:
     """Compare a case with the best control; the interval holds for all cases together."""
-    found: dict[str, Any] = {"control": best, "ahead": (r[name] or 0.0) - (r[best] or 0.0)}
+    found: dict[str, Any] = {"control": best, "control_words": words_of(best)}
+    found |= {"ahead": (r[name] or 0.0) - (r[best] or 0.0)}
     if name in draws and best in draws:
         limits = percentiles(draws[name] - draws[best], 0.05 / max(1, cases))
         if limits is not None:
