@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -318,7 +319,8 @@ class CaseFiles:
         """
         with self._claim():
             self.workspace.forget(self._step)
-            for path in (*self._files(self._finished()), *self.checkpoints()):
+            of_heads = [self.folder.glob(f"seed-*/{name}") for name in ("model.keras", *PUBLISHED)]
+            for path in chain(self._files(self._finished()), self.checkpoints(), *of_heads):
                 path.unlink(missing_ok=True)
             table = _prediction_table(images, {model: p for model, (_, p) in found.items()})
             write_table(self.workspace, self.predictions, table)

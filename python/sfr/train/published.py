@@ -68,10 +68,8 @@ def complete_network(training: Training, model: ModelId) -> None:
     costs no training. Ridge has one network a case, the mean of the fits of all folds.
     """
     path = training.workspace.head(model) / "model.keras"
-    if training.is_ridge:
-        wanted = model.fold == 0
-    else:
-        wanted = training.has_one_fold and (training.save_models or model.seed == _SHOWN_SEED)
+    is_shown = training.save_models or model.seed == _SHOWN_SEED
+    wanted = is_shown and (model.fold == 0 if training.is_ridge else training.has_one_fold)
     if wanted and not path.is_file():
         join = _joined_ridge if training.is_ridge else _joined_head
         _save_network(training, model.case, join(training, model.case, path), path)

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from sfr.recipe import CasesRecipe
 
@@ -34,6 +33,8 @@ class CaseMaps(NamedTuple):
 
 def gauss(maps: Maps, recipe: CasesRecipe, radius_px: float) -> Maps:
     """Blur each map with a Gaussian of this standard deviation, cut off at 4 of them."""
+    from scipy.ndimage import gaussian_filter
+
     blurred: Maps = gaussian_filter(maps, (0.0, radius_px, radius_px), mode=recipe.edge)
     return blurred
 
