@@ -218,7 +218,8 @@ def test_controls_are_there_the_next_time(in_folds):
 def test_a_case_that_does_not_beat_its_controls_is_marked(in_folds):
     """The brightness of an image is all that a network sees here, and two numbers say it, too."""
     heads, _ = controls(in_folds, ridge())
-    found = standings(in_folds, target_of(ridge()), heads)
+    found, pairs = standings(in_folds, target_of(ridge()), heads)
+    assert pairs == []
     case = found["mass"]
     assert case.kind == CASE
     assert case.beats_controls is False

@@ -55,7 +55,7 @@ from sfr.train.evaluate import (
     head_states,
     read_heads,
 )
-from sfr.train.standing import Standing, standings
+from sfr.train.standing import Difference, Standing, standings
 
 __all__ = ["ReportSummary", "write_report"]
 
@@ -148,7 +148,7 @@ def write_report(
     sample, values = read_values(workspace, target)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
-    standing = standings(workspace, target, heads)
+    standing, pairs = standings(workspace, target, heads)
     behind = {
         name: found.control_words
         for name, found in standing.items()
@@ -160,7 +160,7 @@ def write_report(
     context["montages"] = _montages(pages, recipe, target)
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, values, target)
-    tables.append(_standing_table(workspace, standing))
+    tables += _standing_tables(workspace, standing, pairs)
     context |= listed | _words(workspace, recipe, rows, comparison, sample)
     context["verdict"] = verdict(rows, comparison, recipe, standing)
     context |= _standing(standing, behind)
@@ -338,13 +338,19 @@ def _apart(standing: Mapping[str, Standing]) -> str:
     )
 
 
-def _standing_table(workspace: Workspace, standing: Mapping[str, Standing]) -> Path:
-    """Write how cases and controls stand, with all digits."""
-    path = workspace.report / "tables" / "standing.csv"
+def _standing_tables(
+    workspace: Workspace, standing: Mapping[str, Standing], pairs: Sequence[Difference]
+) -> list[Path]:
+    """Write how cases and controls stand, and all pairs of cases, with all digits."""
+    folder = workspace.report / "tables"
     rows = [found.as_row() for found in standing.values()]
     names = rows[0] if rows else Standing("").as_row()
-    write_table(workspace, path, {name: [row[name] for row in rows] for name in names})
-    return path
+    paths = [folder / "standing.csv", folder / "differences.csv"]
+    write_table(workspace, paths[0], {name: [row[name] for row in rows] for name in names})
+    columns = ("case", "other", "difference", "low", "high", "is_one")
+    table = {name: [getattr(pair, name) for pair in pairs] for name in columns}
+    write_table(workspace, paths[1], table)
+    return paths
 
 
 def _tables(

@@ -20,9 +20,11 @@ from sfr.train.evaluate import CASE, ScoredHead
 from sfr.train.output import CaseFiles
 from sfr.train.statistics import (
     Adds,
+    Difference,
     adds,
     area_under_curve,
     correlation,
+    differences,
     information,
     mean_over_folds,
     permutation_test,
@@ -30,7 +32,7 @@ from sfr.train.statistics import (
     standard_error,
 )
 
-__all__ = ["QUENCHED", "Standing", "standings"]
+__all__ = ["QUENCHED", "Difference", "Standing", "standings"]
 
 #: sSFR below which a galaxy counts as quenched [1/yr].
 QUENCHED: Final = 1e-11
@@ -114,7 +116,7 @@ class Standing:
 
 def standings(
     workspace: Workspace, target: Target, heads: Mapping[str, Sequence[ScoredHead]]
-) -> dict[str, Standing]:
+) -> tuple[dict[str, Standing], list[Difference]]:
     """Say how cases and controls stand, each by the mean prediction of its seeds.
 
     Parameters
@@ -130,16 +132,18 @@ def standings(
     -------
     dict of str to Standing
         In the same order; empty where heads have no image in common.
+    list of Difference
+        Of all pairs of cases, family-wise; empty where there are too few galaxies.
     """
     alive = {name: [h for h in found if not h.dead] for name, found in heads.items()}
     alive = {name: found for name, found in alive.items() if found}
     if not alive:
-        return {}
+        return {}, []
     shared = set.intersection(
         *(set(h.filename.tolist()) for found in alive.values() for h in found)
     )
     if not shared:
-        return {}
+        return {}, []
     images = np.array(sorted(shared), np.str_)
     rows = _Rows.of(workspace, target, images, next(iter(alive.values()))[0].on(images))
     predictions = {
@@ -176,7 +180,8 @@ def standings(
             **lead,
             **rows.regimes(p),
         )
-    return found
+    compared = {name: r[name] or 0.0 for name in cases if name in draws}
+    return found, differences(compared, draws)
 
 
 def _interval(draws: Floats | None) -> dict[str, Any]:
