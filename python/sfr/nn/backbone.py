@@ -40,6 +40,8 @@ _RANDOM_SEED = 0
 #: Blocks that ridge reads, and the number of the last: its images are 2^5 times smaller.
 _BLOCKS: Final = 4
 _LAST_BLOCK: Final = 5
+#: Least ratio of the sizes of a block and the one after it, which is 2 but for edges.
+_NEXT: Final = 1.5
 #: Processor features that make bfloat16 faster than float32.
 _FAST_BFLOAT16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 
@@ -448,8 +450,12 @@ def _block_ends(network: Any) -> dict[str, str]:  # noqa: ANN401
     if "Pooling" in kind.__name__:
         images = [layer for layer in images if isinstance(layer, kind)]
     last = {int(layer.output.shape[1]): layer.name for layer in images}
-    # what is smaller than the output are weights of channels on the way to it
-    sizes = sorted(size for size in last if size >= images[-1].output.shape[1])[:_BLOCKS]
+    # what is smaller than the output are weights of channels on the way to it; what is hardly
+    # larger than another size is that one with an edge
+    sizes = [int(images[-1].output.shape[1])]
+    for size in sorted(last):
+        if size >= _NEXT * sizes[-1] and len(sizes) < _BLOCKS:
+            sizes.append(size)
     if len(sizes) < _BLOCKS:
         raise ConfigError(
             f"train.backbone = {network.name!r} has {len(sizes)} sizes of images inside, and ridge "
