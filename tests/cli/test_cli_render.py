@@ -14,7 +14,7 @@ import pytest
 
 from sfr.compute.tasks import Serial
 from sfr.errors import WorkerLostError
-from sfr.imaging.png import write_png
+from sfr.imaging.png import save_png
 from sfr.recipe import load_recipe
 from sfr.render.snapshot import render_snapshot
 from sfr.run.shards import read_shard
@@ -360,16 +360,16 @@ def test_galaxies_of_a_fetched_chunk_get_images_and_enter_the_normalisation(
 def test_interrupted_images_go_on_where_they_were(sfr, sim, recipe, whole, monkeypatch, tmp_path):
     written = []
 
-    def interrupt(workspace, path, image):
+    def interrupt(file, image):
         if len(written) == N // 2:
             raise KeyboardInterrupt
-        written.append(path.name)
-        write_png(workspace, path, image)
+        written.append(file.name)
+        save_png(file, image)
 
     common = ("render", "--sim", sim, "--recipe", recipe, "--snap", 99, "--workers", 1)
-    monkeypatch.setattr("sfr.imaging.images.write_png", interrupt)
+    monkeypatch.setattr("sfr.imaging.images.save_png", interrupt)
     assert sfr(*common).exit_code == 130
-    monkeypatch.setattr("sfr.imaging.images.write_png", lambda *a: written.append(write_png(*a)))
+    monkeypatch.setattr("sfr.imaging.images.save_png", lambda *a: written.append(save_png(*a)))
     assert sfr(*common).exit_code == 0
     assert N < len(written) < N + 33
     assert contents(tmp_path / "sfr-work") == whole

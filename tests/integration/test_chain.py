@@ -160,6 +160,8 @@ def test_maps_are_what_numpy_and_illustris_python_make(rendered, mock_sim, snap)
             )
             np.testing.assert_allclose(shard.maps[i], expected, rtol=2e-6, atol=1e-12)
             assert shard.columns["n_in_frame"][i] == n
+            counted = ("n_in_frame", "n_out_of_frame", "n_bad_coordinates")
+            assert sum(shard.columns[name][i] for name in counted) == shard.columns["n_read"][i]
             np.testing.assert_allclose(
                 shard.columns["sum_in_frame"][i], expected.sum(axis=(1, 2)), rtol=1e-12
             )

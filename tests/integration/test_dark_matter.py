@@ -11,7 +11,9 @@ import pytest
 from sfr.errors import InternalError
 from sfr.pipeline.quicklook import map_file
 from sfr.recipe import Channel, load_recipe
+from sfr.render import kernels
 from sfr.render.orient import Galaxy, Orientation
+from sfr.render.plan import bytes_to_read, particles_shown, readings
 from sfr.render.project import make_maps, particle_fields, render_galaxy
 from sfr.simulation import open_simulation
 from sfr.simulation.mock import write_mock
@@ -98,3 +100,61 @@ def test_a_quick_look_at_dark_matter_shows_dark_matter(output, tmp_path):
     assert made.n_in_frame == count > 0
     assert made.particles == "dark matter particles"
     assert made.rows()[0]["unit"].startswith("mass-weighted mean over dark matter particles")
+
+
+def test_a_plan_of_maps_of_dark_matter_counts_dark_matter(output, recipe):
+    """It counted the bytes of gas, and remembered the files of gas only."""
+    with open_simulation(output) as simulation:
+        found = simulation.catalogue(
+            99, subhalo_fields=("SubhaloGrNr", "SubhaloLenType"), group_fields=("GroupLenType",)
+        )
+        group_ids = found.subhalos["SubhaloGrNr"].astype(int)
+        rows = {
+            "subhalo_id": found.subhalo_ids,
+            "group_id": group_ids,
+            "n_gas_group": found.groups["GroupLenType"][group_ids, 0].astype(int),
+            "n_stars": found.subhalos["SubhaloLenType"][:, 4].astype(int),
+        }
+        of_groups = found.groups["GroupLenType"][np.unique(group_ids)].astype(int)
+        read = readings(simulation, recipe, 99, rows, allow_partial=False)
+        assert {r.part_type: (r.kind, r.lengths.sum()) for r in read} == {
+            0: ("group", of_groups[:, 0].sum()),
+            1: ("group", of_groups[:, 1].sum()),
+            4: ("subhalo", rows["n_stars"].sum()),
+        }
+        shown = particles_shown(simulation, recipe, 99, rows, allow_partial=False)
+        assert shown.tolist() == found.groups["GroupLenType"][group_ids, 1].tolist()
+        assert not (shown == rows["n_gas_group"]).all()
+        dark = [r for r in read if r.part_type == 1]
+        size = simulation.particles(99, "group", 0, 1, ["Coordinates"])["Coordinates"].itemsize
+        masses = simulation.particles(99, "group", 0, 1, ["Masses"])["Masses"].itemsize
+        n = int(of_groups[:, 1].sum())
+        assert bytes_to_read(simulation, 99, dark) == n * (3 * size + masses)
+        without_gas = {**rows, "n_gas_group": np.zeros_like(shown)}
+        assert bytes_to_read(
+            simulation, 99, readings(simulation, recipe, 99, without_gas, allow_partial=False)
+        ) < bytes_to_read(simulation, 99, read)
+
+
+def test_a_ledger_that_does_not_add_up_is_refused(output, recipe, monkeypatch):
+    """What lay outside the frame was not recorded, so that nobody saw that nothing is lost."""
+    project = kernels.project_segments
+
+    def losing(segments, **arguments):
+        found = project(segments, **arguments)
+        n = found.ledger.n_out_of_frame
+        return found._replace(ledger=found.ledger._replace(n_out_of_frame=n - 1))
+
+    path = sorted((output / "snapdir_099").glob("*.hdf5"))[0]
+    orientation = Orientation(np.eye(3), "none", 0, 1.0)
+    with open_particle_file(path) as file:
+        centre = file.read(1, ["Coordinates"])["Coordinates"][0].astype(float)
+        ledger = make_maps(file.segments(1), centre, orientation, file.header, recipe.maps).ledger
+        assert ledger.n_out_of_frame > 0
+        assert ledger.n_in_frame + ledger.n_out_of_frame == ledger.n_read == file.counts[1]
+        monkeypatch.setattr(kernels, "project_segments", losing)
+        with pytest.raises(InternalError, match=rf"of {ledger.n_read} dark matter particles"):
+            make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)
+        monkeypatch.setattr(kernels, "project_segments", lambda s, **a: project(list(s)[:0], **a))
+        with pytest.raises(InternalError, match="does not add up"):
+            make_maps(file.segments(1), centre, orientation, file.header, recipe.maps)

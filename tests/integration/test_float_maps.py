@@ -6,9 +6,9 @@ import pytest
 from sfr.imaging.inputs import inputs_of
 from sfr.imaging.png import has_own_scale, read_png
 from sfr.imaging.rgb import rgb_image
+from sfr.pipeline import open_run
 from sfr.pipeline.quicklook import map_file
 from sfr.pipeline.record import take_over
-from sfr.pipeline.run import open_run
 from sfr.recipe import load_recipe
 from sfr.run.names import ImageId
 from sfr.run.shards import iter_shards

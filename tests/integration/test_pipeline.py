@@ -177,11 +177,6 @@ def test_all_steps_end_before_the_first_where_a_later_one_cannot_work(mock_sim, 
         pytest.raises(ConfigError, match="snapshot 99, which is not among those of this run"),
     ):
         all_steps(run, [97, 98])
-    with (
-        open_run(tmp_path / "work", "corrected", simulation=mock_sim) as run,
-        pytest.raises(ConfigError, match="not available yet"),
-    ):
-        all_steps(run, [99])
     assert not (tmp_path / "work").exists()
 
 
@@ -283,12 +278,30 @@ def test_changed_cuts_are_not_trained_on_the_old_sample(copy):
 def test_a_split_that_is_not_possible_fails_before_rendering(mock_sim, tmp_path):
     sim = shutil.copytree(mock_sim, tmp_path / "sim")
     shutil.rmtree(sim / "postprocessing/trees")
+    for path in (sim / "output/groups_098").glob("*.hdf5"):
+        # nothing tells then which galaxy is which
+        with h5py.File(path, "r+") as file:
+            if "SubhaloPos" in file.get("Subhalo", {}):
+                file["Subhalo/SubhaloPos"][...] = (file["Subhalo/SubhaloPos"][...] + 7000) % 35000
+                file["Subhalo/SubhaloIDMostbound"][...] = 0
     with (
         open_run(tmp_path / "work", "demo", simulation=sim) as run,
         pytest.raises(DataMissingError, match="SubLink"),
     ):
         all_steps(run, [98, 99])
     assert not (tmp_path / "work/maps").exists()
+
+
+def test_without_trees_a_split_by_galaxy_finds_the_galaxies_itself(mock_sim, tmp_path):
+    sim = shutil.copytree(mock_sim, tmp_path / "sim")
+    shutil.rmtree(sim / "postprocessing/trees")
+    with open_run(tmp_path / "with", "demo", simulation=mock_sim) as run:
+        known = run.select([98, 99]).sample["galaxy_id"]
+    with open_run(tmp_path / "without", "demo", simulation=sim) as run:
+        found = run.select([98, 99]).sample["galaxy_id"]
+        summary = run.split()
+    assert (known[:, None] == known).tolist() == (found[:, None] == found).tolist()
+    assert summary.audit.n_same_galaxy == summary.audit.n_untracked == 0
 
 
 def test_training_never_uses_images_of_another_recipe(copy, caplog):

@@ -26,7 +26,7 @@ from sfr.run.shards import Shard, write_shard
 from sfr.run.tables import FAILURES, RANGES, SAMPLE, SPLIT, read_table, typed_columns, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import read_values, target_of
-from sfr.train.evaluate import SETTINGS
+from sfr.train.latest import outdate_heads, remember_settings
 from sfr.train.output import CaseFiles
 
 SCATTER = {
@@ -302,7 +302,7 @@ def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     path = small.case("mass") / "metrics.json"
     (entry,) = json.loads(path.read_text())["heads"]
     small.write_json(path, {"heads": [entry | {"settings": "now"}]})
-    small.remember(SETTINGS, "now")
+    remember_settings(small, "now")
     summary = write_report(small, demo)
     assert summary.n_cases == 1
     assert cases_of(summary)["composite"]["status"] == "out of date"
@@ -313,7 +313,7 @@ def test_report_shows_no_heads_of_other_settings_in_its_figures(small, demo):
     # the banner, the sentence, the table of cases and the list of networks
     assert page.count("ut of date") == 4
     assert "dead</td>" not in page
-    small.remember(SETTINGS, "other")
+    outdate_heads(small)
     with pytest.raises(DataMissingError, match="that is current"):
         write_report(small, demo)
 

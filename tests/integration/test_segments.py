@@ -64,6 +64,27 @@ def test_rows_that_are_needed_are_read_and_few_others(mock_sim, compressed, monk
                         assert not found["Masses"][others].any()
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_rows_of_fields_that_lie_unaligned_or_compressed_are_taken_as_they_are_read(
+    mock_sim, compressed, mapped
+):
+    fields = ["Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime"]
+    unaligned = 0
+    for path in (mock_sim, compressed):
+        with open_simulation(path, mapped=mapped) as simulation:
+            for part in simulation.segments(99, "group", 0, 4):
+                unaligned += mapped and not part.is_mapped(fields)
+                whole = part.read(fields)
+                for rows in ([], [0], [len(part) - 1], [0, 1, 2, 90, 91, len(part) - 1]):
+                    found = part.take(fields, np.array(rows, np.int64))
+                    assert list(found) == fields
+                    for name in fields:
+                        assert found[name].dtype == whole[name].dtype
+                        assert found[name].flags.aligned
+                        np.testing.assert_array_equal(found[name], whole[name][rows])
+    assert bool(unaligned) == mapped
+
+
 @pytest.mark.parametrize("recipe", ["thesis", "corrected"])
 def test_mapped_read_streamed_and_compressed_maps_have_the_same_bits(
     mock_sim, tmp_path, monkeypatch, recipe

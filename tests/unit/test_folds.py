@@ -52,25 +52,34 @@ def units(draw):
 def test_galaxies_and_groups_link_over_snapshots():
     """7 is in one group with 8 at 98 and 8 with 9 at 99: one component; -1 and -2 are others."""
     sample = links([98, 98, 99, 99, 99, 99], [7, 8, 8, 9, -1, -2], [0, 0, 1, 1, 2, 3])
-    assert connect(sample, [98, 99]).tolist() == [0, 0, 0, 0, 1, 2]
-    assert connect(sample, [99]).tolist() == [0, 1, 1, 1, 2, 3]
-    assert connect(sample, []).tolist() == [0, 1, 1, 2, 3, 4]
+    assert connect(sample, np.ones(sample["snapshot"].size, bool)).tolist() == [0, 0, 0, 0, 1, 2]
+    assert connect(sample, sample["snapshot"] == 99).tolist() == [0, 1, 1, 1, 2, 3]
+    assert connect(sample, np.zeros(6, bool)).tolist() == [0, 1, 1, 2, 3, 4]
 
 
 def test_groups_of_different_snapshots_with_one_number_are_not_linked():
     sample = links([98, 99], [1, 2], [5, 5])
-    assert connect(sample, [98, 99]).tolist() == [0, 1]
+    assert connect(sample, np.ones(sample["snapshot"].size, bool)).tolist() == [0, 1]
 
 
 def test_where_groups_link_too_much_those_of_the_earliest_snapshots_are_dropped():
-    # at 97 all are in one group, at 98 pairs, at 99 nobody
+    """Pairs that change partners at 98 link all galaxies in a ring."""
+    snapshot, galaxy = np.repeat([97, 98, 99], 8), np.tile(np.arange(8), 3)
+    pairs, others = np.arange(8) // 2, (np.arange(8) + 1) % 8 // 2
+    sample = links(snapshot, galaxy, np.concatenate([pairs, others, pairs]))
+    found = components(sample, 12)
+    assert (found.count, found.largest, found.dropped, found.divided) == (4, 6, (97, 98), 0)
+    assert (found.count_linked, found.largest_linked) == (1, 24)
+    assert components(sample, 48).dropped == ()
+
+
+def test_a_group_that_no_fold_holds_is_divided_and_the_others_stay_together():
+    """A cluster at 97 had all links of all groups dropped, also of small ones."""
     snapshot, galaxy = np.repeat([97, 98, 99], 8), np.tile(np.arange(8), 3)
     group = np.concatenate([np.zeros(8, int), np.arange(8) // 2, np.arange(8)])
     found = components(links(snapshot, galaxy, group), 12)
-    assert (found.count, found.largest, found.dropped) == (4, 6, (97,))
-    assert (found.count_linked, found.largest_linked) == (1, 24)
-    assert components(links(snapshot, galaxy, group), 24).dropped == ()
-    assert components(links(snapshot, galaxy, group), 5).dropped == (97, 98)
+    assert (found.count, found.largest, found.dropped, found.divided) == (4, 6, (), 1)
+    assert components(links(snapshot, galaxy, group), 24).divided == 0
 
 
 def test_a_group_that_fits_into_a_fold_stays_together_in_a_small_sample():
@@ -84,13 +93,13 @@ def test_a_group_that_fits_into_a_fold_stays_together_in_a_small_sample():
 def test_links_that_are_not_to_blame_stay():
     """A galaxy of three snapshots is three images, whatever is dropped."""
     found = components(links([97, 98, 99, 99], [1, 1, 1, 2], [0, 0, 0, 1]), 2)
-    assert (found.dropped, found.largest, found.count) == ((), 3, 2)
+    assert (found.dropped, found.divided, found.largest, found.count) == ((), 0, 3, 2)
 
 
 @given(st.lists(st.tuples(st.integers(95, 99), st.integers(-3, 9), st.integers(0, 5)), max_size=40))
 def test_a_component_holds_its_galaxies_and_groups(rows):
     sample = links(*(np.array([row[i] for row in rows], int) for i in range(3)))
-    number = connect(sample, range(95, 100))
+    number = connect(sample, np.ones(len(rows), bool))
     for a, (snapshot, galaxy, group) in enumerate(rows):
         for b in range(a):
             same_galaxy = galaxy == rows[b][1] and galaxy >= 0
@@ -99,6 +108,15 @@ def test_a_component_holds_its_galaxies_and_groups(rows):
 
 
 # -- parts -----------------------------------------------------------------------------------------
+
+
+def test_bins_that_no_image_is_in_are_no_bins():
+    """Relative to a part's share of nothing, what it holds of it was 0 / 0."""
+    names = [f"u{i}" for i in range(8)]
+    found = Units(names, names, np.array([[5], [9]] * 4), 0)
+    assert np.bincount(draw_parts(found, [0.5, 0.5], "x"), found.strata[:, 0] == 5).tolist() == [
+        2, 2,
+    ]  # fmt: skip
 
 
 @given(units(), st.integers(2, 8))

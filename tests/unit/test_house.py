@@ -62,20 +62,18 @@ ORDER = (
 )
 
 
-def imports(path: Path, *, top: bool = False) -> set[str]:
+def imports(path: Path, *, whole: bool = False) -> set[str]:
     """Modules below ``sfr`` and top-level packages that a file imports, wherever it does.
 
-    With ``top`` only what it needs when it is loaded itself, and modules, too, that only some
-    names are imported of.
+    With ``whole`` modules, too, that only some names are imported of.
     """
     found: set[str] = set()
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in tree.body if top else ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {node.module} if top else set()
+            found |= {node.module} if whole else set()
     return found
 
 
@@ -118,12 +116,13 @@ def test_imports_point_one_way():
 
 
 def test_no_module_needs_itself_through_others():
+    """Nor by an import inside a function or for a type: a run knew its steps, and they the run."""
     names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
     names = {name.removesuffix(".__init__"): path for name, path in names.items()}
     needs = {
         name: {
             other
-            for other in imports(path, top=True) & names.keys()
+            for other in imports(path, whole=True) & names.keys()
             # a package is there before its modules
             if not f"{name}.".startswith(f"{other}.")
         }

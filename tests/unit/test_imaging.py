@@ -113,7 +113,7 @@ def _shard(maps, ids, names=("entropy", "mass", "temperature"), stages=()):
             "candidate_maximum": extremes,
             "candidate_minimum": -extremes,
         },
-        {"stage": np.array(stages, np.str_)},
+        {"subhalo_id": 1000 + np.arange(len(stages)), "stage": np.array(stages, np.str_)},
         {
             "channel_names": list(names),
             "channel_units": ["u"] * 3,
@@ -150,6 +150,7 @@ def test_a_scale_that_a_part_of_the_reference_snapshot_would_set_is_refused():
     recipe = load_recipe("thesis").normalisation
     assert recipe.reference_share == 0.9
     shards = [_shard(ONE, [7], stages=["read"] * 20), _shard(ONE[:0], [], stages=["memory"] * 19)]
+    shards[1].failures["subhalo_id"] += 20
     with pytest.raises(DataMissingError, match=r"1 of 40 galaxies.*39 could not.*90 %") as refused:
         find_normalisation(shards, recipe, snapshot=99)
     asked = float(str(refused.value).rpartition("--reference-share ")[2])
@@ -188,6 +189,20 @@ def test_a_scale_of_nearly_all_galaxies_is_made_and_told():
     found = find_normalisation([_shard(maps, range(19), stages=["read"])], recipe, snapshot=99)
     assert found.is_partial
     assert "19 of 20" in found.galaxies
+
+
+def test_a_galaxy_with_two_views_is_one_galaxy_of_the_scale():
+    """Maps were counted as galaxies: two of one galaxy, and 2 of 3 set the scale."""
+    recipe = load_recipe("thesis").normalisation
+    shard = _shard(np.ones((3, 3, 8, 8)), [7, 7, 8], stages=["render", "render", "read"])
+    shard.failures["subhalo_id"] = np.array([9, 9, 8])
+    shard.failures["view"] = np.array([0, 1, 1])
+    with pytest.raises(DataMissingError, match="2 of 3 galaxies"):
+        find_normalisation([shard], recipe, snapshot=99)
+    half = dataclasses.replace(recipe, reference_share=0.5)
+    counted = find_normalisation([shard], half, snapshot=99).document["galaxies"]
+    names = ("set_the_scale", "in_the_sample", "without_a_map", "not_read", "share")
+    assert [counted[name] for name in names] == [2, 3, 1, 1, 0.5]
 
 
 def test_normalisation_without_galaxies_or_without_light_is_an_error():

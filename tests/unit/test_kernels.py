@@ -93,6 +93,8 @@ def numbers(result):
         return [result]
     if isinstance(result, list):
         return [part for entry in result for part in numbers(entry)]
+    if isinstance(result, kernels.Spin):
+        return [np.asarray(entry) for entry in result]
     return [result.maps, *(np.asarray(entry) for entry in result.ledger)]
 
 
@@ -132,6 +134,18 @@ def test_bits_do_not_depend_on_threads(kernel, n):
         for threads in THREADS
     )
     assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 127, 130, 1000, BLOCK + 5, 3 * BLOCK])
+@pytest.mark.parametrize("by_mass", [True, False])
+def test_sums_of_spin_have_the_bits_of_numpy_on_which_published_alignments_rest(n, by_mass):
+    (kernel,) = (kernel for kernel in KERNELS if kernel.name == "spin")
+    inputs = kernel.inputs(n, np.random.default_rng(n)) | {"radius": 9.0, "by_mass": by_mass}
+    found, expected = kernel.function(**inputs), kernel.twin(**inputs)
+    assert found.n_used == expected.n_used == n
+    np.testing.assert_array_equal(found.mean_velocity, expected.mean_velocity)
+    np.testing.assert_array_equal(found.momentum, expected.momentum)
+    assert found.of_lengths == expected.of_lengths
 
 
 @fast

@@ -31,6 +31,10 @@ GOOD = {
     },
     "face_on_rotation": {"normal": (0, 0, 1)},
     "rotate": {"coordinates": X, "rotation": np.eye(3), "center": ORIGIN},
+    "spin": {
+        "coordinates": X, "velocities": X, "masses": W, "center": ORIGIN, "radius": 1.0,
+        "velocity_factor": 1.0,
+    },
     "project": {
         "coordinates": X, "weights": [W, W], "center": ORIGIN, "box_size": 9.0,
         "rotation": np.eye(3), "half_width": 1.0, "bins": 2,
@@ -43,12 +47,12 @@ def call(function, **changes):
 
 
 def takers(argument):
-    extra = {"threads": 5, "box_size": 4, "depth": 2, "bin_scale": 2}
+    extra = {"threads": 5, "box_size": 5, "depth": 2, "bin_scale": 2}
     if argument not in extra:
         return [name for name, good in GOOD.items() if argument in good]
     return {
-        "threads": [name for name in GOOD if name != "face_on_rotation"],
-        "box_size": ["cull_box", "disk_normal", "rotate", "project"],
+        "threads": [name for name in GOOD if name not in {"face_on_rotation", "spin"}],
+        "box_size": ["cull_box", "disk_normal", "rotate", "spin", "project"],
         "depth": ["cull_box", "project"],
         "bin_scale": ["project"],
     }[argument]
@@ -111,6 +115,8 @@ BAD_TYPES = [np.int64, np.int32, np.float16, ">f8", ">f4", np.complex128, bool, 
         "bins": [2.5, None, (2, 2.0), "ab"],
         "box_size": ["a", (1.0, 1.0)],
         "depth": ["a"],
+        "radius": ["a", None],
+        "velocity_factor": ["a"],
         "bin_scale": ["a"],
         "threads": ["a", 1.5],
     }),
@@ -129,6 +135,8 @@ POSITIVE = [0.0, -1.0, NAN, INF]
         "threads": [0, -1, 10**6, 10**30],
         "box_size": [*POSITIVE, 10**400],
         "depth": [*POSITIVE, 1e308],
+        "radius": POSITIVE,
+        "velocity_factor": POSITIVE,
         "half_width": [*POSITIVE, (1.0, 0.0), (NAN, 1.0), 1e308],
         "bins": [0, -1, (1, 0), 2**40, (2**20, 2**20), 10**30],
         "bin_scale": [0.0, -0.5, 1.5, NAN],

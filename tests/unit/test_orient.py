@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sfr.recipe import load_recipe
-from sfr.render.orient import Galaxy, orient
+from sfr.render.orient import Galaxy, _youngest, orient
 from sfr.simulation import Header
 
 HEADER = Header("m", 98, 0.99, 0.0101, 0.6774, 0.3089, 0.6911, 1000.0, None, 1, None)
@@ -93,11 +93,19 @@ def test_the_ladder_goes_down_rung_by_rung():
         (stars(50, y, OLD), gas(200, z, sfr=0.0), "gas", z),
         (stars(50, y, OLD), gas(50, z), "none", z),
     ]
+    words = {
+        "stars<0.3Gyr": "stars younger than 0.3 Gyr",
+        "sf_gas": "star-forming gas cells",
+        "stars": "stars",
+        "gas": "gas cells",
+        "none": "",
+    }
     for star_fields, gas_fields, source, axis in cases:
         found = orient(
             GALAXY, formed(star_fields), lambda fields=gas_fields: fields, HEADER, RECIPE
         )
         assert found.source == source
+        assert found.particles == words[source]
         assert angle_to(found, axis) < 2.0
 
 
@@ -147,6 +155,24 @@ def test_the_youngest_fraction_is_by_mass():
     found = orient(GALAXY, formed(mixed), lambda: gas(0, UP), HEADER, recipe)
     assert (found.source, found.count) == ("youngest25%", 300)
     assert angle_to(found, x) < 1.0
+
+
+@pytest.mark.parametrize("times", ["all differ", "few", "one", "outlier"])
+@pytest.mark.parametrize("fraction", [1e-9, 0.25, 0.7, 1.0])
+def test_the_youngest_are_those_of_sorting_all_also_where_many_are_of_one_age(times, fraction):
+    rng = np.random.default_rng(5)
+    n = 3000
+    born = rng.uniform(0.1, 0.9, n).astype(np.float32)
+    if times != "all differ":
+        born = {"few": np.round(born, 1), "one": born * 0 + born[0], "outlier": born * 1e-6}[times]
+    if times == "outlier":
+        born[7] = 0.99
+    masses = rng.uniform(0.5, 1.5, n).astype(np.float32)
+    order = np.argsort(-born, kind="stable")
+    mass = np.cumsum(masses[order], dtype=np.float64)
+    count = np.searchsorted(mass, fraction * mass[-1] * (1 - 1e-12)) + 1
+    np.testing.assert_array_equal(_youngest(born, masses, fraction), np.sort(order[:count]))
+    assert len(_youngest(born[:0], masses[:0], fraction)) == 0
 
 
 def test_alignment_tells_a_cold_disk_from_a_hot_one():

@@ -1,5 +1,6 @@
 """What differs between two recipes, and why."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 
 from sfr.cli import app
 from sfr.errors import ConfigError
-from sfr.recipe import BUILT_IN, load_recipe
+from sfr.recipe import BUILT_IN, changed_fields, load_recipe
 from sfr.recipe.differences import _settings, differences, general_reasons
 
 
@@ -157,3 +158,17 @@ def test_channels_that_another_file_replaces_were_a_traceback(tmp_path, given):
     path.write_text(f'extends = "base.toml"\n[maps]\nchannels = [{channels}]\n')
     found = {d.field: d.second for d in differences("thesis", path)}
     assert found["maps.channels"] == ["a", "b", "c"]
+
+
+def test_what_a_folder_says_of_its_recipe_is_what_the_comparison_says():
+    """A second comparison named the whole list of channels, and the recipe's description."""
+    thesis = load_recipe("thesis")
+    first, *others = thesis.maps.channels
+    maps = dataclasses.replace(
+        thesis.maps, pixels=64, channels=(dataclasses.replace(first, weight="volume"), *others)
+    )
+    other = dataclasses.replace(thesis, maps=maps, description="mine")
+    assert changed_fields(thesis, other) == ["maps.pixels", f"maps.channels.{first.name}"]
+    assert changed_fields(thesis, thesis) == []
+    named = [found.field for found in differences("thesis", "corrected")]
+    assert changed_fields(thesis, load_recipe("corrected")) == named

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sfr.sample.tracks import _MATCHED, Bound, follow, match, untracked_id
+from sfr.sample.tracks import _MATCHED, Bound, _untracked_id, follow, match
 
 BOX = 35000.0
 
@@ -63,7 +63,7 @@ def sample(snapshots, galaxies=5, ids=None):
     table = {
         "snapshot": snap,
         "subhalo_id": subhalo,
-        "galaxy_id": untracked_id(snap, subhalo) if ids is None else ids,
+        "galaxy_id": _untracked_id(snap, subhalo) if ids is None else ids,
         "stellar_mass_msun": 1e10 * (1.0 + galaxy),
     }
     return table | {f"{axis}_ckpc_h": at[galaxy, k] for k, axis in enumerate("xyz")}

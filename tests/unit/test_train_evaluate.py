@@ -17,14 +17,14 @@ from sfr.run.names import ModelId
 from sfr.run.workspace import Workspace
 from sfr.train.evaluate import (
     AVERAGED,
-    SETTINGS,
     case_states,
     head_states,
     metrics,
     read_heads,
 )
 from sfr.train.evaluate import case_table as table_of
-from sfr.train.output import CaseFiles
+from sfr.train.latest import remember_settings
+from sfr.train.output import CaseFiles, ModelOutput
 
 
 def some(n=200, seed=1):
@@ -211,7 +211,7 @@ def test_every_head_and_case_has_one_word(tmp_path):
     recipe = load_recipe("thesis").with_fields(
         "cases", names=["composite", "mass", "entropy", "gauss3", "gauss5", "gauss10", "structure3"]
     )
-    workspace.remember(SETTINGS, "now")
+    remember_settings(workspace, "now")
     head(workspace, "composite", 0, settings="now")
     head(workspace, "composite", 1, np.zeros(9), settings="now")
     failed(workspace, "composite", 2, "now")
@@ -279,6 +279,41 @@ def test_no_module_of_training_imports_keras_by_itself():
         "assert not {'keras', 'tensorflow', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_control_without_a_network_leaves_its_numbers_like_any_model(tmp_path):
+    """Only what a network had trained could be written, so a control had no way in."""
+    workspace = Workspace(tmp_path)
+    numbers = np.arange(9)
+    images = {
+        "filename": np.array([f"Snap99ID{i}.png" for i in numbers]),
+        "snapshot": np.full(9, 99),
+        "subhalo_id": numbers,
+        "view": np.zeros(9, int),
+        "galaxy_id": numbers,
+        "subset": np.array(["test"] * 9),
+        "fold": np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]),
+        "truth": TRUTH,
+    }
+    files = CaseFiles(workspace, "stellar_mass")
+    for fold in (0, 1):
+        model = ModelId("stellar_mass", fold)
+        entry = {
+            "case": model.case,
+            "fold": fold,
+            "seed": 0,
+            "kind": "control",
+            "n_train": 20 - fold,
+        }
+        files.gather("f", "k", images, [ModelOutput(model, entry, TRUTH + 0.1 * (1 + fold))])
+    assert sorted(path.name for path in files.folder.iterdir()) == [
+        "metrics.json",
+        "predictions.csv",
+    ]
+    assert list(files.finished("f")) == [ModelId("stellar_mass"), ModelId("stellar_mass", 1)]
+    (row,) = case_table(workspace)
+    assert (row["kind"], row["n"], row["n_train"]) == ("control", 9, 19)
+    assert row["bias"] == pytest.approx((5 * 0.1 + 4 * 0.2) / 9)
 
 
 def test_a_control_of_no_channel_is_a_row_of_its_own_kind(tmp_path):

@@ -1,9 +1,12 @@
 """Whole files, fingerprints, locks and the log."""
 
+import errno
 import json
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +36,73 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["file.txt"]
+
+
+def test_files_written_together_are_all_old_until_all_are_flushed(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path)
+    paths = [tmp_path / f"{i}.txt" for i in range(20)]
+    workspace.write_text(paths[0], "old")
+    flushed, fsync = [], os.fsync
+
+    def look(descriptor):
+        assert [p for p in paths if p.exists()] == paths[:1]
+        assert paths[0].read_text() == "old"
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    with workspace.replacing_all(paths) as temporaries:
+        for i, temporary in enumerate(temporaries):
+            temporary.write_text(str(i))
+    assert [path.read_text() for path in paths] == [str(i) for i in range(20)]
+    assert sorted(flushed) == sorted(path.stat().st_ino for path in paths)
+    assert not any((tmp_path / ".tmp").iterdir())
+
+
+@pytest.mark.parametrize("when", ["writing", "flushing"])
+def test_files_of_which_one_failed_are_none_of_them_there(tmp_path, monkeypatch, when):
+    workspace = Workspace(tmp_path)
+    paths = [tmp_path / f"{i}.txt" for i in range(20)]
+    workspace.write_text(paths[0], "old")
+    full = OSError(errno.ENOSPC, "no space left")
+
+    def fail(*_):
+        raise full
+
+    def write() -> None:
+        with workspace.replacing_all(paths) as temporaries:
+            for temporary in temporaries:
+                temporary.write_text("new")
+            if when == "writing":
+                fail()
+            monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(OSError, match="no space"):
+        write()
+    assert paths[0].read_text() == "old"
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["0.txt"]
+
+
+def test_a_killed_writer_of_images_leaves_none_that_counts_as_done(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from sfr.run.workspace import Workspace\n"
+        "w = Workspace(sys.argv[1])\n"
+        "paths = [w.images / f'{i}.png' for i in range(3)]\n"
+        "with w.replacing_all(paths) as temporaries:\n"
+        "    [t.write_text('whole') for t in temporaries]\n"
+        "    if sys.argv[2] == 'before': os._exit(9)\n"
+        "    replace = Path.replace\n"
+        "    Path.replace = lambda a, b: os._exit(9) if b == paths[1] else replace(a, b)\n"
+        "w.mark_done('images', 'f', paths)\n"
+    )
+    for when, there in (("before", []), ("between two renames", ["0.png"])):
+        command = [sys.executable, "-c", code, str(tmp_path), when]
+        assert subprocess.run(command, check=False).returncode == 9
+        workspace = Workspace(tmp_path)
+        assert sorted(p.name for p in workspace.images.glob("*")) == there
+        assert not workspace.check("images", "f").current
+        workspace.clean_scratch()
+        assert not (tmp_path / ".tmp").exists()
 
 
 def test_scratch_of_dead_processes_is_removed_and_of_living_ones_kept(tmp_path):

@@ -16,7 +16,7 @@ from sfr.cli.console import Console
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfr.pipeline import Run
+    from sfr.pipeline import OpenRun
 
 __all__ = [
     "DEFAULT_WORK",
@@ -166,7 +166,7 @@ class Folder:
     work: Work = DEFAULT_WORK
     recipe: RecipeName = None
 
-    def open(self, console: Console, **options: Any) -> Run:  # noqa: ANN401 - those of open_run
+    def open(self, console: Console, **options: Any) -> OpenRun:  # noqa: ANN401 - those of open_run
         """Open the run; the console shows its progress."""
         from sfr.pipeline import open_run
 

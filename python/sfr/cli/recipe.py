@@ -62,11 +62,11 @@ def show(
 
     import tomli_w
 
-    from sfr.pipeline.run import check_fields
     from sfr.recipe import fields, load_recipe
+    from sfr.render.fields import check_fields
 
     recipe = load_recipe(name)
-    check_fields(recipe)
+    check_fields(recipe.maps)
     if as_json:
         rows = {"fields": list(map(asdict, fields()))} if explain else {}
         echo(json.dumps({**recipe.to_json(), **rows}))

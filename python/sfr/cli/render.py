@@ -66,7 +66,7 @@ def render(
             "snapshot": made.snapshot,
             "rendered": made.n_rendered,
             "failed": made.n_failed,
-            "gas cells": made.n_cells,
+            made.particles: made.n_particles,
             "shards": made.n_shards,
             "shards made": made.n_shards_made,
         }
@@ -97,7 +97,7 @@ def _print_plan(console: Console, plans: Sequence[RenderPlan]) -> None:
             "snapshot": plan.snapshot,
             "galaxies": plan.n_galaxies,
             "groups": plan.n_groups,
-            "gas cells": plan.n_cells,
+            plan.particles: plan.n_particles,
             "stars": plan.n_stars,
             "shards": plan.n_shards,
             "there already": plan.n_shards_there,

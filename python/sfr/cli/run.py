@@ -11,13 +11,13 @@ from sfr.cli.streams import echo
 from sfr.cli.train import print_cases
 
 if TYPE_CHECKING:
-    from sfr.pipeline import Run
+    from sfr.pipeline import OpenRun
 
 __all__ = ["do_all_steps", "run"]
 
 
 def do_all_steps(
-    run: Run, console: Console, snapshots: Sequence[int], *, save_models: bool
+    run: OpenRun, console: Console, snapshots: Sequence[int], *, save_models: bool
 ) -> None:
     """Do every step, print the table of cases and the report's path."""
     from sfr.pipeline.all_steps import all_steps

@@ -46,6 +46,7 @@ def split(force: opt.Force = False, *, folder: opt.Folder, output: opt.Output) -
             "components_with_all_groups": found.count_linked,
             "largest_component_with_all_groups": found.largest_linked,
             "snapshots_whose_groups_do_not_count": list(found.dropped),
+            "groups_too_large_for_a_fold": found.divided,
             "neighbours": list(map(asdict, neighbours)),
         },
     )
@@ -80,9 +81,14 @@ def _components_in_words(summary: SplitSummary) -> str:
         f"galaxies over snapshots and FoF groups link the {found.linked.size} images to "
         f"{found.count_linked} components, the largest of {found.largest_linked} images"
     )
-    if found.dropped:
+    without = [f"the groups of snapshots {', '.join(map(str, found.dropped))}"] * bool(
+        found.dropped
+    )
+    if found.divided:
+        without.append(f"{found.divided} groups that are larger than a fold")
+    if without:
         text += (
-            f"; without the groups of snapshots {', '.join(map(str, found.dropped))}, "
-            f"{found.count} components, the largest of {found.largest}"
+            f"; without {' and '.join(without)}, {found.count} components, the largest of "
+            f"{found.largest}"
         )
     return text

@@ -12,12 +12,12 @@ from sfr.cli.console import Console
 from sfr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfr.pipeline import Run
+    from sfr.pipeline import OpenRun
 
 __all__ = ["print_cases", "train"]
 
 
-def print_cases(run: Run, console: Console) -> None:
+def print_cases(run: OpenRun, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
     from sfr.pipeline.train import case_rows
     from sfr.target import target_of
@@ -125,10 +125,6 @@ def train(
         raise ConfigError("say which cases: --all-cases, or --case NAME ...")
     how = {"changes": training.changes, "scheduler": scheduler, "force": force}
     with output.console() as console, folder.open(console, **how) as run:
-        run.train(
-            cases,
-            save_models=training.save_models,
-            processes=workers,
-        )
+        run.train(cases, save_models=training.save_models, workers=workers)
         print_cases(run, console)
         console.finish(run.failures)

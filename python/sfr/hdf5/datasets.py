@@ -153,10 +153,11 @@ class StoredDataset:
         """Rows as they lie in a mapped file; None where they have to be read.
 
         They are not copied where the very file that is mapped holds them in one piece, as plain
-        numbers of this machine, and aligned: original files hold 8-byte types at 4 mod 8.
+        numbers of this machine. They may not be aligned: original files hold 8-byte types at 4
+        mod 8.
         """
         offset = self._found.id.get_offset()
-        if offset is None or offset % self.dtype.itemsize or not self._is_plain():
+        if offset is None or not self._is_plain():
             return None
         size = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
         is_here = h5py.h5o.get_info(self._found.id).fileno == mapping.number

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sfr.compute.tasks import Workers
 from sfr.imaging.normalise import Normalisation
-from sfr.imaging.png import write_png
+from sfr.imaging.png import save_png
 from sfr.imaging.rgb import rgb_image
 from sfr.progress import Progress, silent
 from sfr.recipe import ImageRecipe, Recipe
@@ -127,10 +127,11 @@ class _Images(Parts[None]):
     def make(self, part: int, on_done: Callable[[int], None]) -> None:
         shard = read_shard(self.workspace.shard(self.snapshot, part))
         files = self.files([part])
-        for count, (maps, path) in enumerate(zip(shard.maps, files, strict=True), 1):
-            image = rgb_image(self.normalisation.apply(maps), self.recipe, self.channels)
-            write_png(self.workspace, path, image)
-            on_done(count)
+        with self.workspace.replacing_all(files) as temporaries:
+            for count, (maps, file) in enumerate(zip(shard.maps, temporaries, strict=True), 1):
+                scaled = self.normalisation.apply(maps)
+                save_png(file, rgb_image(scaled, self.recipe, self.channels))
+                on_done(count)
         self.record(part, files)
 
     def finish(self) -> list[Path]:

@@ -45,12 +45,13 @@ def stretch(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.float
     channels = real(maps, "maps")
     if channels.ndim != 3 or channels.shape[0] != 3:
         raise ShapeError(f"maps has shape {channels.shape}; the stretch takes (3, y, x)")
-    channels = np.nan_to_num(channels, nan=0.0)
+    channels = np.nan_to_num(channels, nan=0.0)  # a copy, stretched in place
     intensity = channels.mean(axis=0)
     divisor = np.abs(intensity) if recipe.negative == "absolute" else intensity
     stretched = np.arcsinh(np.abs(intensity) / recipe.beta) / np.arcsinh(1.0 / recipe.beta)
     factor = np.divide(stretched, divisor, out=np.zeros_like(stretched), where=intensity != 0)
-    return np.asarray(channels * factor)
+    channels *= factor
+    return channels
 
 
 def lupton_rgb(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.uint8]:
@@ -77,12 +78,16 @@ def lupton_rgb(maps: NDArray[np.floating], recipe: ImageRecipe) -> NDArray[np.ui
     """
     channels = stretch(maps, recipe)
     if recipe.above_one == "scale":
-        channels = channels / np.maximum(channels.max(axis=0), 1.0)
+        channels /= np.maximum(channels.max(axis=0), 1.0)
     return quantise(channels, recipe)
 
 
 def quantise(planes: NDArray[np.float64], recipe: ImageRecipe) -> NDArray[np.uint8]:
     """Turn planes in 0..1, shape (3, y, x), into an 8-bit picture; what lies outside is clipped."""
-    scaled = 255.0 * np.clip(planes, 0.0, 1.0)
-    levels = np.floor(scaled) if recipe.quantise == "floor" else np.rint(scaled)
-    return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8)[:, ::-1, :], 0, -1))
+    scaled = np.clip(planes, 0.0, 1.0)
+    scaled *= 255.0
+    if recipe.quantise != "floor":
+        np.rint(scaled, out=scaled)
+    # numbers are cut towards zero, to their floor
+    levels = scaled.astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(levels[:, ::-1, :], 0, -1))

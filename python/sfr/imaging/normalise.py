@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -176,16 +176,17 @@ def find_normalisation(
     """
     channels: dict[str, dict[str, Any]] = {}
     candidates: dict[str, dict[str, Any]] = {}
-    stages: list[str] = []
-    n_rendered = 0
+    rendered: set[int] = set()
+    failures: list[tuple[int, str]] = []
     for shard in shards:
-        stages += np.asarray(shard.failures["stage"]).tolist()
-        n_rendered += len(shard.columns["subhalo_id"])
+        whose = (shard.failures[name].tolist() for name in ("subhalo_id", "stage"))
+        failures += zip(*whose, strict=True)
+        rendered.update(shard.columns["subhalo_id"].tolist())
         if len(shard.columns["subhalo_id"]) == 0:
             continue
         _update_channels(channels, shard)
         _update_candidates(candidates, shard)
-    galaxies = _galaxies(n_rendered, stages, catalogue)
+    galaxies = _galaxies(rendered, failures, catalogue)
     if not channels:
         raise EmptySelectionError(
             f"snapshot {snapshot} has no rendered galaxy to normalise by; see its failures.csv"
@@ -209,20 +210,24 @@ def find_normalisation(
 
 
 def _galaxies(
-    n_rendered: int, stages: Sequence[str], catalogue: tuple[int, int]
+    rendered: Set[int], failures: Sequence[tuple[int, str]], catalogue: tuple[int, int]
 ) -> dict[str, int | float]:
-    """Count the galaxies of the reference snapshot, and those that files do not give yet."""
-    n_for_good = stages.count(FOR_GOOD)
-    n_missing = len(stages) - n_for_good
+    """Count the galaxies of the reference snapshot, and those that files do not give yet.
+
+    A galaxy counts once, whatever its views; one that lacks a view is among both.
+    """
+    failed = {galaxy for galaxy, _ in failures}
+    missing = {galaxy for galaxy, stage in failures if stage != FOR_GOOD}
     read, total = catalogue
+    share = len(rendered - missing) / max(1, len(rendered | missing))
     return {
-        "set_the_scale": n_rendered,
-        "in_the_sample": n_rendered + len(stages),
-        "without_a_map": n_for_good,
-        "not_read": n_missing,
+        "set_the_scale": len(rendered),
+        "in_the_sample": len(rendered | failed),
+        "without_a_map": len(failed - missing - rendered),
+        "not_read": len(missing),
         "subhaloes_read": read,
         "subhaloes_in_the_catalogue": total,
-        "share": n_rendered / max(1, n_rendered + n_missing) * read / max(1, total),
+        "share": share * read / max(1, total),
     }
 
 
@@ -304,7 +309,12 @@ def labels(shard: Shard, kind: str) -> list[tuple[str, str]]:
 
 
 def normalise(
-    workspace: Workspace, recipe: Recipe, snapshot: int, *, force: bool = False
+    workspace: Workspace,
+    recipe: Recipe,
+    snapshot: int,
+    *,
+    catalogue: tuple[int, int] = (1, 1),
+    force: bool = False,
 ) -> Normalisation:
     """Find the scales of the channels and write them, or read them where they are current.
 
@@ -316,6 +326,8 @@ def normalise(
         The experiment.
     snapshot : int
         One whose maps are there; with ``by = "maximum"`` that of the reference.
+    catalogue : tuple of int
+        As in `find_normalisation`.
     force : bool
         Find them even if they are current.
 
@@ -330,7 +342,6 @@ def normalise(
         As `find_normalisation`; with ``by = "range"`` where the snapshot has no map at all.
     """
     by_range = recipe.normalisation.by == "range"
-    catalogue = workspace.catalogue_read(snapshot)
     depends = {"maps": maps_digest(workspace, snapshot), "catalogue": catalogue}
     fingerprint = digest(
         {"normalisation": recipe.section("normalisation"), **({} if by_range else depends)}

@@ -15,7 +15,7 @@ from sfr.errors import DataFormatError, DataMissingError
 from sfr.pictures import read_pictures
 from sfr.run.workspace import Workspace
 
-__all__ = ["has_own_scale", "read_png", "write_png"]
+__all__ = ["has_own_scale", "read_png", "save_png", "write_png"]
 
 
 #: Text in a PNG whose brightness cannot be compared with that of others.
@@ -39,13 +39,17 @@ def write_png(
     own_scale : bool
         Note in the file that the image was scaled by itself.
     """
+    with workspace.replacing(path) as temporary:
+        save_png(temporary, image, own_scale=own_scale)
+
+
+def save_png(file: Path, image: NDArray[np.uint8], *, own_scale: bool = False) -> None:
+    """Save an RGB image in a file that is made whole by others; as `write_png`."""
     notes = PngInfo()
     if own_scale:
         notes.add_text(_SCALE, _OWN)
-    with workspace.replacing(path) as temporary:
-        picture = Image.fromarray(image)
-        # of the strategies of zlib the fastest for such pictures, no larger and as lossless
-        picture.save(temporary, format="PNG", compress_type=zlib.Z_RLE, pnginfo=notes)
+    # of the strategies of zlib the fastest for such pictures, no larger and as lossless
+    Image.fromarray(image).save(file, format="PNG", compress_type=zlib.Z_RLE, pnginfo=notes)
 
 
 def has_own_scale(path: Path) -> bool:

@@ -15,6 +15,7 @@ what happened, and raise what went wrong:
 autoencoder: neither needs a run.
 """
 
-from sfr.pipeline.run import Options, Run, open_run
+from sfr.pipeline.opening import OpenRun, open_run
+from sfr.pipeline.run import Options, Run
 
-__all__ = ["Options", "Run", "open_run"]
+__all__ = ["OpenRun", "Options", "Run", "open_run"]

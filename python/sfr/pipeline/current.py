@@ -11,9 +11,8 @@ from sfr.run.edited_tables import read_sample
 from sfr.run.tables import Table
 from sfr.run.workspace import Workspace
 from sfr.sample.select import check_settings
-from sfr.train.evaluate import SETTINGS
 
-__all__ = ["check_is_run", "check_maps", "outdate_heads", "rendered_snapshots", "sample_of"]
+__all__ = ["check_is_run", "check_maps", "rendered_snapshots", "sample_of"]
 
 
 def check_is_run(workspace: Workspace) -> None:
@@ -64,9 +63,3 @@ def check_maps(workspace: Workspace, recipe: Recipe) -> bool:
             f"--work {shlex.quote(str(workspace.root))}"
         )
     return bool(rendered)
-
-
-def outdate_heads(workspace: Workspace) -> None:
-    """Let no table compare heads that were trained on another split or other images."""
-    if workspace.recalled(SETTINGS) is not None:
-        workspace.remember(SETTINGS, "split or images changed")

@@ -9,10 +9,12 @@ from sfr.errors import DataMissingError
 from sfr.imaging.images import ImagesSummary, write_images
 from sfr.imaging.normalise import Normalisation, normalise
 from sfr.imaging.shares import write_shares
-from sfr.pipeline.current import outdate_heads, rendered_snapshots
+from sfr.pipeline.current import rendered_snapshots
 from sfr.pipeline.meter import Meter
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import state_in_words
+from sfr.sample.select import catalogue_read
+from sfr.train.latest import outdate_heads
 
 __all__ = ["images"]
 
@@ -69,9 +71,12 @@ def images(run: Run, *, only_stale: bool = False) -> list[ImagesSummary]:
 
 
 def _normalisation(run: Run, snapshot: int, *, force: bool) -> Normalisation:
+    catalogue = catalogue_read(run.workspace, snapshot)
     # the ranges are those of the channels
     with run.step("normalisation", "normalisation", "maps") as record:
-        normalisation = normalise(run.workspace, run.recipe, snapshot, force=force)
+        normalisation = normalise(
+            run.workspace, run.recipe, snapshot, catalogue=catalogue, force=force
+        )
         record["fingerprint"] = run.workspace.fingerprint("normalisation")
         record["galaxies"] = normalisation.document.get("galaxies")
     return normalisation

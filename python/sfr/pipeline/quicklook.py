@@ -41,12 +41,12 @@ from sfr.run.shards import Shard, write_shard
 from sfr.run.workspace import Workspace
 from sfr.simulation import Header, open_particle_file
 from sfr.simulation.particle_file import ParticleFile
+from sfr.simulation.protocol import GAS, STARS
 
 __all__ = ["FileMaps", "map_file"]
 
 log = logging.getLogger(__name__)
 
-_GAS, _STARS = 0, 4
 #: Radius about the centre in which the spin is taken, as a share of the width.
 _APERTURE = 1 / 6
 _VELOCITY_FIELDS = ("Coordinates", "Velocities", "Masses")
@@ -251,15 +251,15 @@ def map_file(
 def _check_fields(file: ParticleFile, maps: MapsRecipe, *, by_spin: bool) -> None:
     """Raise where the particles of a file have not what their maps need."""
     shown = fields.part_type(maps.channels)
-    for kind in {_GAS, shown}:  # gas says where the centre is, and stars and gas which way up
+    for kind in {GAS, shown}:  # gas says where the centre is, and stars and gas which way up
         if file.counts[kind] == 0:
             matter = fields.PARTICLES[kind].matter
             raise EmptySelectionError(f"{file.path} holds no {matter} (PartType{kind})")
     needed = fields.required_fields(maps.channels, star_forming_gas=maps.star_forming_gas)
-    turns_with_gas = by_spin and not _has(file, _STARS, STAR_FIELDS)
+    turns_with_gas = by_spin and not _has(file, STARS, STAR_FIELDS)
     moves = fields.is_relative(maps.channels) or turns_with_gas
     extra = _VELOCITY_FIELDS if moves else ("Coordinates",)
-    for kind, names in ((_GAS, extra), (shown, needed)):
+    for kind, names in ((GAS, extra), (shown, needed)):
         absent = sorted(set(names) - set(file.readable(kind)))
         if absent:
             raise DataMissingError(
@@ -305,13 +305,13 @@ def _vector(name: str, values: Sequence[float]) -> NDArray[np.float64]:
 
 def _densest(file: ParticleFile, width: float) -> NDArray[np.float64]:
     """Position of the densest cell, or without densities the middle of the most crowded cube."""
-    coordinates = file.read(_GAS, ["Coordinates"])["Coordinates"]
+    coordinates = file.read(GAS, ["Coordinates"])["Coordinates"]
     finite = np.isfinite(coordinates).all(axis=1)
     if not finite.any():
         raise NonFiniteError(f"Coordinates of {file.path}: no gas cell has finite ones")
     coordinates = coordinates[finite].astype(np.float64)
-    if "Density" in file.fields(_GAS):
-        density = file.read(_GAS, ["Density"])["Density"][finite]
+    if "Density" in file.fields(GAS):
+        density = file.read(GAS, ["Density"])["Density"][finite]
         return np.asarray(coordinates[int(np.argmax(np.nan_to_num(density, nan=-np.inf)))])
     side = width / _CUBES
     cubes, counts = np.unique(np.floor(coordinates / side), axis=0, return_counts=True)
@@ -340,13 +340,13 @@ def _orientation(
     near = partial(nearby, centre=centre, radius=reach, header=file.header)
 
     def stars_near(formed_after: float) -> dict[str, NDArray[Any]]:
-        pieces = file.segments(_STARS) if _has(file, _STARS, STAR_FIELDS) else ()
+        pieces = file.segments(STARS) if _has(file, STARS, STAR_FIELDS) else ()
         return near(pieces, STAR_FIELDS, formed_after=formed_after)
 
     def gas_near() -> dict[str, NDArray[Any]]:
-        if not _has(file, _GAS, _VELOCITY_FIELDS):
+        if not _has(file, GAS, _VELOCITY_FIELDS):
             return near((), GAS_FIELDS)
-        return near(file.segments(_GAS), [f for f in GAS_FIELDS if _has(file, _GAS, (f,))])
+        return near(file.segments(GAS), [f for f in GAS_FIELDS if _has(file, GAS, (f,))])
 
     galaxy = Galaxy(centre, reach / recipe.orientation.radius_half_mass)
     found = orient(galaxy, stars_near, gas_near, file.header, recipe.orientation)
@@ -356,20 +356,11 @@ def _orientation(
             f"{reach:g} ckpc/h of the centre (a sixth of --width), at least "
             f"{recipe.orientation.minimum_particles} are needed; give --normal x,y,z"
         )
-    return replace(found, source=f"the spin of {found.count} {_named(found.source)}")
+    return replace(found, source=f"the spin of {found.count} {found.particles}")
 
 
 def _has(file: ParticleFile, part_type: int, names: Sequence[str]) -> bool:
     return file.counts[part_type] > 0 and set(names) <= set(file.fields(part_type))
-
-
-def _named(rung: str) -> str:
-    """Name the particles of a rung of the ladder."""
-    if rung.startswith("stars<"):
-        return f"stars younger than {rung.removeprefix('stars<').removesuffix('Gyr')} Gyr"
-    if rung.startswith("youngest"):
-        return f"stars, the {rung.replace('youngest', 'youngest ')} of the mass"
-    return {"sf_gas": "star-forming gas cells", "stars": "stars", "gas": "gas cells"}[rung]
 
 
 def _rest_frame(
@@ -381,7 +372,7 @@ def _rest_frame(
     """
     radius = width / 2
     moving = nearby(
-        file.segments(_GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
+        file.segments(GAS), _VELOCITY_FIELDS, centre=centre, radius=radius, header=file.header
     )
     velocity, count = bulk_velocity(centre, radius, moving, file.header)
     return velocity, (

@@ -16,7 +16,7 @@ from sfr.recipe import Recipe
 from sfr.render import kernels
 from sfr.run.workspace import RECIPE, Workspace
 
-__all__ = ["NOT_THE_EXPERIMENT", "differences", "provenance", "take_over"]
+__all__ = ["NOT_THE_EXPERIMENT", "provenance", "take_over"]
 
 #: What a recipe says besides the experiment.
 NOT_THE_EXPERIMENT = frozenset({"name", "description", "simulation"})
@@ -46,19 +46,6 @@ def take_over(workspace: Workspace, recipe: Recipe, sections: Sequence[str]) -> 
 
 def _mixed(stored: Recipe, recipe: Recipe, names: Iterable[str]) -> Recipe:
     return dataclasses.replace(stored, **{name: getattr(recipe, name) for name in names})
-
-
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Name the fields of two recipes that differ."""
-    names = []
-    before, after = old.to_dict(), new.to_dict()
-    for section in {**before, **after}:
-        a, b = before.get(section), after.get(section)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += [f"{section}.{key}" for key in {**a, **b} if a.get(key) != b.get(key)]
-        elif a != b:
-            names.append(section)
-    return names
 
 
 def provenance(threads: int | None) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _maps(run: Run, sample: Table, snapshot: int, meter: Meter) -> RenderSummary
         record["counts"] = {
             "galaxies": summary.n_rendered,
             "failed": summary.n_failed,
-            "cells": summary.n_cells,
+            "cells": summary.n_particles,
             "shards": summary.n_shards,
             "shards made": summary.n_shards_made,
         }

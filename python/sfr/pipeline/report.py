@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sfr.errors import ConfigError
-from sfr.pipeline.current import check_is_run, check_maps, outdate_heads
+from sfr.pipeline.current import check_is_run, check_maps
 from sfr.pipeline.images import images
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits
@@ -21,6 +21,7 @@ from sfr.sample.split import is_current
 from sfr.target import target_of
 from sfr.train.controls import PREFIX
 from sfr.train.fit import training_of
+from sfr.train.latest import outdate_heads
 
 __all__ = ["report", "show"]
 

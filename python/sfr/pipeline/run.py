@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from sfr.compute.dask import DaskWorkers
 from sfr.compute.processes import Processes
 from sfr.errors import ConfigError
-from sfr.pipeline.record import NOT_THE_EXPERIMENT, differences, provenance, take_over
+from sfr.pipeline.record import NOT_THE_EXPERIMENT, provenance, take_over
 from sfr.pipeline.workers import open_workers
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe, load_recipe
-from sfr.render.fields import required_fields
+from sfr.recipe import Recipe
 from sfr.run.workspace import RECIPE, Workspace, digest
-from sfr.simulation import LocalSimulation, open_simulation
+from sfr.simulation import Simulation, open_simulation
 
-if TYPE_CHECKING:
-    from sfr.pipeline.render import Rendered
-    from sfr.report import ReportSummary
-    from sfr.sample.select import SelectSummary
-    from sfr.sample.split import SplitSummary
-    from sfr.train.fit import TrainSummary
-
-__all__ = ["Options", "Run", "check_fields", "open_run"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Options", "Run"]
 
 _NO_SIMULATION = (
     "no simulation is configured; give --sim PATH (TNG50-1 or TNG50-1/output), set SFR_SIM, or "
@@ -77,10 +66,10 @@ class Options:
 
 @dataclass
 class Run:
-    """A run's folder at work, made by `open_run`; use it in a ``with`` block.
+    """A run's folder at work; use it in a ``with`` block.
 
-    Each step is a function of its own module, which has a run as its first argument; the methods
-    are those that most people need.
+    Each step is a function of its own module, which has a run as its first argument;
+    `sfr.pipeline.opening` opens runs.
 
     Attributes
     ----------
@@ -110,11 +99,11 @@ class Run:
     #: What is said once.
     said: set[str] = field(default_factory=set)
     _workers: Processes | DaskWorkers | None = None
-    _simulation: LocalSimulation | None = None
+    _simulation: Simulation | None = None
     _holds: ExitStack = field(default_factory=ExitStack)
     _held: set[tuple[str, str]] = field(default_factory=set)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,42 +118,8 @@ class Run:
         self._holds.close()
         self._held.clear()
 
-    # -- the steps -----------------------------------------------------------------------------
-
-    def select(self, snapshots: Sequence[int] = (), *, force: bool = False) -> SelectSummary:
-        """Make or extend the sample: `sfr.pipeline.select.select`."""
-        from sfr.pipeline.select import select
-
-        return select(self, snapshots, force=force)
-
-    def split(self, *, force: bool = False) -> SplitSummary:
-        """Make or extend the split: `sfr.pipeline.split.split`."""
-        from sfr.pipeline.split import split
-
-        return split(self, force=force)
-
-    def render(self, snapshots: Sequence[int] = ()) -> Rendered:
-        """Make maps and images: `sfr.pipeline.render.render`."""
-        from sfr.pipeline.render import render
-
-        return render(self, snapshots)
-
-    def train(self, cases: Sequence[str] = (), **options: Any) -> TrainSummary:  # noqa: ANN401
-        """Train the heads of some cases: `sfr.pipeline.train.train`."""
-        from sfr.pipeline.train import train
-
-        return train(self, cases, **options)
-
-    def report(self) -> ReportSummary:
-        """Write tables, figures and the page: `sfr.pipeline.report.report`."""
-        from sfr.pipeline.report import report
-
-        return report(self)
-
-    # -- what they share -----------------------------------------------------------------------
-
     @property
-    def simulation(self) -> LocalSimulation:
+    def simulation(self) -> Simulation:
         """The configured simulation, opened once."""
         if self._simulation is None:
             path = self.simulation_path or self.recipe.simulation
@@ -242,62 +197,3 @@ class Run:
             known = provenance(self.options.threads)
             known |= {"command": self.command, "recipe": self.recipe.name}
             self.workspace.log({**known, **record})
-
-
-def open_run(
-    work: str | Path,
-    recipe: str | Path | None = None,
-    *,
-    simulation: str | Path | None = None,
-    changes: Mapping[str, Mapping[str, object]] | None = None,
-    on_progress: Progress = silent,
-    command: str = "python",
-    **options: Any,  # noqa: ANN401 - those of Options
-) -> Run:
-    """Open a run's folder with its recipe; the first step that is done remembers it there.
-
-    Parameters
-    ----------
-    work : str or Path
-        The folder; made by the first step that writes.
-    recipe : str, Path or None
-        Name or file; None: the folder's recipe, else ``thesis``.
-    simulation : str, Path or None
-        The simulation; None: the recipe's.
-    changes : dict
-        Section -> fields that differ from the recipe; a value of None leaves a field.
-    on_progress : callable
-        Hears of how far a step is.
-    command : str
-        What ``run.jsonl`` says was called.
-    **options
-        Those of `Options`.
-
-    Returns
-    -------
-    Run
-        The run, to be used in a ``with`` block.
-
-    Raises
-    ------
-    ConfigError
-        A recipe that is not valid, or another one in the folder that cannot be read.
-    """
-    workspace = Workspace(work)
-    stored = workspace.stored_recipe()
-    chosen = load_recipe(str(recipe)) if recipe is not None else stored or load_recipe("thesis")
-    for section, fields in (changes or {}).items():
-        chosen = chosen.with_fields(section, **fields)
-    check_fields(chosen)
-    if stored is not None and stored != chosen:
-        log.info("recipe.toml changes: %s", ", ".join(differences(stored, chosen)))
-    workspace.clean_scratch()
-    origin = "" if recipe is not None or stored is None else f", from {workspace.recipe_toml}"
-    log.info("recipe %s%s: %s", chosen.name, origin, chosen.description)
-    path = None if simulation is None else Path(simulation)
-    return Run(workspace, chosen, Options(**options), path, on_progress, command)
-
-
-def check_fields(recipe: Recipe) -> None:
-    """Raise ConfigError where a channel names a quantity that does not exist."""
-    required_fields([*recipe.maps.channels, *recipe.maps.candidates])

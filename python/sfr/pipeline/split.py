@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from sfr.pipeline.current import check_is_run, outdate_heads
+from sfr.pipeline.current import check_is_run
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits, state_in_words
+from sfr.run.components import Components
 from sfr.sample.select import check_settings
 from sfr.sample.split import SplitSummary
 from sfr.sample.split import split as split_sample
 from sfr.target import target_of
+from sfr.train.latest import outdate_heads
 from sfr.train.leaks import audit_neighbours
 
 __all__ = ["split"]
@@ -34,8 +36,8 @@ def split(run: Run, *, force: bool = False, only_stale: bool = False) -> SplitSu
         record["reason"] = summary.reason
     if summary.reason or not only_stale:
         log.info("split: %s%s", _sizes_in_words(summary), state_in_words(summary.reason))
-        if summary.components.dropped and run.recipe.split.by == "component":
-            log.warning("%s", _dropped_in_words(summary))
+        if run.recipe.split.by == "component":
+            _warn_of_dropped(summary.components)
     say_edits(run)
     problem = audit_neighbours(run.workspace, target_of(run.recipe))
     if problem:
@@ -60,11 +62,19 @@ def _sizes_in_words(summary: SplitSummary) -> str:
     return f"{summary.folds} folds of {span} images, {', '.join(sizes)}"
 
 
-def _dropped_in_words(summary: SplitSummary) -> str:
-    found = summary.components
-    return (
-        f"FoF groups link {found.largest_linked} of {found.linked.size} images over the snapshots, "
-        "more than half of what is tested at a time: groups of snapshots "
-        f"{', '.join(map(str, found.dropped))} do not count, which leaves {found.largest} images "
-        f"in the largest of {found.count} components"
-    )
+def _warn_of_dropped(found: Components) -> None:
+    """Say which groups are divided after all."""
+    if found.divided:
+        log.warning(
+            "the galaxies of %d FoF groups of one time have more images than are tested at a time, "
+            "so they cannot be kept together",
+            found.divided,
+        )
+    if found.dropped:
+        log.warning(
+            "FoF groups link %d of %d images over the snapshots, more than half of what is tested "
+            "at a time: groups of snapshots %s do not count, which leaves %d images in the largest "
+            "of %d components",
+            *(found.largest_linked, found.linked.size, ", ".join(map(str, found.dropped))),
+            *(found.largest, found.count),
+        )

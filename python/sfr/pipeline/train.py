@@ -32,11 +32,11 @@ def train(
     cases: Sequence[str] = (),
     *,
     save_models: bool = False,
-    processes: int | None = None,
+    workers: int | None = None,
 ) -> TrainSummary:
-    """Train the heads of some cases: here, in so many processes, or on the Dask cluster.
+    """Train the heads of some cases: here, by so many workers, or on the Dask cluster.
 
-    No cases mean every one of the recipe, no ``processes`` this one or the run's scheduler. The
+    No cases mean every one of the recipe, no ``workers`` this process or the run's scheduler. The
     other options, what comes back and errors are those of `sfr.train.fit.train_cases`; a folder
     that is no run, and a sample or maps that are not what the recipe asks for, are a
     DataMissingError, too.
@@ -50,7 +50,7 @@ def train(
     if has_maps:
         images(run, only_stale=True)
     with (
-        _trainers(run, processes) as workers,
+        _trainers(run, workers) as trainers,
         run.step("train", "train", "cases", "target") as record,
     ):
         summary = train_cases(
@@ -59,10 +59,10 @@ def train(
             cases or run.recipe.case_names,
             force=run.options.force,
             save_models=save_models,
-            workers=workers,
+            workers=trainers,
             on_progress=run.on_progress,
         )
-        record["workers"] = 1 if workers is None else workers.count
+        record["workers"] = 1 if trainers is None else trainers.count
         record["fingerprint"] = summary.fingerprint
         record["seeds"] = list(range(run.recipe.train.seeds))
         record["counts"] = {
@@ -87,13 +87,13 @@ def controls(run: Run, training: Training) -> None:
         log.info("%s is not there: %s", name, reason)
 
 
-def _trainers(run: Run, processes: int | None) -> Processes | DaskWorkers | nullcontext[None]:
+def _trainers(run: Run, workers: int | None) -> Processes | DaskWorkers | nullcontext[None]:
     """Find those who train; a context of nobody where this process does."""
-    if processes in (None, 1) and run.options.scheduler is None:
+    if workers in (None, 1) and run.options.scheduler is None:
         return nullcontext()
     backends = [stated_backend(), *filter(find_spec, ("tensorflow", "jax", "torch"))]
     packages = ("keras", *list(filter(None, backends))[:1])
-    return open_workers(workers=processes, scheduler=run.options.scheduler, packages=packages)
+    return open_workers(workers=workers, scheduler=run.options.scheduler, packages=packages)
 
 
 def case_rows(run: Run) -> list[dict[str, Any]]:

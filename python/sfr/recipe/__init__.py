@@ -4,6 +4,7 @@ A recipe file may say ``extends = "thesis"`` (a built-in name or another file) a
 differs. Every field is a switch of the method; there are no other hidden settings.
 """
 
+from sfr.recipe.differences import changed_fields
 from sfr.recipe.load import BUILT_IN, load_recipe, recipe_files, weights_path
 from sfr.recipe.schema import (
     NO_BRIGHTNESS,
@@ -46,6 +47,7 @@ __all__ = [
     "SplitRecipe",
     "TargetRecipe",
     "TrainRecipe",
+    "changed_fields",
     "fields",
     "load_recipe",
     "maps_settings",

@@ -12,8 +12,9 @@ from typing import Any
 
 from sfr.errors import ConfigError
 from sfr.recipe.load import load_recipe, recipe_files
+from sfr.recipe.schema import Recipe
 
-__all__ = ["Difference", "differences", "general_reasons"]
+__all__ = ["Difference", "changed_fields", "differences", "general_reasons"]
 
 #: Entries of the file that name it and are no settings.
 _NOT_SETTINGS = ("name", "description", "reasons")
@@ -62,20 +63,31 @@ def differences(first: str | Path, second: str | Path) -> list[Difference]:
         One is not a recipe, or gives a reason for what is not a field.
     """
     recipes = [load_recipe(name) for name in (first, second)]
-    settings = [_settings(recipe.to_dict()) for recipe in recipes]
+    before, after = settings = [_settings(recipe.to_dict()) for recipe in recipes]
     general = general_reasons()
     known = {*general, *settings[0], *settings[1]}
     stated = [_stated(name, known) for name in (first, second)]
     names = [recipe.name for recipe in recipes]
     if names[0] == names[1]:
         names = [str(first), str(second)]
-    before, after = settings
-    # a list that one of the two has nothing in is one difference
-    emptied = [name for name in _CHANNELS if not (before[name] and after[name])]
     return [
         Difference(
             field, before.get(field), after.get(field), _reason(field, names, stated, general)
         )
+        for field in _changed(before, after)
+    ]
+
+
+def changed_fields(first: Recipe, second: Recipe) -> list[str]:
+    """Name the settings that two recipes have different values of, as `Difference.field` does."""
+    return _changed(_settings(first.to_dict()), _settings(second.to_dict()))
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    # a list that one of the two has nothing in is one difference
+    emptied = [name for name in _CHANNELS if not (before[name] and after[name])]
+    return [
+        field
         for field in _in_order(before, after)
         if before.get(field) != after.get(field) and _list_of(field) not in emptied
     ]

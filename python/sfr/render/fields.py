@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sfr import units
 from sfr.errors import ConfigError, InternalError
-from sfr.recipe import Channel
+from sfr.recipe import Channel, MapsRecipe
 from sfr.render import kernels
+from sfr.simulation.protocol import DARK_MATTER, GAS
 
 __all__ = [
     "FIELDS",
@@ -21,11 +22,13 @@ __all__ = [
     "Kind",
     "Setting",
     "channel_unit",
+    "check_fields",
     "finish",
     "is_relative",
     "names",
     "part_type",
     "required_fields",
+    "shown",
     "size_fields",
     "volume",
     "weight",
@@ -33,7 +36,6 @@ __all__ = [
 
 Fields = Mapping[str, NDArray[np.floating]]
 _LOG = "log10_"
-_GAS, _DARK_MATTER = 0, 1
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Kind:
 
 #: Types of particles that have quantities in the registry.
 PARTICLES = {
-    _GAS: Kind("gas", "gas cells", "cells"),
-    _DARK_MATTER: Kind("dark matter", "dark matter particles", "dark matter particles"),
+    GAS: Kind("gas", "gas cells", "cells"),
+    DARK_MATTER: Kind("dark matter", "dark matter particles", "dark matter particles"),
 }
 
 
@@ -198,7 +200,7 @@ class Field:
     symbol: str
     unit: str
     recipe: _Recipe
-    part_type: int = _GAS
+    part_type: int = GAS
     is_matter: bool = False
 
 
@@ -244,9 +246,9 @@ FIELDS: dict[str, Field] = {
     "internal_energy": Field("u", "km^2/s^2", Stored("InternalEnergy")),
     "speed": Field("|v|", "km/s", Length("Velocities", _peculiar, is_relative=True)),
     "magnetic_field": Field("|B|", "G", Length("MagneticField", _gauss)),
-    "dark_matter_mass": Field(*_MASS, Stored("Masses"), _DARK_MATTER, is_matter=True),
+    "dark_matter_mass": Field(*_MASS, Stored("Masses"), DARK_MATTER, is_matter=True),
     "dark_matter_surface_density": Field(
-        *_AREA, Product(("Masses",), _msun_per_area), _DARK_MATTER, is_matter=True
+        *_AREA, Product(("Masses",), _msun_per_area), DARK_MATTER, is_matter=True
     ),
 }
 
@@ -265,7 +267,7 @@ def _lookup(channel: Channel) -> tuple[Field, bool]:
             f"{', '.join(FIELDS)}, and log10_ before any of them"
         )
     field = FIELDS[name]
-    if channel.weight == "volume" and field.part_type != _GAS:
+    if channel.weight == "volume" and field.part_type != GAS:
         raise ConfigError(
             f"channel {channel.name!r}: {PARTICLES[field.part_type].particles} have no volume; "
             "allowed for their fields: weight none or mass"
@@ -307,6 +309,16 @@ def part_type(channels: Iterable[Channel]) -> int:
             "Make one recipe, and one --work, for each type"
         )
     return types[0]
+
+
+def shown(recipe: MapsRecipe) -> int:
+    """Say of which type the particles are that the maps of a recipe show; see `part_type`."""
+    return part_type((*recipe.channels, *recipe.candidates))
+
+
+def check_fields(recipe: MapsRecipe) -> None:
+    """Raise ConfigError where a channel names a quantity that is not there; see `part_type`."""
+    required_fields([*recipe.channels, *recipe.candidates])
 
 
 def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in") -> list[str]:
@@ -351,7 +363,7 @@ def size_fields(kind: int) -> list[str]:
     ConfigError
         They have no size.
     """
-    if kind != _GAS:
+    if kind != GAS:
         raise ConfigError(
             f'maps.deposit = "smoothed" spreads gas cells by their volume; '
             f'{PARTICLES[kind].particles} have none: allowed is "histogram"'

@@ -40,6 +40,7 @@ __all__ = [
     "Product",
     "Projection",
     "Quantity",
+    "Spin",
     "Thermal",
     "Weight",
     "build_profile",
@@ -50,6 +51,7 @@ __all__ = [
     "project_frames",
     "project_segments",
     "rotate",
+    "spin",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -167,6 +169,23 @@ class Projection(NamedTuple):
     maps: npt.NDArray[np.float64]
     #: Where the particles went.
     ledger: Ledger
+
+
+class Spin(NamedTuple):
+    """How the particles in a sphere turn about its centre."""
+
+    #: Finite particles with a mass above 0 in the sphere.
+    n_used: int
+    #: float64, shape (3,): their mass-weighted mean velocity; NaN where there is none.
+    mean_velocity: npt.NDArray[np.float64]
+    #: float64, shape (3,): direction of the sum of their angular momenta; 0 where there is none.
+    normal: npt.NDArray[np.float64]
+    #: float64, shape (3,): that sum.
+    momentum: npt.NDArray[np.float64]
+    #: Sum of the lengths of the angular momenta.
+    of_lengths: float
+    #: Sum of ``w |d| |v|``: a ``momentum`` whose length is a tiny share of it is rounding.
+    of_speeds: float
 
 
 Segment: TypeAlias = (
@@ -414,6 +433,84 @@ def rotate(
         coordinates, rotation, center=center, box_size=box_size, threads=threads
     )
     return turned
+
+
+def spin(
+    coordinates: Floats,
+    velocities: Floats,
+    masses: Floats,
+    *,
+    center: Vector,
+    radius: float,
+    box_size: float | None = None,
+    velocity_factor: float = 1.0,
+    by_mass: bool = True,
+) -> Spin:
+    """Add up the angular momenta of the particles in a sphere about its centre.
+
+    Particles with an entry that is NaN or infinite, or a mass that is not above 0, are left out.
+
+    Parameters
+    ----------
+    coordinates : ndarray of float32 or float64, shape (N, 3)
+        Positions [any length].
+    velocities : ndarray of float32 or float64, shape (N, 3)
+        Velocities [any speed, over ``velocity_factor``].
+    masses : ndarray of float32 or float64, shape (N,)
+        Masses [any mass].
+    center : sequence of 3 floats
+        Centre of the sphere and of rotation [unit of the coordinates].
+    radius : float
+        Radius of the sphere [unit of the coordinates].
+    box_size : float or None
+        Period of the simulation box; offsets are then minimum images about ``center``.
+    velocity_factor : float
+        What velocities are multiplied by.
+    by_mass : bool
+        Whether angular momenta are weighted by mass; else all count alike.
+
+    Returns
+    -------
+    Spin
+        Sums over the particles in the sphere.
+
+    Raises
+    ------
+    ShapeError
+        An array has the wrong shape or length or is not C-contiguous and aligned.
+    DTypeError
+        An array is not float32 or float64 in native byte order, a number is not a number.
+    RangeError
+        ``radius``, ``box_size`` or ``velocity_factor`` not finite and positive.
+    NonFiniteError
+        ``center`` has a NaN or infinite entry.
+
+    Notes
+    -----
+    ``w d x (v - mean_velocity)`` for each particle. Sums have the bits of NumPy's; those of
+    ``normal`` are grouped as :func:`disk_normal` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> positions = np.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
+    >>> velocities = np.array([[7.0, 2.0, 0.0], [7.0, -2.0, 0.0], [0.0, 0.0, 0.0]])
+    >>> found = spin(positions, velocities, np.ones(3), center=(0, 0, 0), radius=3.0)
+    >>> found.n_used, found.mean_velocity, found.normal, found.momentum, found.of_lengths
+    (2, array([7., 0., 0.]), array([0., 0., 1.]), array([0., 0., 4.]), 4.0)
+    """
+    return Spin(
+        *_core.spin(
+            coordinates,
+            velocities,
+            masses,
+            center=center,
+            radius=radius,
+            box_size=box_size,
+            velocity_factor=velocity_factor,
+            by_mass=by_mass,
+        )
+    )
 
 
 def project(

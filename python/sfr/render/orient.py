@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr import units
-from sfr.errors import EmptySelectionError, NonFiniteError
+from sfr.errors import EmptySelectionError
 from sfr.recipe import OrientationRecipe
 from sfr.render import kernels
 from sfr.simulation.particle_file import empty_field
@@ -30,10 +30,15 @@ __all__ = [
 STAR_FIELDS = ("Coordinates", "Velocities", "Masses", "GFM_StellarFormationTime")
 GAS_FIELDS = ("Coordinates", "Velocities", "Masses", "StarFormationRate")
 
-Fields = Mapping[str, NDArray[np.generic]]
+Fields = Mapping[str, NDArray[Any]]
 _FORMED = "GFM_StellarFormationTime"
 #: An angular momentum below this share of sum(r v) is rounding, not rotation.
 _ROUNDING = 1e-10
+#: Particles whose temporaries stay in a core's cache.
+_PIECE = 1 << 16
+#: Spans of time in which the youngest stars are counted.
+_TIMES = 4096
+_BOX_FRAME = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -67,27 +72,23 @@ class Orientation:
         Particles used.
     alignment : float
         |sum of angular momenta| / sum of |angular momenta|, 1 for a cold disk; NaN for ``none``.
+    particles: str
+        What the particles of the rung are, in words; empty for ``none``.
     """
 
     rotation: NDArray[np.float64]
     source: str
     count: int
     alignment: float
+    particles: str = ""
 
 
-@dataclass(frozen=True)
-class _Body:
-    """Finite particles inside the aperture: offsets [ckpc/h], peculiar velocities [km/s]."""
+class _Rung(NamedTuple):
+    """Particles that may tell the spin: the name of the rung in tables, and what they are."""
 
-    offsets: NDArray[np.float64]
-    velocities: NDArray[np.float64]
-    masses: NDArray[np.float64]
-    extra: NDArray[np.float64]
-
-    def take(self, which: NDArray[np.generic]) -> _Body:
-        return _Body(
-            self.offsets[which], self.velocities[which], self.masses[which], self.extra[which]
-        )
+    source: str
+    particles: str
+    fields: Fields
 
 
 def nearby(
@@ -129,26 +130,37 @@ def nearby(
         return {name: arrays[0] for name, arrays in parts.items()}
     others = [name for name in fields if name != "Coordinates"]
     for segment in segments:
-        rows = None
-        if formed_after is not None:
-            born = segment.read([_FORMED])[_FORMED]
-            rows = np.flatnonzero(born > formed_after)
-        coordinates = segment.read(["Coordinates"], needed=rows)["Coordinates"]
-        chosen = coordinates if rows is None else coordinates[rows]
-        near = kernels.cull_box(
-            np.ascontiguousarray(chosen),
-            centre,
-            radius,
-            depth=radius,
-            box_size=header.period,
-            threads=threads,
-        )
-        rows = near if rows is None else rows[near]
-        if len(rows):
-            found = {"Coordinates": coordinates, **segment.read(others, needed=rows)}
-            for name in fields:
-                parts[name].append(found[name][rows])
+        for rows, coordinates in _placed(segment, formed_after):
+            near = kernels.cull_box(
+                np.ascontiguousarray(coordinates),
+                centre,
+                radius,
+                depth=radius,
+                box_size=header.period,
+                threads=threads,
+            )
+            if len(near):
+                found = segment.take(others, near if rows is None else rows[near])
+                found["Coordinates"] = coordinates.take(near, axis=0)
+                for name in fields:
+                    parts[name].append(found[name])
     return {name: np.concatenate(arrays[1:] or arrays) for name, arrays in parts.items()}
+
+
+def _placed(
+    segment: Particles, formed_after: float | None
+) -> Iterator[tuple[NDArray[np.int64] | None, NDArray[Any]]]:
+    """Yield rows, None for all, and their coordinates."""
+    if formed_after is None:
+        yield None, segment.read(["Coordinates"])["Coordinates"]
+        return
+    chosen = np.flatnonzero(segment.read([_FORMED])[_FORMED] > formed_after)
+    for piece in _pieces(len(chosen)):
+        yield chosen[piece], segment.take(["Coordinates"], chosen[piece])["Coordinates"]
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(start, start + _PIECE) for start in range(0, count, _PIECE))
 
 
 def orient(
@@ -157,8 +169,6 @@ def orient(
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-    *,
-    threads: int | None = None,
 ) -> Orientation:
     """Find the face-on rotation of a galaxy.
 
@@ -179,69 +189,91 @@ def orient(
         Cosmology and box of the snapshot; stars have no ages where it is not cosmological.
     recipe : OrientationRecipe
         The rule, its radius and its limits.
-    threads : int or None
-        As in `sfr.render.kernels`.
 
     Returns
     -------
     Orientation
         The rotation; the identity with source ``none`` where no rung holds.
     """
-    for source, body in _rungs(galaxy, stars, gas, header, recipe):
-        if len(body.masses) < recipe.minimum_particles:
-            continue
-        bulk = _mean_velocity(body)
-        counts = body.masses if recipe.mass_weighted else np.ones(len(body.masses))
-        momentum, alignment = _momentum(body, counts, bulk)
-        speeds = np.linalg.norm(body.offsets, axis=1) * np.linalg.norm(body.velocities, axis=1)
-        if not momentum > _ROUNDING * np.sum(counts * speeds):
-            continue
-        try:
-            normal = kernels.disk_normal(
-                body.offsets,
-                body.velocities,
-                counts,
-                center=np.zeros(3),
-                bulk_velocity=bulk,
-                threads=threads,
-            )
-        except (EmptySelectionError, NonFiniteError):
-            continue
-        rotation = kernels.face_on_rotation(normal)
-        return Orientation(rotation, source, len(body.masses), alignment)
+    radius = recipe.radius_half_mass * galaxy.half_mass_radius
+    if radius > 0:
+        for source, particles, fields in _rungs(galaxy.centre, radius, stars, gas, header, recipe):
+            spin = _spin(galaxy.centre, radius, fields, header, by_mass=recipe.mass_weighted)
+            length = float(np.linalg.norm(spin.momentum))
+            is_rotation = length > _ROUNDING * spin.of_speeds and spin.normal.any()
+            if spin.n_used >= recipe.minimum_particles and is_rotation:
+                rotation = kernels.face_on_rotation(spin.normal)
+                alignment = length / spin.of_lengths
+                return Orientation(rotation, source, spin.n_used, alignment, particles)
     return Orientation(np.eye(3), "none", 0, float("nan"))
 
 
+def _spin(
+    centre: NDArray[np.float64], radius: float, fields: Fields, header: Header, *, by_mass: bool
+) -> kernels.Spin:
+    return kernels.spin(
+        *(np.ascontiguousarray(fields[name]) for name in ("Coordinates", "Velocities", "Masses")),
+        center=centre,
+        radius=radius,
+        box_size=header.period,
+        velocity_factor=float(np.sqrt(header.scale_factor)),
+        by_mass=by_mass,
+    )
+
+
 def _rungs(
-    galaxy: Galaxy,
+    centre: NDArray[np.float64],
+    radius: float,
     stars: Callable[[float], Fields],
     gas: Callable[[], Fields],
     header: Header,
     recipe: OrientationRecipe,
-) -> Iterator[tuple[str, _Body]]:
-    radius = recipe.radius_half_mass * galaxy.half_mass_radius
-
-    def formed_after(scale_factor: float) -> _Body:
-        return _body(galaxy.centre, stars(scale_factor), _FORMED, radius, header)
-
+) -> Iterator[_Rung]:
+    """Yield the rungs of the ladder from the top; a rung is made when it is asked for."""
     if recipe.rule == "youngest_fraction":
-        name = f"youngest{100 * recipe.youngest_fraction:g}%"
-        yield name, _youngest(formed_after(0.0), recipe.youngest_fraction)
+        formed = stars(0.0)
+        rows = _inside(centre, radius, header, formed)
+        born, masses = (formed[name].take(rows) for name in (_FORMED, "Masses"))
+        young = rows[_youngest(born, masses, recipe.youngest_fraction)]
+        share = f"{100 * recipe.youngest_fraction:g}%"
+        words = f"stars, the youngest {share} of the mass"
+        yield _Rung(f"youngest{share}", words, _take(formed, young))
     elif header.is_cosmological:
         for limit in recipe.age_limits_gyr:
-            yield f"stars<{limit:g}Gyr", formed_after(_formed_before(limit, header))
-    all_gas = _body(galaxy.centre, gas(), "StarFormationRate", radius, header)
-    yield "sf_gas", all_gas.take(all_gas.extra > 0)
-    yield "stars", formed_after(0.0)
-    yield "gas", all_gas
+            young_stars = stars(_formed_before(limit, header))
+            yield _Rung(f"stars<{limit:g}Gyr", f"stars younger than {limit:g} Gyr", young_stars)
+    cells = gas()
+    rates = cells.get("StarFormationRate", np.zeros(len(cells["Masses"])))
+    forming = _take(cells, np.flatnonzero(rates > 0))
+    yield _Rung("sf_gas", "star-forming gas cells", forming)
+    yield _Rung("stars", "stars", stars(0.0))
+    yield _Rung("gas", "gas cells", cells)
 
 
-def _youngest(stars: _Body, fraction: float) -> _Body:
-    """Give the youngest stars that make up a fraction of the mass."""
-    order = np.argsort(-stars.extra, kind="stable")
-    cumulative = np.cumsum(stars.masses[order])
-    limit = fraction * (cumulative[-1] if len(cumulative) else 0.0)
-    return stars.take(order[: int(np.searchsorted(cumulative, limit)) + 1])
+def _take(fields: Fields, rows: NDArray[np.intp]) -> Fields:
+    return {name: values.take(rows, axis=0) for name, values in fields.items()}
+
+
+def _youngest(
+    born: NDArray[np.floating], masses: NDArray[np.floating], fraction: float
+) -> NDArray[np.intp]:
+    """Rows of the youngest stars that make up a fraction of the mass, ascending.
+
+    Of stars born at the same time the first count. Only those of the short time in which the
+    fraction is reached are sorted.
+    """
+    if not len(born):
+        return np.empty(0, np.intp)
+    limit = fraction * float(masses.sum(dtype=np.float64))
+    last, span = float(born.max()), float(np.ptp(born))
+    times = ((last - born.astype(np.float64)) * (_TIMES / span if span else 0.0)).astype(np.intp)
+    reached = np.cumsum(np.bincount(times, masses))
+    edge = min(int(np.searchsorted(reached, limit)), len(reached) - 1)
+    unsure = np.flatnonzero(times == edge)
+    unsure = unsure[np.argsort(-born[unsure], kind="stable")]
+    before = reached[edge - 1] if edge else 0.0
+    count = np.searchsorted(before + np.cumsum(masses[unsure], dtype=np.float64), limit) + 1
+    return np.sort(np.concatenate([np.flatnonzero(times < edge), unsure[:count]]))
 
 
 def _formed_before(age_gyr: float, header: Header) -> float:
@@ -258,27 +290,23 @@ def _cosmology(header: Header) -> dict[str, float]:
     }
 
 
-def _body(
-    centre: NDArray[np.float64], fields: Fields, extra: str, radius: float, header: Header
-) -> _Body:
-    offsets = kernels.rotate(
-        np.ascontiguousarray(fields["Coordinates"]),
-        np.eye(3),
-        center=centre,
-        box_size=header.period,
-    )
-    velocities = fields["Velocities"].astype(np.float64) * np.sqrt(header.scale_factor)
-    masses = fields["Masses"].astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        inside = np.einsum("ij,ij->i", offsets, offsets) < radius**2
-    finite = np.isfinite(velocities).all(axis=1) & np.isfinite(masses) & (masses > 0)
-    extras = np.asarray(fields.get(extra, np.zeros(len(masses))), np.float64)
-    body = _Body(offsets, velocities, masses, extras)
-    return body.take(inside & finite)
-
-
-def _mean_velocity(body: _Body) -> NDArray[np.float64]:
-    return np.asarray(np.average(body.velocities, axis=0, weights=body.masses))
+def _inside(
+    centre: NDArray[np.float64], radius: float, header: Header, fields: Fields
+) -> NDArray[np.intp]:
+    """Rows of the finite particles in a sphere, ascending."""
+    found = [np.empty(0, np.intp)]
+    for piece in _pieces(len(fields["Masses"])):
+        coordinates = np.ascontiguousarray(fields["Coordinates"][piece])
+        offsets = kernels.rotate(
+            coordinates, _BOX_FRAME, center=centre, box_size=header.period, threads=1
+        )
+        masses = fields["Masses"][piece]
+        with np.errstate(invalid="ignore"):
+            chosen = np.einsum("ij,ij->i", offsets, offsets) < radius**2
+        for component in (*fields["Velocities"][piece].T, masses):
+            chosen &= np.isfinite(component)
+        found.append(piece.start + np.flatnonzero(chosen & (masses > 0)))
+    return np.concatenate(found)
 
 
 def bulk_velocity(
@@ -309,20 +337,10 @@ def bulk_velocity(
     EmptySelectionError
         No particle with a finite velocity and a mass is in the sphere.
     """
-    body = _body(centre, fields, "", radius, header)
-    if not len(body.masses):
+    spin = _spin(centre, radius, fields, header, by_mass=True)
+    if not spin.n_used:
         raise EmptySelectionError(
             f"no gas within {radius:g} ckpc/h of the centre, whose mean velocity speeds are "
             "relative to; choose another centre or a wider frame"
         )
-    return _mean_velocity(body), len(body.masses)
-
-
-def _momentum(
-    body: _Body, counts: NDArray[np.float64], bulk: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Length of the summed angular momentum, and its share of the sum of lengths."""
-    momenta = counts[:, np.newaxis] * np.cross(body.offsets, body.velocities - bulk)
-    total = float(np.linalg.norm(momenta.sum(axis=0)))
-    lengths = float(np.linalg.norm(momenta, axis=1).sum())
-    return total, total / lengths if lengths > 0 else 0.0
+    return spin.mean_velocity, spin.n_used

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import EmptySelectionError
 from sfr.recipe import MapsRecipe, Recipe
+from sfr.render.fields import shown
 from sfr.render.project import particle_fields
 from sfr.run.tables import Table, table_digest
 from sfr.run.workspace import Workspace, digest
-from sfr.simulation.protocol import Simulation
+from sfr.simulation.protocol import GAS, STARS, ObjectKind, Simulation
 
 __all__ = [
-    "GAS",
     "READ_COLUMNS",
     "SHARD_SIZE",
-    "STARS",
+    "Reading",
     "bytes_to_read",
     "deal_out",
     "maps_fingerprint",
+    "particles_shown",
     "plan_shards",
+    "readings",
     "rows_of",
     "share_of",
 ]
 
-#: Particle types.
-GAS, STARS = 0, 4
 #: Columns of the sample that rendering reads.
 READ_COLUMNS = (
     "subhalo_id",
@@ -175,24 +175,102 @@ def rows_of(sample: Table, snapshot: int) -> Table:
     return rows
 
 
-def bytes_to_read(simulation: Simulation, recipe: Recipe, snapshot: int, rows: Table) -> int:
-    """Count the bytes of the gas of each group and the stars of each subhalo."""
-    if len(rows["subhalo_id"]) == 0:
-        return 0
-    fields = particle_fields(recipe)
-    # types differ between full and mini snapshots; the smallest group shows them
-    i = int(np.argmin(rows["n_gas_group"]))
-    group_id, subhalo_id = int(rows["group_id"][i]), int(rows["subhalo_id"][i])
-    gas_cells = simulation.particles(snapshot, "group", group_id, GAS, fields[GAS])
-    stars = simulation.particles(snapshot, "subhalo", subhalo_id, STARS, fields[STARS])
+class Reading(NamedTuple):
+    """Particles of one type that rendering may read, each object once.
+
+    Attributes
+    ----------
+    kind : {"group", "subhalo"}
+        What the objects are.
+    part_type : int
+        Type of the particles.
+    fields : list of str
+        What is read of them.
+    ids, lengths : ndarray of int64, shape (n,)
+        The objects, and how many such particles each has.
+    """
+
+    kind: ObjectKind
+    part_type: int
+    fields: list[str]
+    ids: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+def readings(
+    simulation: Simulation, recipe: Recipe, snapshot: int, rows: Table, *, allow_partial: bool
+) -> list[Reading]:
+    """Say what the maps of some rows are made from: stars of subhaloes, all else of groups.
+
+    Parameters
+    ----------
+    simulation : Simulation
+        Where they come from; asked only for numbers that the sample does not have.
+    recipe : Recipe
+        The experiment.
+    snapshot : int
+        The snapshot.
+    rows : dict of str to ndarray
+        Rows of ``sample.csv`` of this snapshot.
+    allow_partial : bool
+        Whether chunks of the catalogue may be missing.
+
+    Returns
+    -------
+    list of Reading
+        An entry per kind of object and type of particles.
+    """
     _, first = np.unique(rows["group_id"], return_index=True)
-    return int(
-        rows["n_gas_group"][first].sum() * _bytes_per_particle(gas_cells)
-        + rows["n_stars"].sum() * _bytes_per_particle(stars)
+    of_groups = {name: rows[name][first] for name in ("group_id", "n_gas_group")}
+    found = []
+    for kind, fields in particle_fields(recipe).items():
+        if kind == STARS:
+            found.append(Reading("subhalo", kind, fields, rows["subhalo_id"], rows["n_stars"]))
+        if kind in {shown(recipe.maps), GAS}:
+            lengths = _in_groups(simulation, snapshot, of_groups, kind, allow_partial=allow_partial)
+            found.append(Reading("group", kind, fields, of_groups["group_id"], lengths))
+    return found
+
+
+def particles_shown(
+    simulation: Simulation, recipe: Recipe, snapshot: int, rows: Table, *, allow_partial: bool
+) -> NDArray[np.int64]:
+    """Count, for each row, the particles of its group that the channels show; see `readings`."""
+    kind = shown(recipe.maps)
+    return _in_groups(simulation, snapshot, rows, kind, allow_partial=allow_partial)
+
+
+def _in_groups(
+    simulation: Simulation, snapshot: int, rows: Table, kind: int, *, allow_partial: bool
+) -> NDArray[np.int64]:
+    """Count particles of a type in the group of each row; 0 where the catalogue lacks the group."""
+    if kind == GAS:
+        return rows["n_gas_group"]
+    catalogue = simulation.catalogue(
+        snapshot, subhalo_fields=(), group_fields=("GroupLenType",), allow_partial=allow_partial
+    )
+    ids, row = np.unique(rows["group_id"], return_inverse=True)
+    _, mine, there = np.intersect1d(ids, catalogue.group_ids, return_indices=True)
+    lengths = np.zeros(len(ids), np.int64)
+    lengths[mine] = catalogue.groups["GroupLenType"][there, kind]
+    return lengths[row]
+
+
+def bytes_to_read(simulation: Simulation, snapshot: int, read: Sequence[Reading]) -> int:
+    """Count the bytes of all that may be read of some objects."""
+    return sum(
+        int(reading.lengths.sum()) * _bytes_per_particle(simulation, snapshot, reading)
+        for reading in read
+        if reading.lengths.any()
     )
 
 
-def _bytes_per_particle(particles: dict[str, NDArray[Any]]) -> int:
+def _bytes_per_particle(simulation: Simulation, snapshot: int, reading: Reading) -> int:
+    """Look at the smallest object: types differ between full and mini snapshots."""
+    smallest = int(reading.ids[np.argmin(reading.lengths)])
+    found = simulation.particles(
+        snapshot, reading.kind, smallest, reading.part_type, reading.fields
+    )
     return sum(
-        values.itemsize * int(np.prod(values.shape[1:], dtype=int)) for values in particles.values()
+        values.itemsize * int(np.prod(values.shape[1:], dtype=int)) for values in found.values()
     )

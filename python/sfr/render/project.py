@@ -22,12 +22,13 @@ from sfr.render.fields import (
     is_relative,
     part_type,
     required_fields,
+    shown,
     size_fields,
     volume,
     weight,
 )
 from sfr.render.orient import GAS_FIELDS, STAR_FIELDS, Galaxy, Orientation, nearby, orient
-from sfr.simulation.protocol import Header, Particles, Simulation
+from sfr.simulation.protocol import GAS, STARS, Header, Particles, Simulation
 
 __all__ = [
     "GalaxyMaps",
@@ -43,7 +44,6 @@ __all__ = [
 MAX_BAD_FRACTION = 0.01
 _HANDFUL = 5
 
-_GAS, _STARS = 0, 4
 _ROUNDING = 1e-9
 
 
@@ -155,7 +155,7 @@ def make_maps(
         More than one per cent of them have coordinates that are not finite, or none in the frame
         has a finite value of a channel.
     """
-    kind = PARTICLES[part_type((*recipe.channels, *recipe.candidates))]
+    kind = PARTICLES[shown(recipe)]
     check_frame(recipe, header, orientation.rotation)
     weigher = _Weigher(centre, orientation, header, recipe, velocity, threads)
     projection = kernels.project_segments(
@@ -168,7 +168,7 @@ def make_maps(
         **weigher.frame,
     )
     spans = weigher.spans
-    _check_ledger(projection.ledger, kind, has_sizes=recipe.deposit == "smoothed")
+    _check_ledger(projection.ledger, weigher.n_given, kind, has_sizes=weigher.has_sizes)
     _check_weights(projection.ledger, kind, recipe.channels, spans)
     binned = projection.maps
     finished = [
@@ -213,7 +213,7 @@ class _Weigher:
     ) -> None:
         self._recipe = recipe
         self._threads = threads
-        self._part_type = part_type((*recipe.channels, *recipe.candidates))
+        self._part_type = shown(recipe)
         #: Arguments that the kernels share.
         self.frame: dict[str, Any] = {
             "center": centre,
@@ -222,8 +222,7 @@ class _Weigher:
             "box_size": header.period,
             "rotation": orientation.rotation,
         }
-        pixel = recipe.width_ckpc_h / (recipe.pixels * recipe.bin_scale)
-        pixel_kpc = units.length_kpc(pixel, header.scale_factor, header.hubble_param)
+        pixel_kpc = units.length_kpc(recipe.pixel_ckpc_h, header.scale_factor, header.hubble_param)
         self._setting = Setting(
             header.scale_factor, header.hubble_param, velocity, float(pixel_kpc**2)
         )
@@ -232,10 +231,13 @@ class _Weigher:
         self.spans: list[tuple[int, int | None]] = []
         #: Columns of sums.
         self.n_columns = 0
+        #: Particles given so far.
+        self.n_given = 0
         self._plan((*recipe.channels, *recipe.candidates))
         self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
-        self._has_sizes = recipe.deposit == "smoothed"
-        if self._has_sizes:
+        #: Whether particles have sizes, which are handed over with them.
+        self.has_sizes = recipe.deposit == "smoothed"
+        if self.has_sizes:
             self._fields = sorted({*self._fields, *size_fields(self._part_type)})
 
     def _plan(self, channels: Sequence[Channel]) -> None:
@@ -259,9 +261,10 @@ class _Weigher:
                     f"{PARTICLES[self._part_type].matter}, which are of type {self._part_type}"
                 )
             coordinates = np.ascontiguousarray(segment.read(["Coordinates"])["Coordinates"])
+            self.n_given += len(coordinates)
             rows = None
             # whether a cell reaches into the frame depends on its size
-            if not self._has_sizes and not segment.is_mapped(self._fields):
+            if not self.has_sizes and not segment.is_mapped(self._fields):
                 rows = kernels.cull_box(coordinates, threads=self._threads, **self.frame)
             fields = segment.read(self._fields, needed=rows)
             weights = [
@@ -270,7 +273,7 @@ class _Weigher:
                 )
                 for channel in self._sums
             ]
-            if self._has_sizes:
+            if self.has_sizes:
                 yield coordinates, weights, volume(fields)
             else:
                 yield coordinates, weights
@@ -280,8 +283,15 @@ def _no_particles(kind: Kind) -> EmptySelectionError:
     return EmptySelectionError(f"no {kind.matter}: the group has none of its {kind.particles}")
 
 
-def _check_ledger(ledger: kernels.Ledger, kind: Kind, *, has_sizes: bool) -> None:
+def _check_ledger(ledger: kernels.Ledger, n_given: int, kind: Kind, *, has_sizes: bool) -> None:
+    """Raise where particles were lost or counted twice, or where too few of them can be seen."""
     bad, read = ledger.n_bad_coordinates, ledger.n_read
+    if not n_given == read == ledger.n_in_frame + ledger.n_out_of_frame + bad:
+        raise InternalError(
+            f"the ledger does not add up: of {n_given} {kind.particles} {read} were read, "
+            f"{ledger.n_in_frame} in the frame, {ledger.n_out_of_frame} outside, {bad} without a "
+            "place"
+        )
     if read == 0:
         raise _no_particles(kind)
     if bad > MAX_BAD_FRACTION * read:
@@ -386,20 +396,19 @@ def render_galaxy(
         raise NonFiniteError(f"SubhaloPos = {galaxy.centre.tolist()} is not finite")
     header = simulation.header(snapshot)
     maps = recipe.maps
-    shown = part_type((*maps.channels, *maps.candidates))
-    particles = list(simulation.segments(snapshot, "group", group_id, shown))
+    kind = shown(maps)
+    particles = list(simulation.segments(snapshot, "group", group_id, kind))
     if not particles:
-        raise _no_particles(PARTICLES[shown])
+        raise _no_particles(PARTICLES[kind])
     radius = recipe.orientation.radius_half_mass * galaxy.half_mass_radius
     near = partial(nearby, centre=galaxy.centre, radius=radius, header=header, threads=threads)
-    stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, _STARS))
+    stars = list(simulation.segments(snapshot, "subhalo", subhalo_id, STARS))
     orientation = orient(
         galaxy,
         lambda scale_factor: near(stars, STAR_FIELDS, formed_after=scale_factor),
-        lambda: near(simulation.segments(snapshot, "group", group_id, _GAS), GAS_FIELDS),
+        lambda: near(simulation.segments(snapshot, "group", group_id, GAS), GAS_FIELDS),
         header,
         recipe.orientation,
-        threads=threads,
     )
     return make_maps(
         particles,
@@ -429,9 +438,9 @@ def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
     """List the fields that a galaxy's maps and orientation need, by particle type."""
     maps = recipe.maps
     channels = (*maps.channels, *maps.candidates)
-    needed = {_GAS: {*GAS_FIELDS}, _STARS: {*STAR_FIELDS}}
-    shown = needed.setdefault(part_type(channels), {"Coordinates"})
-    shown.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
+    needed = {GAS: {*GAS_FIELDS}, STARS: {*STAR_FIELDS}}
+    mapped = needed.setdefault(shown(maps), {"Coordinates"})
+    mapped.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
     if maps.deposit == "smoothed":
-        shown.update(size_fields(part_type(channels)))
+        mapped.update(size_fields(shown(maps)))
     return {kind: sorted(names) for kind, names in needed.items()}

@@ -26,6 +26,7 @@ from sfr.render.kernels import (
     Projection,
     Quantity,
     Segment,
+    Spin,
     Thermal,
     Vector,
     Weight,
@@ -41,6 +42,7 @@ __all__ = [
     "project",
     "project_frames",
     "rotate",
+    "spin",
     "values",
 ]
 
@@ -127,6 +129,42 @@ def rotate(
 ) -> npt.NDArray[np.float64]:
     """Turn positions or velocities into a frame."""
     return _turned(_offsets(coordinates, center, box_size), rotation)
+
+
+def spin(
+    coordinates: Floats,
+    velocities: Floats,
+    masses: Floats,
+    *,
+    center: Vector,
+    radius: float,
+    box_size: float | None = None,
+    velocity_factor: float = 1.0,
+    by_mass: bool = True,
+) -> Spin:
+    """Add up the angular momenta of the particles in a sphere about its centre."""
+    d = _offsets(coordinates, center, box_size)
+    x, y, z = d.T
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = (x * x + y * y + z * z < radius**2) & (masses > 0)
+    inside &= np.isfinite(velocities).all(axis=1) & np.isfinite(masses)
+    d, m = d[inside], masses[inside].astype(np.float64)
+    v = velocities[inside].astype(np.float64) * velocity_factor
+    if not len(m):
+        return Spin(0, np.full(3, np.nan), np.zeros(3), np.zeros(3), 0.0, 0.0)
+    mean = np.average(v, axis=0, weights=m)
+    weights = m if by_mass else np.ones(len(m))
+    momenta = weights[:, np.newaxis] * np.cross(d, v - mean)
+    total = momenta.sum(axis=0)
+    length = float(np.linalg.norm(total))
+    return Spin(
+        len(m),
+        mean,
+        total / length if length else np.zeros(3),
+        total,
+        float(np.linalg.norm(momenta, axis=1).sum()),
+        float(np.sum(weights * np.linalg.norm(d, axis=1) * np.linalg.norm(v, axis=1))),
+    )
 
 
 def _not_negative(values: Floats) -> npt.NDArray[np.float64]:
@@ -398,6 +436,19 @@ KERNELS = (
         kernels.rotate,
         rotate,
         lambda n, rng: {"coordinates": _positions(n, rng), "rotation": _TILT, **_BOX},
+    ),
+    Kernel(
+        kernels.spin,
+        spin,
+        lambda n, rng: {
+            "coordinates": _positions(n, rng),
+            "velocities": rng.normal(size=(n, 3)).astype(np.float32),
+            "masses": rng.uniform(1.0, 2.0, n).astype(np.float32),
+            "radius": 2.0,
+            "velocity_factor": 0.7,
+            **_BOX,
+        },
+        is_exact=False,
     ),
     Kernel(kernels.project_frames, project_frames, _of_project, is_exact=False),
 )

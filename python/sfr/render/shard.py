@@ -192,7 +192,7 @@ def _columns(rendered: Sequence[_Rendered], recipe: Recipe) -> dict[str, NDArray
         "orientation_count": _stack([o.count for o in orientations], (), np.int64),
         "alignment": _stack([o.alignment for o in orientations], (), np.float64),
     }
-    for name in ("n_read", "n_in_frame", "n_bad_coordinates"):
+    for name in ("n_read", "n_in_frame", "n_out_of_frame", "n_bad_coordinates"):
         columns[name] = _stack([getattr(ledger, name) for ledger in ledgers], (), np.int64)
     for name, kind in (("n_bad_weight", np.int64), ("sum_in_frame", np.float64)):
         columns[name] = _stack([getattr(ledger, name) for ledger in ledgers], channels, kind)

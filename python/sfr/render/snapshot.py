@@ -16,13 +16,15 @@ from sfr.errors import DataFormatError, DataMissingError, SfrError, WorkerLostEr
 from sfr.paths import mark_files, warn_of_changed_files
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
+from sfr.render.fields import PARTICLES, shown
 from sfr.render.plan import (
-    GAS,
     READ_COLUMNS,
-    STARS,
+    Reading,
     bytes_to_read,
     maps_fingerprint,
+    particles_shown,
     plan_shards,
+    readings,
     rows_of,
     share_of,
 )
@@ -42,9 +44,12 @@ class RenderSummary:
     """What happened to the maps of one snapshot."""
 
     snapshot: int
+    #: Galaxies, whatever their views.
     n_rendered: int
     n_failed: int
-    n_cells: int
+    #: Particles of the kind that the maps show, read for each galaxy; and what they are.
+    n_particles: int
+    particles: str
     fingerprint: str
     #: Why the maps were made; empty when they were there already.
     reason: str
@@ -65,7 +70,9 @@ class RenderPlan:
     snapshot: int
     n_galaxies: int
     n_groups: int
-    n_cells: int
+    #: Particles of the kind that the maps show, for each galaxy; and what they are.
+    n_particles: int
+    particles: str
     n_stars: int
     #: Shards, and those of them that are there already.
     n_shards: int
@@ -190,11 +197,12 @@ def plan_render(
         snapshot,
         len(chosen),
         len(np.unique(rows["group_id"][chosen])),
-        int(rows["n_gas_group"][chosen].sum()),
+        int(step.shown[chosen].sum()),
+        step.particles,
         int(rows["n_stars"][chosen].sum()),
         len(mine),
         len(there),
-        bytes_to_read(simulation, recipe, snapshot, {n: c[todo] for n, c in rows.items()}),
+        bytes_to_read(simulation, snapshot, step.readings(todo)),
     )
 
 
@@ -213,6 +221,9 @@ def _maps(work: ShardWork, workspace: Workspace, rows: Table, *, allow_partial: 
         words=f"shards of snapshot {work.snapshot}",
         work=work,
         rows={name: rows[name] for name in READ_COLUMNS},
+        shown=particles_shown(
+            work.simulation, work.recipe, work.snapshot, rows, allow_partial=allow_partial
+        ),
         shards=shards,
         allow_partial=allow_partial,
     )
@@ -225,12 +236,19 @@ class _Maps(Parts[None]):
     work: ShardWork
     #: Rows of the snapshot, and which of them each shard holds.
     rows: Table
+    #: Particles of each row's group that the channels show.
+    shown: NDArray[np.int64]
     shards: tuple[NDArray[np.intp], ...]
     allow_partial: bool
 
     @property
     def snapshot(self) -> int:
         return self.work.snapshot
+
+    @property
+    def particles(self) -> str:
+        """What the maps show, such as gas cells."""
+        return PARTICLES[shown(self.work.recipe.maps)].particles
 
     def path(self, part: int) -> Path:
         return self.workspace.shard(self.snapshot, part)
@@ -247,12 +265,12 @@ class _Maps(Parts[None]):
 
     def is_there(self, part: int) -> bool:
         try:
-            return self._look(part).attributes["fingerprint"] == self.fingerprint
+            return self._columns(part).attributes["fingerprint"] == self.fingerprint
         except (DataFormatError, DataMissingError):
             return False
 
     def is_tried_again(self, part: int) -> bool:
-        return not TRIED_AGAIN.isdisjoint(self._look(part).failures["stage"].tolist())
+        return not TRIED_AGAIN.isdisjoint(self._columns(part).failures["stage"].tolist())
 
     def why_again(self) -> str:
         failures = read_table(self.workspace.failures_csv(self.snapshot), FAILURES)
@@ -281,9 +299,8 @@ class _Maps(Parts[None]):
 
     @cached_property
     def _cells(self) -> list[NDArray[np.int64]]:
-        """Gas cells before each galaxy of each shard."""
-        cells = self.rows["n_gas_group"]
-        return [np.cumsum([0, *cells[shard]]) for shard in self.shards]
+        """Cells before each galaxy of each shard."""
+        return [np.cumsum([0, *self.shown[shard]]) for shard in self.shards]
 
     def make(self, part: int, on_done: Callable[[int], None]) -> None:
         shard = self.work.make(self.rows_in(part), on_done)
@@ -316,17 +333,26 @@ class _Maps(Parts[None]):
             f"sfr render --snap {self.snapshot} --force",
         )
 
+    def readings(self, which: NDArray[np.intp] | slice = np.s_[:]) -> list[Reading]:
+        """Say what is read for some rows, or for all."""
+        return readings(
+            self.work.simulation,
+            self.work.recipe,
+            self.snapshot,
+            {name: column[which] for name, column in self.rows.items()},
+            allow_partial=self.allow_partial,
+        )
+
     def _keep_sources(self, *, is_new: bool) -> None:
         """Remember, before shards are made, what the files are that they are made from.
 
         Shards that are there already stand for the files as they were when the first was made.
         """
-        simulation, rows = self.work.simulation, self.rows
-        _, first = np.unique(rows["group_id"], return_index=True)
-        groups, cells = (rows[name][first] for name in ("group_id", "n_gas_group"))
-        files = simulation.particle_sources(self.snapshot, "group", GAS, groups, cells)
-        subhalos, stars = rows["subhalo_id"], rows["n_stars"]
-        files |= simulation.particle_sources(self.snapshot, "subhalo", STARS, subhalos, stars)
+        files: dict[str, Path] = {}
+        for read in self.readings():
+            files |= self.work.simulation.particle_sources(
+                self.snapshot, read.kind, read.part_type, read.ids, read.lengths
+            )
         marks = mark_files(files)
         if not is_new:
             self.say_what_changed()
@@ -345,19 +371,21 @@ class _Maps(Parts[None]):
 
     def summary(self, mine: Sequence[int], reason: str, n_made: int) -> RenderSummary:
         """Say what is in some of the shards."""
-        n_rendered = n_cells = 0
+        rendered: set[int] = set()
+        n_particles = 0
         failures: list[tuple[int, str]] = []
         for part in mine:
             shard = self._checked(part)
-            n_rendered += len(shard.columns["n_read"])
-            n_cells += int(shard.columns["n_read"].sum())
+            rendered.update(shard.columns["subhalo_id"].tolist())
+            n_particles += int(shard.columns["n_read"].sum())
             pairs = (shard.failures[name].tolist() for name in ("subhalo_id", "reason"))
             failures += zip(*pairs, strict=True)
         return RenderSummary(
             self.snapshot,
-            n_rendered,
-            len(failures),
-            n_cells,
+            len(rendered),
+            len({galaxy for galaxy, _ in failures}),
+            n_particles,
+            self.particles,
             self.fingerprint,
             reason,
             tuple(failures),
@@ -367,11 +395,11 @@ class _Maps(Parts[None]):
             all(self.path(part).is_file() for part in range(self.count)),
         )
 
-    def _look(self, part: int) -> Shard:
-        return read_shard(self.path(part), with_maps=False, columns=("n_read",))
+    def _columns(self, part: int) -> Shard:
+        return read_shard(self.path(part), with_maps=False, columns=("subhalo_id", "n_read"))
 
     def _checked(self, part: int) -> Shard:
-        shard = self._look(part)
+        shard = self._columns(part)
         if shard.attributes["fingerprint"] != self.fingerprint:
             raise DataFormatError(
                 f"{self.path(part)} was replaced by another process with other settings; run the "

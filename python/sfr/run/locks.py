@@ -18,7 +18,7 @@ from sfr.errors import ConfigError, InternalError
 from sfr.paths import require_folder
 from sfr.run.paths import RunPaths
 
-__all__ = ["RECIPE", "Locks", "acquired", "held", "holder_of", "process_name"]
+__all__ = ["RECIPE", "Locks", "held", "process_name"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Locks(RunPaths):
     def claim(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Hold a part of a step; False, or wait silently, while another process holds it."""
         try:
-            lock = acquired(self._lock_file(name), wait=wait)
+            lock = _acquired(self._lock_file(name), wait=wait)
         except filelock.Timeout:
             yield False
             return
@@ -93,14 +93,14 @@ class Locks(RunPaths):
             if not alone:
                 what = "it has another recipe" if step == RECIPE else "it has other settings"
                 what += ", or was given --force"
-            hosts = ", ".join(sorted({holder_of(name) for name in others}))
+            hosts = ", ".join(sorted({_holder_of(name) for name in others}))
             raise ConfigError(
                 f"another sfr process works {where} {self.root} ({hosts}), and {what}; wait for "
                 "it, or use another folder with --work"
             )
         is_alone = not self._others(step)
         path = self._lock_file(f"{prefix}{process_name()}.{next(_SHARES)}")
-        lock = acquired(path, wait=True)
+        lock = _acquired(path, wait=True)
         try:
             yield is_alone
         finally:
@@ -112,7 +112,7 @@ class Locks(RunPaths):
         living = []
         for path in sorted(self.state.glob(f"{step}.*.lock")):
             try:
-                lock = acquired(path, wait=False)
+                lock = _acquired(path, wait=False)
             except filelock.Timeout:
                 living.append(path.name)
                 continue
@@ -145,10 +145,10 @@ def held(path: Path, who: str) -> Iterator[None]:
     if us in _HELD:
         raise InternalError(f"{path} is held by this thread already")
     try:
-        lock = acquired(path, wait=False)
+        lock = _acquired(path, wait=False)
     except filelock.Timeout:
         log.warning("waiting for %s", who)
-        lock = acquired(path, wait=True)
+        lock = _acquired(path, wait=True)
     _HELD.add(us)
     try:
         yield
@@ -157,7 +157,7 @@ def held(path: Path, who: str) -> Iterator[None]:
         lock.release()
 
 
-def acquired(path: Path, *, wait: bool) -> filelock.BaseFileLock:
+def _acquired(path: Path, *, wait: bool) -> filelock.BaseFileLock:
     """Take a lock, which ends with its process, however that ends; filelock.Timeout: it is held."""
     lock = filelock.FileLock(path)
     try:
@@ -181,7 +181,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
 
 
-def holder_of(lock_name: str) -> str:
+def _holder_of(lock_name: str) -> str:
     """Say whose <step>.<fingerprint>.<host>-<pid>-<thread>.<n>.lock is, a file of `sharing`."""
     host, pid, _ = lock_name.split(".", 2)[2].rsplit("-", 2)
     return f"process {pid} on {host}"

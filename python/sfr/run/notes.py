@@ -27,15 +27,3 @@ class Notes(WholeFiles):
 
     def _note(self, name: str) -> Path:
         return self.state / f"{name}.note"
-
-    def catalogue_read(self, snapshot: int) -> tuple[int, int]:
-        """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
-
-        They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
-        """
-        found = self.recalled(f"catalogue-{snapshot:03d}")
-        return (1, 1) if found is None else (int(found["read"]), int(found["total"]))
-
-    def mark_catalogue(self, snapshot: int, read: int, total: int) -> None:
-        """Record what `catalogue_read` returns."""
-        self.remember(f"catalogue-{snapshot:03d}", {"read": read, "total": total})

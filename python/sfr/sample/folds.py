@@ -116,10 +116,12 @@ def draw_parts(
     filled = np.zeros_like(targets)
     np.add.at(filled, part[part != _FREE], contents[part != _FREE])
     room = np.ceil(targets[:, 0] - 1e-9) - filled[:, 0]
-    free = [name for name, number in numbers.items() if (part[unit == number] == _FREE).all()]
+    # a unit with a part has it for all of its images by now
+    chosen = np.full(len(numbers), _FREE)
+    chosen[unit] = part
     sizes = of_unit[:, 0]
+    free = [name for name, number in numbers.items() if chosen[number] == _FREE]
     free.sort(key=lambda name: (-sizes[numbers[name]], rank(units.seed, name, purpose)))
-    chosen: dict[int, int] = {}
     for left, name in zip(range(len(free), 0, -1), free, strict=True):
         mine = of_unit[numbers[name]]
         empty = np.flatnonzero(filled[:, 0] == 0)
@@ -135,14 +137,12 @@ def draw_parts(
         filled[best] += mine
         room[best] -= mine[0]
         chosen[numbers[name]] = best
-    for number, best in chosen.items():
-        part[unit == number] = best
-    return part
+    return np.where(part == _FREE, chosen[unit], part)
 
 
 def _contents(strata: Ints) -> NDArray[np.float64]:
     """One column for all images, then one a bin of each stratum: 1 where an image is in it."""
-    bins = (np.eye(int(column.max(initial=0)) + 1)[column] for column in strata.T)
+    bins = (column[:, None] == np.unique(column) for column in strata.T)
     return np.concatenate([np.ones((len(strata), 1)), *bins], axis=1)
 
 

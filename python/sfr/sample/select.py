@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from sfr.run.edited_tables import (
 from sfr.run.tables import SAMPLE, Table, table_text, write_table
 from sfr.run.workspace import SAMPLE_SETTINGS, SIMULATION, Workspace, digest
 from sfr.sample.tracks import Bound, bound_of, follow, galaxy_ids
-from sfr.simulation.protocol import Catalogue, Simulation
+from sfr.simulation.protocol import GAS, STARS, Catalogue, Simulation
 from sfr.target import Quantity, ssfr_of
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "SelectSummary",
     "SnapshotCuts",
     "apply_cuts",
+    "catalogue_read",
     "check_settings",
     "select",
     "write_by_snapshot",
@@ -59,7 +60,6 @@ _SUBHALO_FIELDS = (
     "SubhaloLenType",
 )
 _GROUP_FIELDS = ("GroupMass", "GroupLenType", "GroupFirstSub")
-_GAS, _STARS = 0, 4
 
 #: Published rows: snapshot -> z, galaxies, mean [1e-12/yr], min [1e-17/yr], max [1e-10/yr] of sSFR.
 PUBLISHED = {
@@ -138,7 +138,7 @@ def apply_cuts(
     """
     subhalos = catalogue.subhalos
     unit = 1.0 if recipe.mass_unit == "code" else 1.0 / catalogue.header.hubble_param
-    stellar = subhalos["SubhaloMassType"][:, _STARS].astype(np.float64) * unit
+    stellar = subhalos["SubhaloMassType"][:, STARS].astype(np.float64) * unit
     total = subhalos["SubhaloMass"].astype(np.float64) * unit
     rows, has_group = _group_rows(catalogue)
     group = np.where(has_group, _take(catalogue.groups["GroupMass"], rows), np.nan) * unit
@@ -183,7 +183,7 @@ def _snapshot_rows(
     rows = _group_rows(catalogue)[0][keep]
     groups = {name: np.asarray(column)[rows] for name, column in catalogue.groups.items()}
     ids = catalogue.subhalo_ids[keep].astype(np.int64)
-    stellar = units.mass_msun(taken["SubhaloMassType"][:, _STARS], h)
+    stellar = units.mass_msun(taken["SubhaloMassType"][:, STARS], h)
     sfr = taken["SubhaloSFR"].astype(np.float64)
     if recipe.ssfr_mass == "total_code":
         denominator = _label_mass(taken, recipe) * units.UNIT_MASS_MSUN
@@ -200,17 +200,17 @@ def _snapshot_rows(
         "stellar_mass_msun": stellar,
         "total_mass_msun": units.mass_msun(taken["SubhaloMass"], h),
         "group_mass_msun": units.mass_msun(groups["GroupMass"], h),
-        "gas_mass_msun": units.mass_msun(taken["SubhaloMassType"][:, _GAS], h),
+        "gas_mass_msun": units.mass_msun(taken["SubhaloMassType"][:, GAS], h),
         "ssfr_per_yr": sfr / denominator,
         "is_central": (groups["GroupFirstSub"].astype(np.int64) == ids).astype(np.int64),
         "x_ckpc_h": taken["SubhaloPos"][:, 0].astype(np.float64),
         "y_ckpc_h": taken["SubhaloPos"][:, 1].astype(np.float64),
         "z_ckpc_h": taken["SubhaloPos"][:, 2].astype(np.float64),
-        "stellar_half_mass_radius_ckpc_h": taken["SubhaloHalfmassRadType"][:, _STARS].astype(
+        "stellar_half_mass_radius_ckpc_h": taken["SubhaloHalfmassRadType"][:, STARS].astype(
             np.float64
         ),
-        "n_gas_group": groups["GroupLenType"][:, _GAS].astype(np.int64),
-        "n_stars": taken["SubhaloLenType"][:, _STARS].astype(np.int64),
+        "n_gas_group": groups["GroupLenType"][:, GAS].astype(np.int64),
+        "n_stars": taken["SubhaloLenType"][:, STARS].astype(np.int64),
     }
 
 
@@ -218,7 +218,7 @@ def _label_mass(subhalos: Mapping[str, NDArray[Any]], recipe: SampleRecipe) -> N
     """Mass that the SFR is divided by [1e10 Msun/h]."""
     if recipe.ssfr_mass == "total_code":
         return np.asarray(subhalos["SubhaloMass"], np.float64)
-    return np.asarray(subhalos["SubhaloMassType"][:, _STARS], np.float64)
+    return np.asarray(subhalos["SubhaloMassType"][:, STARS], np.float64)
 
 
 def select(
@@ -322,17 +322,7 @@ def select(
         write_table(workspace, workspace.kept(workspace.sample_csv), fresh)
         workspace.remember(SIMULATION, name)
         workspace.remember(SAMPLE_SETTINGS, digest(_label_section(recipe)))
-        for snap in known & {*failures}:
-            workspace.forget(f"select-{snap:03d}")
-        for snap, found in done.items():
-            step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
-            workspace.mark_done(step, found.fingerprint, files)
-            if found.cuts.reason:
-                workspace.mark_catalogue(snap, found.cuts.n_loaded, found.cuts.n_total)
-                workspace.keep_sources(step, found.fingerprint, found.marks)
-                bound = None if found.bound is None else found.bound.to_json()
-                if bound != workspace.recalled(f"bound-{snap:03d}"):
-                    workspace.remember(f"bound-{snap:03d}", bound)
+        _record(workspace, done, forgotten=known & {*failures})
     write_by_snapshot(workspace, merged.table, recipe.sample)
     fingerprint = digest({snap: found.fingerprint for snap, found in done.items()})
     texts = {snap: str(error) for snap, error in sorted(failures.items())}
@@ -349,6 +339,22 @@ class _Done:
     marks: Marks
     #: What tells galaxies apart where there are no trees.
     bound: Bound | None
+
+
+def _record(workspace: Workspace, done: Mapping[int, _Done], *, forgotten: Iterable[int]) -> None:
+    """Keep what each snapshot's rows were made from."""
+    for snap in forgotten:
+        workspace.forget(f"select-{snap:03d}")
+    for snap, found in done.items():
+        step, files = f"select-{snap:03d}", [workspace.kept(workspace.sample_csv)]
+        workspace.mark_done(step, found.fingerprint, files)
+        if found.cuts.reason:
+            counts = {"read": found.cuts.n_loaded, "total": found.cuts.n_total}
+            workspace.remember(_catalogue_note(snap), counts)
+            workspace.keep_sources(step, found.fingerprint, found.marks)
+            bound = None if found.bound is None else found.bound.to_json()
+            if bound != workspace.recalled(f"bound-{snap:03d}"):
+                workspace.remember(f"bound-{snap:03d}", bound)
 
 
 def _one_snapshot(
@@ -443,6 +449,19 @@ def check_settings(workspace: Workspace, recipe: Recipe) -> None:
             f"{workspace.sample_csv} was selected with other settings than the recipe's [sample]; "
             "run sfr select or sfr render with this recipe first"
         )
+
+
+def catalogue_read(workspace: Workspace, snapshot: int) -> tuple[int, int]:
+    """Subhaloes that the sample of a snapshot was chosen from, and those in the catalogue.
+
+    They differ where chunks of the catalogue were missing; 1 and 1 where nothing is known.
+    """
+    found = workspace.recalled(_catalogue_note(snapshot))
+    return (1, 1) if found is None else (int(found["read"]), int(found["total"]))
+
+
+def _catalogue_note(snapshot: int) -> str:
+    return f"catalogue-{snapshot:03d}"
 
 
 def _simulation_name(

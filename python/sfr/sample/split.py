@@ -258,8 +258,6 @@ def split(
     DataMissingError
         There is no sample, it has no column of the target, or galaxies cannot be followed over its
         snapshots.
-    ConfigError
-        A switch that is not available yet.
     DataFormatError
         ``split.csv`` cannot be read, or names an image that is not in the sample.
     EmptySelectionError

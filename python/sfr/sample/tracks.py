@@ -14,7 +14,7 @@ from sfr.errors import DataMissingError
 from sfr.run.tables import Table
 from sfr.simulation.protocol import Simulation
 
-__all__ = ["Bound", "bound_of", "follow", "galaxy_ids", "match", "untracked_id"]
+__all__ = ["Bound", "bound_of", "follow", "galaxy_ids", "match"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _MASS_BY_ID, _MASS_BY_PLACE = 3.0, 1.5
 _WAY, _FEW = 150.0, 3
 
 
-def untracked_id(snapshot: int, subhalo_ids: Ints) -> Ints:
+def _untracked_id(snapshot: int, subhalo_ids: Ints) -> Ints:
     """Return ids of galaxies that no tree follows: negative, unique to subhalo and snapshot."""
     return -(snapshot * _SNAPSHOT_STRIDE + subhalo_ids) - 1
 
@@ -55,7 +55,7 @@ def galaxy_ids(simulation: Simulation, snapshot: int, subhalo_ids: Ints) -> Ints
         Ids; negative where a subhalo is in no tree, or the simulation has no trees: such a galaxy
         is known in this snapshot only, unless `follow` finds it in another.
     """
-    alone = untracked_id(snapshot, subhalo_ids)
+    alone = _untracked_id(snapshot, subhalo_ids)
     leaves = simulation.main_leaf_ids(snapshot, subhalo_ids)
     if leaves is None:
         log.warning(
@@ -223,7 +223,7 @@ def follow(sample: Table, bound: Mapping[int, Bound | None]) -> Ints:
     rows = {snap: np.flatnonzero(sample["snapshot"] == snap) for snap in sorted(bound)}
     for snap, found in bound.items():
         if found is not None:
-            ids[rows[snap]] = untracked_id(snap, sample["subhalo_id"][rows[snap]])
+            ids[rows[snap]] = _untracked_id(snap, sample["subhalo_id"][rows[snap]])
     later_of: dict[int, int] = {}
     by_particle = 0
     for early, late in _pairs_of_snapshots(list(rows)):

@@ -135,6 +135,13 @@ class Segment:
                 needed=needed,
             )
 
+    def take(self, fields: Sequence[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Read some rows of fields; see `ParticleFile.take`."""
+        with self.opened() as file:
+            return file.take(
+                self.part_type, fields, rows, start=self.start, stop=self.stop, mapped=self.mapped
+            )
+
     def is_mapped(self, fields: Sequence[str]) -> bool:
         """Whether all of these fields are mapped: then only what is looked at is ever read."""
         if not self.mapped:
@@ -242,7 +249,7 @@ class ParticleFile:
             return False
         return all(
             self._constant_mass(part_type, field) is not None
-            or self._view(part_type, field) is not None
+            or self._aligned(part_type, field) is not None
             for field in fields
         )
 
@@ -339,13 +346,53 @@ class ParticleFile:
             if mass is not None:
                 result[field] = np.full(stop - start, mass)
                 continue
-            view = self._view(part_type, field) if mapped else None
+            view = self._aligned(part_type, field) if mapped else None
             if view is not None:
                 result[field] = view[start:stop]
                 continue
             dataset = self._dataset(part_type, field)
             values = _rows(dataset, start, stop, needed)
             result[field] = _real(dataset, values) if field in _REAL else values
+        return result
+
+    def take(
+        self,
+        part_type: int,
+        fields: Sequence[str],
+        rows: NDArray[np.int64],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        mapped: bool = False,
+    ) -> dict[str, NDArray[Any]]:
+        """Read some rows of fields of a range of particles.
+
+        Parameters
+        ----------
+        part_type, fields, start, stop, mapped
+            As in `read`.
+        rows : ndarray of int64
+            Rows, counted from ``start``, ascending.
+
+        Returns
+        -------
+        dict of str to ndarray
+            One array per field, of the length of ``rows``.
+
+        Raises
+        ------
+        DataMissingError, DataFormatError, RangeError
+            As in `read`.
+        """
+        result = {}
+        for field in fields:
+            is_mapped = mapped and bool(self.counts[part_type])
+            view = self._view(part_type, field) if is_mapped else None
+            if view is None:
+                read = self.read(part_type, [field], start=start, stop=stop, needed=rows)
+                result[field] = read[field].take(rows, axis=0)
+            else:
+                result[field] = _gather(view[start:stop], rows)
         return result
 
     def _constant_mass(self, part_type: int, field: str) -> float | None:
@@ -387,6 +434,11 @@ class ParticleFile:
                 f"{self.path}: {dataset.name} is of type {dataset.dtype}; numbers are needed"
             )
         return dataset
+
+    def _aligned(self, part_type: int, field: str) -> NDArray[Any] | None:
+        """All rows of a field as they lie in the file, where the kernels can use them there."""
+        view = self._view(part_type, field)
+        return view if view is not None and view.flags.aligned else None
 
     def _view(self, part_type: int, field: str) -> NDArray[Any] | None:
         """All rows of a field as they lie in the file; None where it has to be read."""
@@ -443,6 +495,14 @@ def _rows(
     if needed is None or 2 * len(needed) > stop - start:
         return dataset.read(np.s_[start:stop])
     return dataset.read_runs(start, stop, _runs(needed))
+
+
+def _gather(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Copy rows of an array that need not be aligned: as bytes, not to copy all of it first."""
+    shape = len(rows), *values.shape[1:]
+    size = values.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    as_bytes = np.ndarray(len(values), f"V{size}", values)
+    return as_bytes.take(rows).view(values.dtype).reshape(shape)
 
 
 def _real(dataset: StoredDataset, values: NDArray[Any]) -> NDArray[Any]:

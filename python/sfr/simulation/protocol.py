@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DARK_MATTER",
     "FULL_SNAPSHOTS",
+    "GAS",
     "KINDS",
     "N_PART_TYPES",
+    "STARS",
     "Catalogue",
     "FileKind",
     "FileStatus",
@@ -26,6 +29,8 @@ __all__ = [
 #: A FoF group with everything in it, or one gravitationally bound subhalo.
 ObjectKind = Literal["group", "subhalo"]
 FileKind = Literal["group catalogue", "snapshot", "offsets", "trees"]
+#: Types of particles.
+GAS, DARK_MATTER, STARS = 0, 1, 4
 KINDS: tuple[ObjectKind, ...] = ("group", "subhalo")
 
 #: Gas, dark matter, (low-resolution dark matter), tracers, stars and wind, black holes.
@@ -150,6 +155,10 @@ class Particles(Protocol):
         """Read fields, in code units; rows other than those needed may come as zeros."""
         ...
 
+    def take(self, fields: Sequence[str], rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Read some rows of fields, in code units; they are ascending."""
+        ...
+
     def is_mapped(self, fields: Sequence[str]) -> bool:
         """Whether reading these fields costs nothing before they are looked at."""
         ...
@@ -161,6 +170,10 @@ class Simulation(Protocol):
     @property
     def name(self) -> str:
         """Name for people: TNG50-1, or the internal name where that is not known."""
+        ...
+
+    def close(self) -> None:
+        """Give files and connections back."""
         ...
 
     def identity(self, snap: int) -> dict[str, Any]:

@@ -255,9 +255,9 @@ class _SideBySide:
         training = self.training
         _, height, width, channels = self.features[case].shape
         outputs = []
-        for place, state in enumerate(end.each().values()):
+        for place, (model, state) in enumerate(end.each().items()):
             values = np.ascontiguousarray(prediction[:, place])
-            outputs.append(ModelOutput(training.metrics(values, state), values, state))
+            outputs.append(ModelOutput(model, training.metrics(values, state), values, state))
             publish(training, outputs[-1], (height, width, channels))
         if outputs:
             training.files(case).gather(

@@ -20,6 +20,7 @@ from sfr.run.tables import TEST, Table, count_galaxies, galaxy_numbers
 from sfr.run.workspace import Workspace
 from sfr.target import Target, ssfr_of, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE, FEWEST_GALAXIES, percentiles, resampled_r
+from sfr.train.latest import latest_settings
 from sfr.train.output import CaseFiles, CaseOutput, Metrics, seed_column
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "NOT_TRAINED",
     "OUTLIER_DEX",
     "OUT_OF_DATE",
-    "SETTINGS",
     "TRAINED",
     "UNDEFINED",
     "Comparison",
@@ -58,8 +58,6 @@ CASE, CONTROL = "case", "control"
 #: A prediction farther than this from the truth is an outlier: a factor of 3.2 [dex]. Labels that
 #: are no logarithms have no outliers: what is far depends on the quantity.
 OUTLIER_DEX: Final = 0.5
-#: Note under which the settings of the last training are kept.
-SETTINGS: Final = "train-settings"
 #: Metrics that a table averages over the seeds that are not dead.
 AVERAGED: Final = ("r", "spearman", "r2", "rmse", "bias", "nmad", "outlier_fraction")
 #: Differences of two r that rounding makes.
@@ -263,7 +261,7 @@ def read_heads(workspace: Workspace, recipe: Recipe) -> dict[str, list[ScoredHea
     found: dict[str, list[ScoredHead]] = {}
     outdated: list[str] = []
     others: dict[str, list[str]] = {}
-    latest, target = workspace.recalled(SETTINGS), target_of(recipe)
+    latest, target = latest_settings(workspace), target_of(recipe)
     for case in workspace.trained():
         output = CaseFiles(workspace, case).read()
         for seed, heads in _by_seed(output).items():
@@ -336,7 +334,7 @@ def head_states(
         By case and seed, cases in the order of the recipe: one of the words of this module.
     """
     states = {(head.case, head.seed): head.state for found in heads.values() for head in found}
-    latest = workspace.recalled(SETTINGS)
+    latest = latest_settings(workspace)
     for case in workspace.failed():
         settings, reasons = CaseFiles(workspace, case).failures()
         if settings == latest and _is_case(case, recipe):

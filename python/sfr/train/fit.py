@@ -26,7 +26,7 @@ from sfr.run.names import ModelId
 from sfr.run.parts import Parts, do_parts
 from sfr.run.workspace import Workspace, digest
 from sfr.train.batch import BatchResult, train_batch
-from sfr.train.evaluate import SETTINGS
+from sfr.train.latest import remember_settings
 from sfr.train.probes import fit_case
 from sfr.train.published import complete_network
 from sfr.train.training import Training
@@ -173,8 +173,7 @@ def train_cases(
     done = _extract(training, list(pending), workers, on_progress, force=force)
     pending = {name: models for name, models in pending.items() if name not in done.errors}
     if len(done.errors) < len(names):
-        # from here on heads of other settings are out of date
-        workspace.remember(SETTINGS, training.settings)
+        remember_settings(workspace, training.settings)
     batches = _batches(training, pending, workers)
     done.add(_train(training, batches, workers, on_progress, force=force))
     if len(done.errors) == len(names) and not done.trained:

@@ -80,26 +80,25 @@ def seed_column(seed: int) -> str:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a finished head leaves.
+    """What a finished model leaves.
 
     Attributes
     ----------
+    model : ModelId
+        The model.
     metrics : dict
         Its entry of ``metrics.json``.
     prediction : ndarray of float64, shape (N,)
         For all images, those of other folds included [dex].
-    state : State
-        Of this head alone, after its last epoch.
+    state : State or None
+        Of this head alone, after its last epoch; None for a model without epochs, such as a
+        control that is fitted at once.
     """
 
+    model: ModelId
     metrics: Metrics
     prediction: Values
-    state: State
-
-    @property
-    def model(self) -> ModelId:
-        """The head."""
-        return self.state.models[0]
+    state: State | None = None
 
 
 @dataclass(frozen=True)
@@ -284,12 +283,13 @@ class CaseFiles:
             self.workspace.forget(self._step)
             entries = dict(old.metrics) | {model: new[model].metrics for model in new}
             states = {m: one for s in read_states(self.heads, key) for m, one in s.each().items()}
-            states |= {model: output.state for model, output in new.items()}
-            write_states(self.workspace, self.heads, key, State.by_epoch(states))
+            trained = {model: o.state for model, o in new.items() if o.state is not None}
+            if states := states | trained:
+                write_states(self.workspace, self.heads, key, State.by_epoch(states))
             for path in (self.probe, self.blocks):
                 path.unlink(missing_ok=True)
-            self._write_predictions(old, images, new)
-            self._write_history(old, new)
+            self._write_predictions(old, images, new, trained)
+            self._write_history(old, trained)
             self._write_metrics(entries)
             self.workspace.mark_done(self._step, fingerprint, self._files(entries))
 
@@ -334,27 +334,33 @@ class CaseFiles:
             self.workspace.mark_done(self._step, fingerprint, self._files(entries))
 
     def _write_predictions(
-        self, old: CaseOutput, images: Table, new: Mapping[ModelId, ModelOutput]
+        self,
+        old: CaseOutput,
+        images: Table,
+        new: Mapping[ModelId, ModelOutput],
+        trained: Mapping[ModelId, State],
     ) -> None:
-        epochs = sorted({epoch for output in new.values() for epoch in output.state.marks})
+        epochs = sorted({epoch for state in trained.values() for epoch in state.marks})
         for path in self.folder.glob("predictions-epoch-*.csv"):
             if path not in map(self.predictions_at, epochs):
                 path.unlink()
         tables = {self.predictions: {model: o.prediction for model, o in new.items()}}
         for epoch in epochs:
-            marks = {model: output.state.marks[epoch][0] for model, output in new.items()}
+            marks = {model: state.marks[epoch][0] for model, state in trained.items()}
             tables[self.predictions_at(epoch)] = marks
         for path, columns in tables.items():
             before = old.predictions_in(path) if old.metrics else {}
             known = {m: before[seed_column(m.seed)] for m in old.metrics}
             write_table(self.workspace, path, _prediction_table(images, {**known, **columns}))
 
-    def _write_history(self, old: CaseOutput, new: Mapping[ModelId, ModelOutput]) -> None:
-        parts = {model: _history(output.state) for model, output in new.items()}
+    def _write_history(self, old: CaseOutput, trained: Mapping[ModelId, State]) -> None:
+        parts = {model: _history(state) for model, state in trained.items()}
         if old.metrics and (history := old.history) is not None:
             for model in old.metrics:
                 mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
                 parts.setdefault(model, {name: history[name][mine] for name in HISTORY})
+        if not parts:
+            return
         ordered = [parts[model] for model in sorted(parts)]
         columns = {name: np.concatenate([part[name] for part in ordered]) for name in HISTORY}
         write_table(self.workspace, self.history, columns)

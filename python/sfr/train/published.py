@@ -28,7 +28,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def publish(training: Training, output: ModelOutput, shape: tuple[int, int, int]) -> None:
-    """Write the published files of a finished head; nothing where there are several folds.
+    """Write the published files of a finished head; nothing with several folds, or of no head.
 
     Parameters
     ----------
@@ -44,9 +44,10 @@ def publish(training: Training, output: ModelOutput, shape: tuple[int, int, int]
     for stale in ("model.keras", *PUBLISHED, *_OUTGROWN):
         for path in folder.glob(stale):
             path.unlink()
-    if not training.has_one_fold:
+    state = output.state
+    if state is None or not training.has_one_fold:
         return
-    state, test = output.state, training.data.folds[0].test
+    test = training.data.folds[0].test
     head = training.heads.published(shape)
     used = state.predicting(training.recipe.train.predict_from)[0]
     # those of the lowest training loss the listing keeps and does not predict from

@@ -27,6 +27,7 @@ mod project;
 mod rotate;
 #[allow(unsafe_code)]
 mod simd;
+mod spin;
 mod sums;
 mod values;
 
@@ -38,6 +39,7 @@ pub use parallel::{BLOCK, Threads};
 pub use project::{Ledger, Projection, Projector, Way, project};
 pub use rotate::{disk_normal, face_on_rotation, rotate};
 pub use simd::Level;
+pub use spin::{Sphere, Spin, spin};
 pub use values::{Real, Values};
 
 /// A point or a direction.

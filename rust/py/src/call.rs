@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3};
 use pyo3::prelude::*;
-use sfr_core::{Channel, Error, Projection, Projector, Threads, Values};
+use sfr_core::{Channel, Error, Projection, Projector, Sphere, Threads, Values};
 
 use crate::convert::{self, Floats};
 use crate::errors::{InternalError, to_python};
@@ -151,6 +151,58 @@ pub(crate) fn rotate<'py>(
     })?;
     let n = rotated.len() / 3;
     convert::shaped(py, rotated, (n, 3))
+}
+
+/// Count, mean velocity, normal, momentum, sum of lengths, sum of speeds.
+type Turning<'py> = (
+    usize,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    f64,
+    f64,
+);
+
+#[pyfunction]
+#[pyo3(signature = (
+    coordinates, velocities, masses, *, center, radius, box_size=None, velocity_factor=None,
+    by_mass=true
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn spin<'py>(
+    py: Python<'py>,
+    coordinates: Argument<'_, 'py>,
+    velocities: Argument<'_, 'py>,
+    masses: Argument<'_, 'py>,
+    center: Argument<'_, 'py>,
+    radius: Argument<'_, 'py>,
+    box_size: Option<Argument<'_, 'py>>,
+    velocity_factor: Option<Argument<'_, 'py>>,
+    by_mass: bool,
+) -> PyResult<Turning<'py>> {
+    let coordinates = Floats::points(coordinates, "coordinates")?;
+    let velocities = Floats::points(velocities, "velocities")?;
+    let masses = Floats::values(masses, "masses")?;
+    let sphere = Sphere {
+        center: convert::vector(center, "center")?,
+        radius: convert::number(radius, "radius")?,
+        box_size: convert::optional(box_size, "box_size")?,
+        velocity_factor: convert::optional(velocity_factor, "velocity_factor")?.unwrap_or(1.0),
+    };
+    let (p, v, m) = (coordinates.view()?, velocities.view()?, masses.view()?);
+    let found = detached(py, None, |_| {
+        with_slice!(p, p => with_slice!(v, v => with_slice!(m, m => {
+            sfr_core::spin(points(p), points(v), m, &sphere, by_mass)
+        })))
+    })?;
+    Ok((
+        found.count,
+        PyArray1::from_slice(py, &found.mean_velocity),
+        PyArray1::from_slice(py, &found.normal),
+        PyArray1::from_slice(py, &found.momentum),
+        found.of_lengths,
+        found.of_speeds,
+    ))
 }
 
 #[pyfunction]

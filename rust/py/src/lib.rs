@@ -23,5 +23,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(call::disk_normal, module)?)?;
     module.add_function(wrap_pyfunction!(call::face_on_rotation, module)?)?;
     module.add_function(wrap_pyfunction!(call::rotate, module)?)?;
+    module.add_function(wrap_pyfunction!(call::spin, module)?)?;
     module.add_function(wrap_pyfunction!(call::project_frames, module)?)
 }
