@@ -417,6 +417,8 @@ def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
     if len(models) > 1:
         found["dead"] = any(output.metrics[model].get("dead") for model in models)
         found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
+        epochs = {output.metrics[model].get("epoch_used") for model in models}
+        found["epoch_used"] = epochs.pop() if len(epochs) == 1 else _span(epochs)
     if first.get("kind") == CONTROL:
         # the mean of the labels is constant, and there for its errors
         found["dead"] = False
