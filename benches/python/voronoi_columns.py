@@ -1,7 +1,7 @@
 """Deposits against exact columns through the Voronoi mesh, on the cells of mock galaxies.
 
-A cell of AREPO is a Voronoi polyhedron of constant density. Volumes are those of the mesh that SciPy
-builds from the positions (the mock's Density knows of none), columns are the mean of 4 x 4 rays a
+A cell of AREPO is a Voronoi polyhedron of constant density. Volumes are those of the mesh that
+SciPy builds from the positions (the mock's Density knows of none), columns are the mean of 4 x 4 rays a
 pixel through it (vortrace). It needs the environment of bench_deposits.py with vortrace and scipy:
 
     sfr mock mock --galaxies 40 --snaps 99 --seed 1 --cells 40000
@@ -85,7 +85,8 @@ def main() -> None:
             rms = np.sqrt(np.mean(dex[image > 0] ** 2))
             rows.append(
                 (row["subhalo_id"], f"{whole.sum():,}", name, f"{np.median(off):.1%}",
-                 f"{rms:.3f}", f"{np.mean(image == 0):.0%}", f"{image.sum() / exact.sum() - 1:+.2%}")
+                 f"{rms:.3f}", f"{np.mean(image == 0):.0%}",
+                 f"{image.sum() / exact.sum() - 1:+.2%}")
             )  # fmt: skip
     header = ("galaxy", "cells", "deposit", "median off", "rms off [dex], of pixels with gas",
               "empty", "all, off")  # fmt: skip

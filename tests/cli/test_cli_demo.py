@@ -93,7 +93,10 @@ def test_the_second_time_everything_is_there_already(demo):
 def test_the_table_as_json_and_the_report_again(demo, sfr):
     work, _, _ = demo
     table = json.loads(sfr("train", "--work", work, "--all-cases", "--json").stdout)
-    assert [row["case"] for row in table["cases"]] == list(NAMES)
+    assert [row["case"] for row in table["cases"] if row["kind"] == "case"] == list(NAMES)
+    controls = {row["case"] for row in table["cases"] if row["kind"] == "control"}
+    # quick ones, and ridge on what each head reads
+    assert {"control.rung", "control.profiles", "control.ridge.mass"} <= controls
     assert table["weights"] == "random"
     before = (work / "report/index.html").read_bytes()
     assert sfr("report", "--work", work).stdout.strip() == str(work / "report/index.html")
@@ -162,7 +165,8 @@ def test_workers_train_the_bytes_of_one_process(demo, sfr, who, tmp_path, reques
     command = ("train", "--work", copy, "--case", "mass,gauss3", "--seeds", 1, *many)
     result = sfr(*command, "--json")
     assert result.exit_code == 0, result.stderr
-    assert [row["case"] for row in json.loads(result.stdout)["cases"]] == ["mass", "gauss3"]
+    rows = [row for row in json.loads(result.stdout)["cases"] if row["kind"] == "case"]
+    assert [row["case"] for row in rows] == ["mass", "gauss3"]
     for name in ("mass", "gauss3"):
         made, wanted = (folder / "train" / name / "seed-0" for folder in (copy, work))
         assert {p.name for p in made.iterdir()} == {p.name for p in wanted.iterdir()}
@@ -182,7 +186,8 @@ def test_the_table_compares_heads_of_the_same_settings_only(demo, sfr, tmp_path)
     shutil.copytree(work, copy, ignore=shutil.ignore_patterns("mock"))
     result = sfr("train", "--work", copy, "--case", "mass,gauss3", "--epochs", 3, "--json")
     assert result.exit_code == 0, result.stderr
-    states = {row["case"]: row["state"] for row in json.loads(result.stdout)["cases"]}
+    rows = json.loads(result.stdout)["cases"]
+    states = {row["case"]: row["state"] for row in rows if row["kind"] == "case"}
     assert [case for case, state in states.items() if state != "out of date"] == ["mass", "gauss3"]
     assert states["composite"] == "out of date"
     assert "out of date, so not compared: composite seed 0, " in result.stderr

@@ -13,6 +13,7 @@ from sfr.report.verdict import verdict
 from sfr.run.workspace import Workspace
 from sfr.target import target_of
 from sfr.train.evaluate import ScoredHead, compare, metrics
+from sfr.train.standing import Standing
 
 
 @pytest.fixture
@@ -258,3 +259,36 @@ def test_a_control_that_is_better_than_all_cases_is_in_no_sentence(recipe):
     assert judged(recipe, control, *cases) == judged(recipe, *cases)
     dead = score("mass", 0.9, dead=True)
     assert "Every trained network is dead" in judged(recipe, control, dead).headline
+
+
+def standing(case, *, ahead_low=None, kind="case", r=0.9):
+    is_case = kind == "case"
+    return Standing(
+        case,
+        kind=kind,
+        words="" if is_case else "radial profiles, ridge",
+        r=r,
+        control="control.profiles" if is_case else "",
+        control_words="radial profiles, ridge" if is_case else "",
+        ahead=0.1 if is_case else None,
+        ahead_low=ahead_low,
+        ahead_high=0.2 if is_case else None,
+    )
+
+
+@pytest.mark.parametrize(("ahead_low", "is_said"), [(-0.1, True), (None, True), (0.05, False)])
+def test_a_best_case_that_is_not_ahead_of_a_control_was_crowned_all_the_same(
+    recipe, ahead_low, is_said
+):
+    heads = {case: [score(case, r)] for case, r in (("mass", 0.9), ("gauss3", 0.5))}
+    stands = {
+        "mass": standing("mass", ahead_low=ahead_low),
+        "gauss3": standing("gauss3", ahead_low=-0.5),
+        "control.profiles": standing("control.profiles", kind="control", r=0.88),
+    }
+    found = verdict(case_rows({}, heads), compare(heads), recipe, stands)
+    assert ("not ahead of a control, radial profiles, ridge" in found.headline) == is_said
+    points = " ".join(found.points)
+    assert ("No case is ahead of the best control" in points) == is_said
+    assert ("Ahead of the best control (radial profiles, ridge): mass." in points) != is_said
+    assert stands["control.profiles"].beats_controls is None

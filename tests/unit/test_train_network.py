@@ -12,6 +12,7 @@ import pytest
 
 from sfr.errors import ConfigError, DataFormatError, DataMissingError
 from sfr.nn.backbone import (
+    block_widths,
     build_backbone,
     chosen_precision,
     random_weights,
@@ -373,3 +374,30 @@ def test_output_follows_the_recipe(keras):
     head.set_weights(initial_weights(head_shapes(settings, (1, 512)), 0, -2.0))
     assert head.predict_on_batch(np.zeros((1, 1, 1, 512), np.float32))[0, 0] == -2.0
     assert [layer.name for layer in head.layers][-3:] == ["dense_1", "dropout", "out_val"]
+
+
+def test_ridge_reads_mean_and_spread_of_the_outputs_of_blocks_2_to_5():
+    settings = load_recipe("demo").with_fields("train", probe="ridge").train
+    keras = load_keras()
+    model = build_backbone(settings, 64)
+    network = next(layer for layer in model.layers if layer.name == "vgg16")
+    image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    found = model.predict_on_batch(image)
+    start = 0
+    for block, width in block_widths("VGG16").items():
+        pool = keras.Model(network.input, network.get_layer(f"{block}_pool").output)
+        output = pool.predict_on_batch(image)
+        mine = found[..., start : start + width]
+        np.testing.assert_allclose(mine[:, 0], output.mean(axis=(1, 2)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(mine[:, 1], output.std(axis=(1, 2)), rtol=1e-3, atol=1e-3)
+        start += width
+    assert found.shape == (2, 2, start) == (2, 2, 1408)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("VGG16", [128, 256, 512, 512]), ("MobileNetV2", [144, 192, 576, 1280])],
+)
+def test_another_backbone_is_one_name(name, widths):
+    """Layers of 1 x 1 pixel on the way to the output were once taken for its last block."""
+    assert list(block_widths(name).values()) == widths

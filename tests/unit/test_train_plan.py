@@ -16,7 +16,7 @@ def batches(monkeypatch, tmp_path, *, cases, seeds, workers=None, size=10, **cha
     file = tmp_path / "features.npy"
     file.write_bytes(b"0" * size)
     recipe = load_recipe("thesis").with_fields("train", **changes)
-    training = SimpleNamespace(recipe=recipe, features_file=lambda case: file)
+    training = SimpleNamespace(recipe=recipe, is_ridge=False, features_file=lambda case: file)
     pending = {f"c{i}": [ModelId(f"c{i}", 0, k) for k in range(seeds)] for i in range(cases)}
     crew = None if workers is None else SimpleNamespace(count=workers)
     found = fit._batches(training, pending, crew)

@@ -21,9 +21,10 @@ def print_cases(run: OpenRun, console: Console) -> None:
     """Print the table of all trained cases, in the recipe's order."""
     from sfr.pipeline.train import case_rows
     from sfr.target import target_of
+    from sfr.train.evaluate import CASE
 
     rows = case_rows(run)
-    weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["seeds"]}))
+    weights = ", ".join(sorted({str(row["weights"]) for row in rows if row["weights"]}))
     label = target_of(run.recipe).text
     console.table(
         f"recipe {run.recipe.name}, backbone weights: {weights}, label: {label}",
@@ -31,7 +32,8 @@ def print_cases(run: OpenRun, console: Console) -> None:
         key="cases",
         extra={"recipe": run.recipe.name, "weights": weights, "label": label},
     )
-    if len({row["seeds"] - row["dead"] for row in rows if row["r"] is not None}) > 1:
+    cases = [row for row in rows if row["kind"] == CASE and row["r"] is not None]
+    if len({row["seeds"] - row["dead"] for row in cases}) > 1:
         console.say(
             "the cases have different numbers of living seeds; sfr report compares them on those "
             "that all of them have"

@@ -8,7 +8,7 @@ import io
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,8 +23,10 @@ from sfr.recipe import TrainRecipe
 
 __all__ = [
     "BackboneWeights",
+    "block_widths",
     "build_backbone",
     "chosen_precision",
+    "name_operations",
     "random_weights",
     "read_weights",
     "weights_id",
@@ -35,6 +37,11 @@ __all__ = [
 BackboneWeights = dict[str, list[NDArray[np.float32]]]
 
 _RANDOM_SEED = 0
+#: Blocks that ridge reads, and the number of the last: its images are 2^5 times smaller.
+_BLOCKS: Final = 4
+_LAST_BLOCK: Final = 5
+#: Least ratio of the sizes of a block and the one after it, which is 2 but for edges.
+_NEXT: Final = 1.5
 #: Processor features that make bfloat16 faster than float32.
 _FAST_BFLOAT16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 
@@ -350,16 +357,18 @@ def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
     Parameters
     ----------
     recipe : TrainRecipe
-        Backbone, weights, input scaling and precision.
+        Backbone, weights, input scaling, precision, and the probe that the features are for.
     pixels : int
         Pixels of an image on a side, 32 or more.
 
     Returns
     -------
     keras.Model
-        Takes RGB images (N, pixels, pixels, 3) of 0..255, gives float32 features (N, height, width,
-        channels). VGG16 has 14 714 688 weights and gives (N, pixels // 32, pixels // 32, 512);
-        none of the weights is trainable.
+        Takes RGB images (N, pixels, pixels, 3) of 0..255, gives float32 features: for heads (N,
+        height, width, channels) of the last block, for ridge (N, 2, channels), mean and standard
+        deviation over places of all channels of `block_widths`. VGG16 has 14 714 688 weights and
+        gives (N, pixels // 32, pixels // 32, 512), or (N, 2, 1408); none of the weights is
+        trainable.
 
     Raises
     ------
@@ -380,20 +389,89 @@ def build_backbone(recipe: TrainRecipe, pixels: int) -> Any:  # noqa: ANN401
     network = _application(name, keras.Input(shape, name="scaled"), precision=precision)
     for layer, arrays in _weights(recipe, network).items():
         network.get_layer(layer).set_weights(arrays)
+    if recipe.probe == "ridge":
+        ends = [network.get_layer(layer).output for layer in _block_ends(network).values()]
+        network = keras.Model(network.input, ends)
     network.trainable = False
     network.name = name.lower()
     image = keras.Input(shape, name="image")
     scaled = _scaled(name, image) if recipe.input_scaling == "backbone" else image
     # inference mode also while a head on top is trained
-    features = keras.ops.cast(network(scaled, training=False), "float32")
-    if len(features.shape) != 4:
+    found = network(scaled, training=False)
+    features = _pooled(found) if recipe.probe == "ridge" else keras.ops.cast(found, "float32")
+    if len(features.shape) != (3 if recipe.probe == "ridge" else 4):
         raise ConfigError(f"train.backbone = {name!r} does not give features of an image")
     model = keras.Model(image, features, name="backbone")
-    for place, operation in enumerate(model.operations[1:]):
-        if operation is not network:
-            # Keras counts its own names up within a process; a saved network must not show that
-            operation.name = f"step_{place}"
+    name_operations(model, network)
     return model
+
+
+def name_operations(model: Any, *without: Any) -> None:  # noqa: ANN401
+    """Name the steps of a model by their places, but for its inner models.
+
+    Keras counts its own names up within a process; a saved network must not show that.
+    """
+    for place, operation in enumerate(model.operations[1:]):
+        if operation not in without:
+            operation.name = f"step_{place}"
+
+
+def block_widths(name: str) -> dict[str, int]:
+    """Return the channels of the blocks that ridge reads, from the finest, by block.
+
+    Parameters
+    ----------
+    name : str
+        A Keras application.
+
+    Returns
+    -------
+    dict of str to int
+        VGG16: block2 128, block3 256, block4 512, block5 512. A block is what has images of 1/4,
+        1/8, 1/16 and 1/32 of the size.
+
+    Raises
+    ------
+    ConfigError
+        No such application, or it has no such blocks.
+    """
+    network = _application(name, load_keras().Input((256, 256, 3)))
+    ends = _block_ends(network)
+    return {block: int(network.get_layer(layer).output.shape[-1]) for block, layer in ends.items()}
+
+
+def _block_ends(network: Any) -> dict[str, str]:  # noqa: ANN401
+    """Find the last layer of each of the four coarsest blocks: the last of its size.
+
+    Where the network ends in pooling, as VGG does, so do its blocks.
+    """
+    images = [layer for layer in network.layers if len(layer.output.shape) == 4]
+    kind = type(images[-1])
+    if "Pooling" in kind.__name__:
+        images = [layer for layer in images if isinstance(layer, kind)]
+    last = {int(layer.output.shape[1]): layer.name for layer in images}
+    # what is smaller than the output are weights of channels on the way to it; what is hardly
+    # larger than another size is that one with an edge
+    sizes = [int(images[-1].output.shape[1])]
+    for size in sorted(last):
+        if size >= _NEXT * sizes[-1] and len(sizes) < _BLOCKS:
+            sizes.append(size)
+    if len(sizes) < _BLOCKS:
+        raise ConfigError(
+            f"train.backbone = {network.name!r} has {len(sizes)} sizes of images inside, and ridge "
+            f"reads {_BLOCKS}; use VGG16 or another one, or train.probe = 'head'"
+        )
+    first = _LAST_BLOCK - _BLOCKS + 1
+    return {f"block{first + place}": last[size] for place, size in enumerate(reversed(sizes))}
+
+
+def _pooled(blocks: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Return mean and standard deviation over places of all channels of blocks."""
+    ops = load_keras().ops
+    found = [ops.cast(block, "float32") for block in blocks]
+    means = ops.concatenate([ops.mean(block, axis=(1, 2)) for block in found], axis=-1)
+    spreads = ops.concatenate([ops.std(block, axis=(1, 2)) for block in found], axis=-1)
+    return ops.stack([means, spreads], axis=1)
 
 
 def _weights(recipe: TrainRecipe, network: Any) -> BackboneWeights:  # noqa: ANN401

@@ -11,7 +11,7 @@ from sfr.pipeline.current import check_is_run, check_maps
 from sfr.pipeline.images import images
 from sfr.pipeline.run import Run
 from sfr.pipeline.select import say_edits
-from sfr.pipeline.train import train
+from sfr.pipeline.train import controls, train
 from sfr.recipe import Recipe
 from sfr.report import ReportSummary, write_report
 from sfr.report.contact_sheet import contact_sheet
@@ -19,6 +19,8 @@ from sfr.run.workspace import Workspace
 from sfr.sample.select import check_settings
 from sfr.sample.split import is_current
 from sfr.target import target_of
+from sfr.train.controls import PREFIX
+from sfr.train.fit import training_of
 from sfr.train.latest import outdate_heads
 
 __all__ = ["report", "show"]
@@ -43,6 +45,8 @@ def report(run: Run) -> ReportSummary:
     if not is_current(run.workspace, stored.split, target_of(stored)):
         log.info("report: sample.csv or split.csv was edited since the last training")
         outdate_heads(run.workspace)
+    if not any(name.startswith(PREFIX) for name in run.workspace.trained()):
+        controls(run, training_of(run.workspace, run.recipe))
     with run.step("report") as record:
         summary = write_report(run.workspace, run.recipe, on_progress=run.on_progress)
         record["counts"] = {"cases": summary.n_cases, "figures": len(summary.figures)}

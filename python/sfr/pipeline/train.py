@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -16,10 +17,14 @@ from sfr.pipeline.run import Run
 from sfr.pipeline.split import split
 from sfr.pipeline.workers import open_workers
 from sfr.target import target_of
+from sfr.train.controls import PREFIX, fit_controls
 from sfr.train.evaluate import NOT_TRAINED, case_states, case_table, head_states, read_heads
 from sfr.train.fit import TrainSummary, train_cases
+from sfr.train.training import Training
 
-__all__ = ["case_rows", "train"]
+__all__ = ["case_rows", "controls", "train"]
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -69,8 +74,17 @@ def train(
         record["seconds_backbone"] = round(summary.seconds_features, 3)
         record["seconds_heads"] = round(summary.seconds_heads, 3)
         record["failures"] = [{**r.model._asdict(), "reason": r.reason} for r in summary.failures]
+        controls(run, summary.training)
     run.failures += [f"{r.model}: {r.reason}" for r in summary.failures]
     return summary
+
+
+def controls(run: Run, training: Training) -> None:
+    """Predict what cases are measured against; what cannot be had is said, and is no failure."""
+    trained = [case for case in run.workspace.trained() if not case.startswith(PREFIX)]
+    absent = fit_controls(training, tuple(trained), on_progress=run.on_progress)
+    for name, reason in absent.items():
+        log.info("%s is not there: %s", name, reason)
 
 
 def _trainers(run: Run, workers: int | None) -> Processes | DaskWorkers | nullcontext[None]:

@@ -669,6 +669,14 @@ class TrainRecipe(_Section):
             "seed 0, which takes less time and leaves part of chance out of the spread of seeds."
         ),
     ] = "own"
+    probe: Annotated[
+        Literal["head", "ridge"],
+        _says(
+            "What is fitted on the backbone: a head, as published, or ridge on mean and spread of "
+            "the outputs of its blocks, which has no seeds and needs none of the fields above but "
+            "backbone, weights, input_scaling and precision."
+        ),
+    ] = "head"
 
 
 @dataclass(frozen=True, kw_only=True)

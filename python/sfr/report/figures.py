@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -44,21 +44,28 @@ _EMPTY: Final = np.zeros(0)
 
 
 @as_png
-def r_figure(rows: Sequence[CaseRow], colours: Mapping[str, str]) -> Figure:
-    """Draw Pearson's r of every case with its 95 % interval, one row a case."""
+def r_figure(
+    rows: Sequence[CaseRow], colours: Mapping[str, str], behind: Collection[str] = ()
+) -> Figure:
+    """Draw Pearson's r with its 95 % interval, one row a case or control.
+
+    Cases that are behind, or not ahead of, a control are marked.
+    """
     figure = Figure(figsize=(7.2, 0.36 * len(rows) + 1.3))
     axes = figure.subplots()
     drawn_r = [value for row in rows for value in (row.r, row.r_low, *row.seed_r)]
     low = min([0.0, *(value for value in drawn_r if value is not None)])
     for place, row in enumerate(rows):
         _r_row(axes, place, row, low, colours[row.case])
-    axes.set_yticks(range(len(rows)), [row.case for row in rows])
+    names = [f"{row.case} \u2020" if row.case in behind else row.case for row in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(low - 0.04, 1.02)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     ring = ", ring: one seed" if any(len(row.seed_r) > 1 for row in rows) else ""
-    axes.set_xlabel(f"Pearson r of the test images (bar: 95 % interval{ring})")
+    mark = "; \u2020: not ahead of the best control" if behind else ""
+    axes.set_xlabel(f"Pearson r of the test images (bar: 95 % interval{ring}{mark})")
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sfr.recipe import Recipe
@@ -19,6 +19,7 @@ from sfr.train.evaluate import (
     UNDEFINED,
     Comparison,
 )
+from sfr.train.standing import Standing
 
 __all__ = ["Verdict", "verdict"]
 
@@ -53,7 +54,12 @@ class Verdict:
     cautions: list[str]
 
 
-def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> Verdict:
+def verdict(
+    rows: Sequence[CaseRow],
+    comparison: Comparison,
+    recipe: Recipe,
+    standing: Mapping[str, Standing] | None = None,
+) -> Verdict:
     """Say which case, which channel and which scale predict best, and how sure that is.
 
     Parameters
@@ -65,6 +71,8 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
         on it.
     recipe : Recipe
         The experiment.
+    standing : mapping of str to Standing, optional
+        How cases and controls stand.
 
     Returns
     -------
@@ -72,7 +80,8 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
         Plain sentences.
     """
     rows = [row for row in rows if row.kind == CASE]
-    points = []
+    standing = standing or {}
+    points = _against_controls(standing)
     if len(comparison.r) > 1 and comparison.above_chance(comparison.best(comparison.r)):
         points.append(_rivals(comparison, list(comparison.r)))
         for family, words in _FAMILIES.items():
@@ -80,10 +89,41 @@ def verdict(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> 
             if members:
                 points.append(_family_point(words, members, comparison, recipe))
     return Verdict(
-        _headline(rows, comparison, target_of(recipe)),
+        _headline(rows, comparison, target_of(recipe)) + _no_better(comparison, standing),
         points,
         _cautions(rows, comparison, recipe),
     )
+
+
+def _no_better(comparison: Comparison, standing: Mapping[str, Standing]) -> str:
+    """Say it where the best case is not ahead of a control."""
+    best = standing.get(comparison.best(comparison.r)) if comparison.r else None
+    if best is None or best.beats_controls is not False:
+        return ""
+    control = standing[best.control]
+    return (
+        f" That says nothing of the images yet: it is not ahead of a control, "
+        f"{best.control_words}, which reaches r\u00a0=\u00a0{control.r:.3f}."
+    ).replace("=\u00a0-", "=\u00a0\u2212")
+
+
+def _against_controls(standing: Mapping[str, Standing]) -> list[str]:
+    """Say which cases are ahead of the best control, and which add to the scalars."""
+    cases = [found for found in standing.values() if found.beats_controls is not None]
+    if not cases:
+        return []
+    ahead = [found.case for found in cases if found.beats_controls]
+    control = cases[0].control_words
+    if ahead:
+        points = [f"Ahead of the best control ({control}): {_listed(ahead)}."]
+    else:
+        points = [f"No case is ahead of the best control ({control})."]
+    asked = [found for found in cases if found.adds is not None]
+    more = [found.case for found in asked if found.adds is not None and found.adds.is_something]
+    if asked:
+        said = _listed(more) if more else "none"
+        points.append(f"Cases that add to what scalars of the catalogue predict: {said}.")
+    return points
 
 
 def _family(case: str, recipe: Recipe) -> str:

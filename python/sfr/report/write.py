@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,7 +16,7 @@ from sfr.errors import DataMissingError
 from sfr.imaging.normalise import read_normalisation
 from sfr.imaging.shares import clipped_share, mean_shares
 from sfr.paths import without_folders
-from sfr.plot.style import case_colour
+from sfr.plot.style import GREY, case_colour
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.report import figures
@@ -44,6 +44,7 @@ from sfr.run.tables import Table, count_galaxies, write_table
 from sfr.run.workspace import Workspace
 from sfr.target import Target, read_values, target_of
 from sfr.train.evaluate import (
+    CASE,
     FAILED,
     NOT_TRAINED,
     OUT_OF_DATE,
@@ -54,6 +55,7 @@ from sfr.train.evaluate import (
     head_states,
     read_heads,
 )
+from sfr.train.standing import Difference, Standing, standings
 
 __all__ = ["ReportSummary", "write_report"]
 
@@ -141,19 +143,31 @@ def write_report(
             "the report again"
         )
     target = target_of(recipe)
-    results = as_results(heads, target)
+    cases = {name: found for name, found in heads.items() if found[0].kind == CASE}
+    results = as_results(cases, target)
     sample, values = read_values(workspace, target)
     states = head_states(workspace, recipe, heads)
     rows, comparison = case_rows(case_states(recipe, states), heads), compare(heads)
+    standing, pairs = standings(workspace, target, heads)
+    behind = {
+        name: found.control_words
+        for name, found in standing.items()
+        if found.beats_controls is False
+    }
     compared = compared_rows(comparison)
     pages = _Pictures(workspace, on_progress, total=8 + len(results) + len(_MONTAGES))
-    context = _figures(pages, rows, results, sample, values, recipe)
+    context = _figures(pages, rows, results, sample, values, recipe, behind)
     context["montages"] = _montages(pages, recipe, target)
     pages.remove_stale()
     tables, listed = _tables(workspace, rows, compared, sample, values, target)
+    tables += _standing_tables(workspace, standing, pairs)
     context |= listed | _words(workspace, recipe, rows, comparison, sample)
+    context["verdict"] = verdict(rows, comparison, recipe, standing)
+    context |= _standing(standing, behind)
     context |= _shares(workspace, recipe, sample)
-    context |= {"compared": compared, "heads": _head_rows(results, states)}
+    controls = {row.case for row in rows if row.kind != CASE}
+    of_cases = {key: state for key, state in states.items() if key[0] not in controls}
+    context |= {"compared": compared, "heads": _head_rows(results, of_cases)}
     index = workspace.report / "index.html"
     workspace.write_text(index, render_page(context))
     return ReportSummary(
@@ -163,7 +177,7 @@ def write_report(
         rows=tuple(rows),
         headline=context["verdict"].headline,
         n_cases=len(results),
-        missing=tuple(row.case for row in rows if row.status in _WITHOUT),
+        missing=tuple(row.case for row in rows if row.kind == CASE and row.status in _WITHOUT),
     )
 
 
@@ -202,15 +216,18 @@ def _figures(
     sample: Table,
     values: NDArray[np.float64],
     recipe: Recipe,
+    behind: Collection[str],
 ) -> dict[str, Any]:
     target = target_of(recipe)
     several = any(len(result.heads) > 1 for result in results)
-    colours = {row.case: case_colour(row.case, recipe) for row in rows}
+    colours = {
+        row.case: case_colour(row.case, recipe) if row.kind == CASE else GREY for row in rows
+    }
     which = " Of several seeds the first that is not dead is shown." if several else ""
     return {
         "r_picture": pages.add(
             "cases.png",
-            lambda: figures.r_figure(rows, colours),
+            lambda: figures.r_figure(rows, colours, behind),
             alt="Pearson's r of each case with its interval; the numbers are in the table above.",
             caption=f"Correlation of predicted with true {target.shown_name} by case."
             f"{_unequal(rows)}",
@@ -264,7 +281,8 @@ def _figures(
 
 def _unequal(rows: Sequence[CaseRow]) -> str:
     """Warn of means over different numbers of networks."""
-    if len({row.seeds - row.dead for row in rows if row.r is not None}) < 2:
+    cases = [row for row in rows if row.kind == CASE]
+    if len({row.seeds - row.dead for row in cases if row.r is not None}) < 2:
         return ""
     return (
         " The cases have different numbers of living networks, so these means are not like for "
@@ -296,6 +314,43 @@ def _montages(pages: _Pictures, recipe: Recipe, target: Target) -> list[Picture]
         words = f"Images of galaxies, case {case}, from the lowest to the highest {target.name}."
         pictures.append(pages.keep(path, path.read_bytes(), alt=words, caption=words))
     return pictures
+
+
+def _standing(standing: Mapping[str, Standing], behind: Mapping[str, str]) -> dict[str, Any]:
+    """Return how cases stand, and what controls are, for the page."""
+    return {
+        "standing": [found for found in standing.values() if found.kind == CASE],
+        "control_words": {name: found.words for name, found in standing.items() if found.words},
+        "behind": behind,
+        "apart": _apart(standing),
+    }
+
+
+def _apart(standing: Mapping[str, Standing]) -> str:
+    """Say how small a difference the sample can show."""
+    found = [s for s in standing.values() if s.standard_error is not None and s.best is not None]
+    if not found:
+        return ""
+    best = max(found, key=lambda s: s.r or 0.0)
+    return (
+        f"With {best.count} independent galaxies or groups of them, r = {best.r:.2f} has a "
+        f"standard error of {best.standard_error:.3f}."
+    )
+
+
+def _standing_tables(
+    workspace: Workspace, standing: Mapping[str, Standing], pairs: Sequence[Difference]
+) -> list[Path]:
+    """Write how cases and controls stand, and all pairs of cases, with all digits."""
+    folder = workspace.report / "tables"
+    rows = [found.as_row() for found in standing.values()]
+    names = rows[0] if rows else Standing("").as_row()
+    paths = [folder / "standing.csv", folder / "differences.csv"]
+    write_table(workspace, paths[0], {name: [row[name] for row in rows] for name in names})
+    columns = ("case", "other", "difference", "low", "high", "is_one")
+    table = {name: [getattr(pair, name) for pair in pairs] for name in columns}
+    write_table(workspace, paths[1], table)
+    return paths
 
 
 def _tables(
@@ -366,7 +421,6 @@ def _words(
             *_scale_fact(workspace, recipe),
         ],
         "banners": [*_banners(simulation, recipe, rows), *_scale_banner(workspace, recipe)],
-        "verdict": verdict(rows, comparison, recipe),
         "rows": rows,
         "best": _leaders(comparison),
         "outlier_dex": f"{OUTLIER_DEX:g}",
@@ -415,6 +469,7 @@ def _facts(
     span = ", ".join(map(str, snapshots))
     if len(snapshots) > 3 and snapshots[-1] - snapshots[0] == len(snapshots) - 1:
         span = f"{snapshots[0]} to {snapshots[-1]}"
+    rows = [row for row in rows if row.kind == CASE]
     done = sum(row.status not in _WITHOUT for row in rows)
     return [
         *([("simulation", simulation)] if simulation else []),

@@ -26,7 +26,7 @@ from sfr.train.published import publish
 from sfr.train.state import State, write_states
 from sfr.train.training import Training
 
-__all__ = ["BatchResult", "named", "train_batch"]
+__all__ = ["BatchResult", "named", "say_r", "train_batch"]
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ class _SideBySide:
         """Say the mean r of the heads on their test images, of those that have one."""
         found = on_own_rows(self.get_heads(state.models), self.data, "test", state.models)
         label = self.data.label
-        return _say_r([metrics(label[rows], values)["r"] for rows, values in found])
+        return say_r([metrics(label[rows], values)["r"] for rows, values in found])
 
     def _predict(self, end: State) -> Values:
         """Predict all images with the epoch that the recipe asks for, shape (N, K)."""
@@ -264,7 +264,7 @@ class _SideBySide:
                 training.fingerprint(case), training.resume_key(case), training.images, outputs
             )
             # a bar on a terminal is gone by now
-            r = _say_r([output.metrics["r"] for output in outputs])
+            r = say_r([output.metrics["r"] for output in outputs])
             log.info("%s: trained, %s", named(end.models), r)
         found = {output.model: output.metrics for output in outputs}
         for model, entry in found.items():
@@ -323,7 +323,7 @@ class _NowAndThen:
         return self._said if self._epoch == state.epoch else f"{self._said} (epoch {self._epoch})"
 
 
-def _say_r(scores: Sequence[float | None]) -> str:
+def say_r(scores: Sequence[float | None]) -> str:
     """Say the mean r of those heads that have one."""
     r = [score for score in scores if score is not None]
     return f"test r {np.mean(r):.3f}" if r else "test r undefined"

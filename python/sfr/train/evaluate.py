@@ -419,6 +419,9 @@ def _scored(output: CaseOutput, seed: int, unit: str) -> ScoredHead:
         found["n_train"] = min(output.metrics[model]["n_train"] for model in models)
         epochs = {output.metrics[model].get("epoch_used") for model in models}
         found["epoch_used"] = epochs.pop() if len(epochs) == 1 else _span(epochs)
+    if first.get("kind") == CONTROL:
+        # the mean of the labels is constant, and there for its errors
+        found["dead"] = False
     rows = rows[np.argsort(table["filename"][rows], kind="stable")]
     return ScoredHead(
         output.files.case,

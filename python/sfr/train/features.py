@@ -17,9 +17,9 @@ from numpy.typing import DTypeLike, NDArray
 from sfr.errors import ConfigError, DataFormatError, SfrError
 from sfr.imaging.inputs import CaseInput, inputs_of
 from sfr.imaging.shares import remember_clipped
-from sfr.nn.backbone import build_backbone, chosen_precision, weights_id
+from sfr.nn.backbone import block_widths, build_backbone, chosen_precision, weights_id
 from sfr.progress import Progress, silent
-from sfr.recipe import Recipe
+from sfr.recipe import Recipe, TrainRecipe
 from sfr.run.names import ImageId
 from sfr.run.workspace import Workspace, digest
 
@@ -28,6 +28,7 @@ __all__ = [
     "Features",
     "extract_features",
     "feature_key",
+    "feature_type",
     "features_of",
     "open_features",
 ]
@@ -54,7 +55,8 @@ class Features:
     key : str
         Digest of all that the content depends on.
     array : ndarray of float16 or float32, shape (N, height, width, channels)
-        Mapped from the file, read-only; 8 x 8 x 512 for VGG16 and images of 256 pixels.
+        Mapped from the file, read-only; 8 x 8 x 512 for VGG16 and images of 256 pixels. For ridge
+        shape (N, 2, channels): mean and standard deviation over places of all blocks.
     filenames : tuple of str
         Image of each row, by snapshot and subhalo.
     """
@@ -87,6 +89,11 @@ class BackboneInUse:
     def precision(self) -> str:
         """``float32`` or ``bfloat16``."""
         return chosen_precision(self._recipe.train.precision)
+
+    @cached_property
+    def blocks(self) -> dict[str, int]:
+        """Channels of the blocks that ridge reads, side by side in its features."""
+        return block_widths(self._recipe.train.backbone)
 
     @property
     def model(self) -> Any:  # noqa: ANN401
@@ -141,8 +148,15 @@ def feature_key(recipe: Recipe, case: str, *, images: str, weights: str) -> str:
             "precision": chosen_precision(train.precision),
             "feature_type": train.feature_type,
             "pixels": recipe.maps.pixels,
+            # those of heads are called as before there were others
+            **({} if train.probe == "head" else {"probe": train.probe}),
         }
     )
+
+
+def feature_type(train: TrainRecipe) -> np.dtype[Any]:
+    """Return the type that features are kept in: pooled ones are few, and kept as they are."""
+    return np.dtype(np.float32 if train.probe == "ridge" else train.feature_type)
 
 
 def extract_features(
@@ -202,7 +216,7 @@ def extract_features(
     names = tuple(sorted(filenames, key=ImageId.parse))
     if key is None:
         key = feature_key(recipe, case, images=inputs.digest(names), weights=backbone.weights_id)
-    path, kind = workspace.features(case, key), np.dtype(recipe.train.feature_type)
+    path, kind = workspace.features(case, key), feature_type(recipe.train)
     if force:
         path.unlink(missing_ok=True)
         for part in path.parent.glob(f"{path.stem}.part-*"):
@@ -249,7 +263,7 @@ def open_features(path: Path, count: int, kind: DTypeLike) -> NDArray[np.floatin
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    if array.ndim != 4 or len(array) != count or array.dtype != kind:
+    if array.ndim not in (2, 3, 4) or len(array) != count or array.dtype != kind:
         return None
     return array  # type: ignore[no-any-return]
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,10 +27,11 @@ from sfr.run.parts import Parts, do_parts
 from sfr.run.workspace import Workspace, digest
 from sfr.train.batch import BatchResult, train_batch
 from sfr.train.latest import remember_settings
+from sfr.train.probes import fit_case
 from sfr.train.published import complete_network
 from sfr.train.training import Training
 
-__all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases"]
+__all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases", "training_of"]
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class TrainSummary:
         Rows of the split that were left out.
     seconds_features, seconds_heads : float
         Time in the backbone and in the heads, of all processes together [s].
+    training : Training
+        What was trained.
     """
 
     results: tuple[HeadResult, ...]
@@ -89,6 +92,7 @@ class TrainSummary:
     n_dropped_zero: int
     seconds_features: float
     seconds_heads: float
+    training: Training = field(repr=False, compare=False)
 
     @property
     def failures(self) -> tuple[HeadResult, ...]:
@@ -161,9 +165,9 @@ def train_cases(
         raise ConfigError("no case to train; name one with --case, or all with --all-cases")
     for name in names:
         recipe.case(name)
-    decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
-    training = Training(workspace, decided, stated_backend(), save_models)
-    training.data.batches(decided.train.batch_size)
+    training = training_of(workspace, recipe, save_models=save_models)
+    if not training.is_ridge:
+        training.data.batches(training.recipe.train.batch_size)
     plans = {name: _plan(training, name, force=force) for name in names}
     pending = {name: list(plan.pending) for name, plan in plans.items() if plan.pending}
     done = _extract(training, list(pending), workers, on_progress, force=force)
@@ -185,6 +189,7 @@ def train_cases(
         n_dropped_zero=training.rows.n_dropped_zero,
         seconds_features=done.seconds_features,
         seconds_heads=done.seconds_heads,
+        training=training,
     )
 
 
@@ -201,6 +206,12 @@ def train_case(
     return train_cases(
         workspace, recipe, [case], force=force, save_models=save_models, on_progress=on_progress
     )
+
+
+def training_of(workspace: Workspace, recipe: Recipe, *, save_models: bool = False) -> Training:
+    """Return the training that `train_cases` does, with a precision that is decided here."""
+    decided = recipe.with_fields("train", precision=chosen_precision(recipe.train.precision))
+    return Training(workspace, decided, stated_backend(), save_models)
 
 
 # -- what there is to do ---------------------------------------------------------------------------
@@ -239,6 +250,8 @@ def _batches(
     if not batches:
         return []
     backend = stated_backend() or chosen_backend()
+    if training.is_ridge:
+        return batches
     free = backend == "tensorflow" and training.recipe.train.batch_order == "own"
     if free and workers is None and all(len(models) == 1 for models in batches):
         return _joined(training, batches)
@@ -315,6 +328,8 @@ class _Heads(Parts[BatchResult]):
         with _ONE_AT_A_TIME:
             on_progress = self.hear or _counting(on_done)
             batch = self.batches[part]
+            if self.training.is_ridge:
+                return fit_case(self.training, batch, on_progress=on_progress)
             return train_batch(self.training, batch, force=self.force, on_progress=on_progress)
 
     def is_there(self, part: int) -> bool:
@@ -326,8 +341,8 @@ class _Heads(Parts[BatchResult]):
         return "new"
 
     def size(self, part: int) -> int:
-        """Epochs of a batch."""
-        return self.training.recipe.train.epochs
+        """Epochs of a batch; ridge has none, and counts as one."""
+        return 1 if self.training.is_ridge else self.training.recipe.train.epochs
 
     def give_up(self, part: int, error: SfrError) -> None:
         """Leave out the batch."""

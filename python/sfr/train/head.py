@@ -1,13 +1,15 @@
-"""The trainable head: 1 x 1 convolution, five dense layers, one output (METHOD 3)."""
+"""What stands on the backbone: the published head (METHOD 3), or fitted ridges."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sfr.nn.keras_import import load_keras
 from sfr.recipe import TrainRecipe
+from sfr.train.probe import CLIP, Ridge
 
-__all__ = ["build_head", "build_network", "head_shapes"]
+__all__ = ["build_head", "build_network", "build_ridge", "head_shapes"]
 
 
 def build_head(recipe: TrainRecipe, feature_shape: tuple[int, int, int]) -> Any:  # noqa: ANN401
@@ -79,3 +81,39 @@ def build_network(backbone: Any, head: Any) -> Any:  # noqa: ANN401
     for layer in head.layers[1:]:
         x = layer(x)
     return keras.Model(backbone.input, x, name="sfr_network")
+
+
+def build_ridge(backbone: Any, fits: Sequence[Ridge]) -> Any:  # noqa: ANN401
+    """Join a backbone that pools and the fits of all folds, whose mean predicts.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+        Result of `build_backbone` for ridge.
+    fits : sequence of Ridge
+        Of one label each, on its features, flattened.
+
+    Returns
+    -------
+    keras.Model
+        Takes RGB images of 0..255, gives the label.
+    """
+    keras = load_keras()
+    flat = keras.layers.Flatten(name="flatten")(backbone.output)
+    size, found = int(flat.shape[-1]), []
+    for fold, fit in enumerate(fits):
+        scale = keras.layers.EinsumDense(
+            "bp,p->bp", output_shape=(size,), bias_axes="p", name=f"scale_{fold}"
+        )
+        out = keras.layers.Dense(1, name=f"fold_{fold}")
+        found.append(out(keras.ops.clip(scale(flat), -CLIP, CLIP)))
+        spread, centre = fit.scaling.spread, fit.scaling.centre
+        scale.set_weights([1.0 / spread, -centre / spread])
+        out.set_weights([fit.coefficients, fit.intercept])
+    mean = keras.ops.mean(keras.ops.concatenate(found, axis=-1), axis=-1, keepdims=True)
+    model = keras.Model(backbone.input, mean, name="sfr_network")
+    for place, operation in enumerate(model.operations):
+        if operation.name.startswith(("clip", "concatenate", "mean")):
+            # see name_operations
+            operation.name = f"ridge_{place}"
+    return model

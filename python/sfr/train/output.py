@@ -8,6 +8,8 @@
   ``predictions-epoch-00500.csv`` the same after so many epochs.
 - ``history.csv``: losses, one row a head and epoch.
 - ``heads.npz``: where every head stands, finished or not: `sfr.train.state`.
+- ``probe.npz`` in place of it and of the histories, where the probe is ridge: the fit of each fold;
+  and ``blocks.csv``, what each block of the backbone predicts by itself, every image once.
 - ``failed.json``: heads that the last training could not train.
 - ``checkpoint-<fold>-<seed>.npz``: heads that are being trained, named after the first of them.
 - ``seed-<k>/``, in recipes with one fold: what the listing leaves, `PUBLISHED`.
@@ -22,6 +24,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +33,12 @@ from numpy.typing import NDArray
 
 from sfr.errors import DataFormatError
 from sfr.paths import without_folders
+from sfr.run.checkpoint import read_checkpoint, write_checkpoint
 from sfr.run.documents import read_json
 from sfr.run.names import ModelId
 from sfr.run.tables import Table, read_table, write_table
 from sfr.run.workspace import StepState, Workspace
+from sfr.train.probe import Ridge, unpacked
 from sfr.train.state import State, read_states, write_states
 
 __all__ = [
@@ -146,6 +151,8 @@ class CaseFiles:
         self.predictions = folder / "predictions.csv"
         self.history = folder / "history.csv"
         self.heads = folder / "heads.npz"
+        self.probe = folder / "probe.npz"
+        self.blocks = folder / "blocks.csv"
         self.failed = folder / "failed.json"
 
     def predictions_at(self, epoch: int) -> Path:
@@ -219,6 +226,11 @@ class CaseFiles:
                         found[model] = alone
         return found, stopped
 
+    def fits(self, fingerprint: str) -> list[Ridge]:
+        """Return the fits of ridge of all folds; none where they are of another fingerprint."""
+        found = read_checkpoint(self.probe, fingerprint)
+        return unpacked(found[1]) if found else []
+
     def failures(self) -> tuple[str, dict[ModelId, str]]:
         """Return the settings that heads failed with, and the reason of each; none if lost."""
         try:
@@ -274,8 +286,50 @@ class CaseFiles:
             trained = {model: o.state for model, o in new.items() if o.state is not None}
             if states := states | trained:
                 write_states(self.workspace, self.heads, key, State.by_epoch(states))
+            for path in (self.probe, self.blocks):
+                path.unlink(missing_ok=True)
             self._write_predictions(old, images, new, trained)
             self._write_history(old, trained)
+            self._write_metrics(entries)
+            self.workspace.mark_done(self._step, fingerprint, self._files(entries))
+
+    def replace(
+        self,
+        fingerprint: str,
+        images: Table,
+        found: Mapping[ModelId, tuple[Metrics, Values]],
+        *,
+        fits: Mapping[str, NDArray[Any]] | None = None,
+        blocks: Table | None = None,
+    ) -> None:
+        """Write what needs no training, in place of all that the case had.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Digest of all that it depends on.
+        images : dict of str to ndarray
+            Columns `PREDICTIONS`.
+        found : mapping of ModelId to (dict, ndarray of float64, shape (N,))
+            Entry of ``metrics.json``, and predictions for all images, of each fold.
+        fits : mapping of str to ndarray, optional
+            Content of ``probe.npz``.
+        blocks : dict of str to ndarray, optional
+            Columns of ``blocks.csv`` besides those that say which image it is.
+        """
+        with self._claim():
+            self.workspace.forget(self._step)
+            of_heads = [self.folder.glob(f"seed-*/{name}") for name in ("model.keras", *PUBLISHED)]
+            for path in chain(self._files(self._finished()), self.checkpoints(), *of_heads):
+                path.unlink(missing_ok=True)
+            table = _prediction_table(images, {model: p for model, (_, p) in found.items()})
+            write_table(self.workspace, self.predictions, table)
+            if fits is not None:
+                write_checkpoint(self.workspace, self.probe, fingerprint, {}, dict(fits))
+            if blocks is not None:
+                which = {name: images[name] for name in ("filename", "fold")}
+                write_table(self.workspace, self.blocks, which | blocks)
+            entries = {model: entry for model, (entry, _) in found.items()}
             self._write_metrics(entries)
             self.workspace.mark_done(self._step, fingerprint, self._files(entries))
 
@@ -335,7 +389,7 @@ class CaseFiles:
 
     def _files(self, models: Iterable[ModelId]) -> list[Path]:
         """Return what is there of the heads' files, but for whole networks."""
-        files = {self.metrics, self.predictions, self.history, self.heads}
+        files = {self.metrics, self.predictions, self.history, self.heads, self.probe, self.blocks}
         files |= {*self.folder.glob("predictions-epoch-*.csv")}
         files |= {self.workspace.head(model) / name for model in models for name in PUBLISHED}
         return sorted(path for path in files if path.is_file())

@@ -13,7 +13,7 @@ import numpy as np
 from sfr.nn.keras_import import without_keras_json
 from sfr.run.documents import read_json
 from sfr.run.names import ModelId
-from sfr.train.head import build_network
+from sfr.train.head import build_network, build_ridge
 from sfr.train.output import PUBLISHED, ModelOutput
 from sfr.train.predict import ABOUT, about_model
 from sfr.train.training import Training
@@ -66,21 +66,38 @@ def complete_network(training: Training, model: ModelId) -> None:
     """Save the whole network of a finished head, where it is wanted and not there.
 
     It follows from the head, so it is not among the files that make a head current: removing it
-    costs no training.
+    costs no training. Ridge has one network a case, the mean of the fits of all folds.
     """
     path = training.workspace.head(model) / "model.keras"
-    wanted = training.has_one_fold and (training.save_models or model.seed == _SHOWN_SEED)
+    is_shown = training.save_models or model.seed == _SHOWN_SEED
+    wanted = is_shown and (model.fold == 0 if training.is_ridge else training.has_one_fold)
     if wanted and not path.is_file():
-        _save_network(training, model.case, path)
+        join = _joined_ridge if training.is_ridge else _joined_head
+        _save_network(training, model.case, join(training, model.case, path), path)
 
 
-def _save_network(training: Training, case: str, path: Path) -> None:
+def _joined_head(training: Training, case: str, path: Path) -> Any:  # noqa: ANN401
+    """Return the backbone with a head, whose weights lie beside the network's file."""
     backbone = training.backbone.model
     height, width, channels = backbone.output.shape[1:]
     head = training.heads.published((int(height), int(width), int(channels)))
     with without_keras_json():
         head.load_weights(path.parent / "head.weights.h5")
-    network = build_network(backbone, head)
+    return build_network(backbone, head)
+
+
+def _joined_ridge(training: Training, case: str, path: Path) -> Any:  # noqa: ANN401
+    """Return the backbone with the fits of a case."""
+    fits = training.files(case).fits(training.fingerprint(case))
+    return build_ridge(training.backbone.model, fits)
+
+
+def _save_network(
+    training: Training,
+    case: str,
+    network: Any,  # noqa: ANN401
+    path: Path,
+) -> None:
     normalisation = training.workspace.normalisation_json
     about = about_model(
         training.recipe,

@@ -17,7 +17,7 @@ from sfr.recipe import Recipe
 from sfr.run.edited_tables import image_names, read_groups, read_split
 from sfr.run.folds import Place, count_folds, subsets_in
 from sfr.run.names import ImageId
-from sfr.run.tables import TEST, TRAIN
+from sfr.run.tables import TEST, TRAIN, galaxy_numbers
 from sfr.run.workspace import Workspace, digest
 from sfr.target import Target, read_values, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
@@ -69,6 +69,12 @@ class Rows:
     def n_folds(self) -> int:
         """Folds of the split; 1 for a split in one."""
         return count_folds(self.places)
+
+    @cached_property
+    def component(self) -> NDArray[np.int64]:
+        """What is independent: what the split keeps together, by image galaxies."""
+        groups, number = np.unique(self.group, return_inverse=True)
+        return galaxy_numbers(self.galaxy_id) if groups.size == self.group.size else number
 
     def subset(self, fold: int = 0) -> NDArray[np.str_]:
         """Return the subset of each row for the networks of a fold: train, validation or test."""

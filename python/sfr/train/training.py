@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfr.errors import ConfigError
 from sfr.imaging.inputs import inputs_of
@@ -24,6 +25,7 @@ from sfr.train.features import (
     Features,
     extract_features,
     feature_key,
+    feature_type,
     open_features,
 )
 from sfr.train.heads import HeadsInUse
@@ -33,6 +35,9 @@ from sfr.train.rows import Rows, read_rows
 from sfr.train.state import State
 
 __all__ = ["Training"]
+
+#: Fields of ``train`` that ridge depends on.
+_OF_RIDGE: Final = ("probe", "backbone", "input_scaling", "precision")
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Training:
         """Labels and folds."""
         rows = self.rows
         data = Data(rows.label, tuple(_fold(rows, fold) for fold in range(rows.n_folds)))
-        best = self.recipe.train.predict_from == "best_validation"
+        best = self.recipe.train.predict_from == "best_validation" and not self.is_ridge
         if best and not all(fold.validation.size for fold in data.folds):
             raise ConfigError(
                 'train.predict_from = "best_validation" needs a validation subset, and no image '
@@ -84,6 +89,11 @@ class Training:
                 "and run sfr split, or choose another epoch"
             )
         return data
+
+    @property
+    def is_ridge(self) -> bool:
+        """Whether ridge is fitted, and no head is trained."""
+        return self.recipe.train.probe == "ridge"
 
     @property
     def has_one_fold(self) -> bool:
@@ -110,9 +120,18 @@ class Training:
             "truth": rows.label,
         }
 
+    @cached_property
+    def tested_in(self) -> NDArray[np.int64]:
+        """Fold that tests each row; -1 in rows that none tests."""
+        found = np.full(self.rows.label.size, -1)
+        for number, fold in enumerate(self.data.folds):
+            found[fold.test] = number
+        return found
+
     def models(self, case: str) -> list[ModelId]:
-        """Return all heads of a case."""
-        folds, seeds = range(len(self.data.folds)), range(self.recipe.train.seeds)
+        """Return all heads of a case; ridge has no seeds, and is that of seed 0."""
+        count = 1 if self.is_ridge else self.recipe.train.seeds
+        folds, seeds = range(len(self.data.folds)), range(count)
         return [ModelId(case, fold, seed) for fold in folds for seed in seeds]
 
     def files(self, case: str) -> CaseFiles:
@@ -146,6 +165,11 @@ class Training:
         # more seeds leave the earlier ones as they are; the weights count by their content
         for name in ("seeds", "weights", *without):
             del settings[name]
+        if self.is_ridge:
+            settings = {name: settings[name] for name in _OF_RIDGE}
+        else:
+            # heads of before there was another probe are what they were
+            del settings["probe"]
         settings["precision"] = self.backbone.precision
         return digest([settings, self.backbone.weights_id, self.images_digest, self.rows.digest()])
 
@@ -181,7 +205,7 @@ class Training:
 
     def has_features(self, case: str) -> bool:
         """Whether that file is there and whole."""
-        kind = self.recipe.train.feature_type
+        kind = feature_type(self.recipe.train)
         return open_features(self.features_file(case), self.rows.label.size, kind) is not None
 
     def features(
@@ -217,20 +241,11 @@ class Training:
             Of this head alone.
         """
         (model,) = state.models
-        rows, recipe, fold = self.rows, self.recipe.train, self.data.folds[model.fold]
-        truth, unit = rows.label[fold.test], rows.target.error_unit
+        recipe, fold = self.recipe.train, self.data.folds[model.fold]
+        truth, unit = self.rows.label[fold.test], self.rows.target.error_unit
         return {
-            **metrics(truth, prediction[fold.test], unit),
-            "n_galaxies": count_galaxies(rows.galaxy_id[fold.test]),
-            "weights": self.weights,
-            "kind": CASE,
-            "case": model.case,
-            "fold": model.fold,
-            "seed": model.seed,
-            "n_train": int(fold.training.size),
+            **self.scores(model, prediction),
             "n_validation": int(fold.validation.size),
-            "n_missing_images": rows.n_missing_images,
-            "n_dropped_zero": rows.n_dropped_zero,
             "epochs": recipe.epochs,
             "epoch_used": int(state.predicting(recipe.predict_from)[1][0]),
             "best_training_epoch": int(state.best_epoch[0]),
@@ -239,9 +254,41 @@ class Training:
                 {"epoch": epoch, **metrics(truth, array[0][fold.test], unit)}
                 for epoch, array in sorted(state.marks.items())
             ],
-            "backbone": recipe.backbone,
+            **self.network_facts(),
+        }
+
+    def network_facts(self) -> Metrics:
+        """Say in an entry of ``metrics.json`` which network was used."""
+        return {
+            "weights": self.weights,
+            "backbone": self.recipe.train.backbone,
             "precision": self.backbone.precision,
             "keras_backend": load_keras().backend.backend(),
+        }
+
+    def scores(self, model: ModelId, prediction: Values, kind: str = CASE) -> Metrics:
+        """Return what entries of ``metrics.json`` of whatever predicts have in common.
+
+        Parameters
+        ----------
+        model : ModelId
+            What predicts.
+        prediction : ndarray of float64, shape (N,)
+            For all images [dex].
+        kind : str
+            `CASE` or `CONTROL`.
+        """
+        rows, fold = self.rows, self.data.folds[model.fold]
+        return {
+            **metrics(rows.label[fold.test], prediction[fold.test], rows.target.error_unit),
+            "n_galaxies": count_galaxies(rows.galaxy_id[fold.test]),
+            "kind": kind,
+            "case": model.case,
+            "fold": model.fold,
+            "seed": model.seed,
+            "n_train": int(fold.training.size),
+            "n_missing_images": rows.n_missing_images,
+            "n_dropped_zero": rows.n_dropped_zero,
             "recipe": self.recipe.name,
             "label": rows.target.text,
             "settings": self.settings,
