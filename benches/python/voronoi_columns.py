@@ -2,7 +2,8 @@
 
 A cell of AREPO is a Voronoi polyhedron of constant density. Volumes are those of the mesh that
 SciPy builds from the positions (the mock's Density knows of none), columns are the mean of
-4 x 4 rays a pixel through it (vortrace). It needs the environment of bench_deposits.py with vortrace and scipy:
+4 x 4 rays a pixel through it (vortrace). It needs the environment of bench_deposits.py
+with vortrace and scipy:
 
     sfr mock mock --galaxies 40 --snaps 99 --seed 1 --cells 40000
     sfr select --sim mock --snap 99 --work thesis
