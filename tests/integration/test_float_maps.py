@@ -21,7 +21,8 @@ extends = "corrected"
 stellar_mass_min = 0.1
 [maps]
 pixels = 64
-"""
+deposit = "histogram"
+"""  # points leave pixels empty
 MEAN = 'weight = "mass", statistic = "mean"'
 NARROW = f"""
 channels = [
