@@ -155,6 +155,7 @@ def test_controls_stand_beside_the_cases_and_are_never_the_best(in_folds):
     assert rows["control.channel_means"]["r"] > 0.95
     assert rows["control.profiles"]["r"] > 0.9
     assert abs(rows["control.stellar_mass"]["r"]) < 0.7
+    assert rows["control.profiles"]["n_train"] == rows["mass"]["n_train"], "fitted on the same rows"
     assert rows["control.permuted"]["seeds"] == 20
     assert rows["control.permuted"]["r"] < 0.5
     assert all(row["kind"] == (CASE if row["case"] == "mass" else CONTROL) for row in rows.values())

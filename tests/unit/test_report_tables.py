@@ -240,6 +240,13 @@ def test_verdict_of_the_corrected_recipe_does_not_speak_of_mixed_channels():
     )
 
 
+def test_ridge_was_said_to_have_random_starts(recipe):
+    heads = [score("mass", 0.8), score("entropy", 0.3)]
+    for probe, is_said in (("head", True), ("ridge", False)):
+        found = judged(recipe.with_fields("train", probe=probe), *heads).cautions
+        assert any("random starts" in caution for caution in found) is is_said
+
+
 def test_a_table_by_snapshot_that_a_spreadsheet_saved_keeps_its_columns(recipe, tmp_path):
     """Semicolons and a byte-order mark made one column of all of them, in the report."""
     workspace = Workspace(tmp_path)

@@ -64,8 +64,8 @@ def r_figure(
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     ring = ", ring: one seed" if any(len(row.seed_r) > 1 for row in rows) else ""
-    mark = "; \u2020: not ahead of the best control" if behind else ""
-    axes.set_xlabel(f"Pearson r of the test images (bar: 95 % interval{ring}{mark})")
+    mark = "\n\u2020: not ahead of the best control" if behind else ""
+    axes.set_xlabel(f"Pearson r of the test images (bar: 95 % interval{ring}){mark}")
     return figure
 
 

@@ -227,7 +227,7 @@ def _scale_words(case: str, recipe: Recipe) -> str:
 
 
 def _cautions(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> list[str]:
-    cautions = [*_on_galaxies(comparison), *_on_seeds(rows, comparison)]
+    cautions = [*_on_galaxies(comparison), *_on_seeds(rows, comparison, recipe)]
     shared = comparison.n_images
     if comparison.r and any(row.n_test != shared for row in rows if row.case in comparison.r):
         cautions.append(
@@ -304,7 +304,7 @@ def _on_galaxies(comparison: Comparison) -> list[str]:
     return cautions
 
 
-def _on_seeds(rows: Sequence[CaseRow], comparison: Comparison) -> list[str]:
+def _on_seeds(rows: Sequence[CaseRow], comparison: Comparison, recipe: Recipe) -> list[str]:
     cautions = []
     seeds = comparison.seeds
     alive = {row.case: row.seeds - row.dead for row in rows if row.case in comparison.r}
@@ -315,7 +315,7 @@ def _on_seeds(rows: Sequence[CaseRow], comparison: Comparison) -> list[str]:
             f"The cases are compared on seed{'s' * (len(seeds) > 1)} {listed}, which all of them "
             f"have alive; the table also counts further networks of {_listed(more)}."
         )
-    if alive and len(seeds) < 2:
+    if alive and len(seeds) < 2 and recipe.train.probe == "head":
         cautions.append("One network a case: the spread between random starts is not known.")
     if comparison.left_out:
         cautions.append(

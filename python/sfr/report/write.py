@@ -478,7 +478,10 @@ def _facts(
         ("galaxies and snapshots", str(len(sample["snapshot"]))),
         *[(f"{name}, edited by hand", words) for name, words in edits.items()],
         ("cases trained", f"{done} of {len(rows)}"),
-        ("networks", str(folds * sum(row.seeds for row in rows))),
+        (
+            "networks" if recipe.train.probe == "head" else "fits on features of a network",
+            str(folds * sum(row.seeds for row in rows)),
+        ),
         *([("folds", f"{folds}, so that every image is tested once")] if folds > 1 else []),
         ("label", target_of(recipe).name),
         ("frame", f"{recipe.maps.width_ckpc_h:g} ckpc/h, {recipe.maps.pixels} px"),

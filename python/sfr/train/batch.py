@@ -326,7 +326,10 @@ class _NowAndThen:
 def say_r(scores: Sequence[float | None]) -> str:
     """Say the mean r of those heads that have one."""
     r = [score for score in scores if score is not None]
-    return f"test r {np.mean(r):.3f}" if r else "test r undefined"
+    if not r:
+        return "test r undefined"
+    of_how_many = f", mean of {len(r)}" if len(r) > 1 else ""
+    return f"test r {np.mean(r):.3f}{of_how_many}"
 
 
 def named(models: Sequence[ModelId]) -> str:

@@ -23,7 +23,7 @@ from sfr.train.evaluate import CONTROL
 from sfr.train.features import open_features
 from sfr.train.known import Known
 from sfr.train.output import CaseFiles, Metrics
-from sfr.train.probe import FLOOR, Scaling, folds_of, out_of_fold
+from sfr.train.probe import FLOOR, Scaling, folds_of, n_fitted, out_of_fold
 from sfr.train.statistics import permuted_labels
 from sfr.train.training import Training
 
@@ -286,7 +286,8 @@ def _write(training: Training, files: CaseFiles, fingerprint: str, prediction: F
     for fold, (seed, column) in product(folds_of(training.tested_in), enumerate(columns)):
         model = ModelId(files.case, fold, seed)
         entry = training.scores(model, column, CONTROL)
-        found[model] = ({**entry, "weights": ""}, column)
+        entry |= {"weights": "", "n_train": n_fitted(training.tested_in, fold)}
+        found[model] = (entry, column)
     files.replace(fingerprint, training.images, found)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "fit_ridge",
     "folds_of",
     "leave_out_errors",
+    "n_fitted",
     "out_of_fold",
     "packed",
     "unpacked",
@@ -319,6 +320,11 @@ class OutOfFold:
 def folds_of(fold: ArrayLike) -> list[int]:
     """Return the numbers of the folds that test rows; -1 stands for none."""
     return [int(number) for number in np.unique(np.asarray(fold, np.int64)) if number >= 0]
+
+
+def n_fitted(fold: ArrayLike, number: int) -> int:
+    """Count the rows that the fit of a fold sees: all it does not test, validation rows, too."""
+    return int(np.count_nonzero(np.asarray(fold, np.int64) != number))
 
 
 def out_of_fold(

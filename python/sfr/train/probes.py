@@ -15,7 +15,7 @@ from sfr.run.names import ModelId
 from sfr.train.batch import BatchResult, named, say_r
 from sfr.train.evaluate import metrics
 from sfr.train.output import Metrics
-from sfr.train.probe import OutOfFold, out_of_fold, packed
+from sfr.train.probe import OutOfFold, n_fitted, out_of_fold, packed
 from sfr.train.published import complete_network
 from sfr.train.training import Training
 
@@ -85,8 +85,7 @@ def _fit(training: Training, case: str, pooled: NDArray[np.float64]) -> dict[Mod
         entry = {
             **training.scores(model, prediction),
             **training.network_facts(),
-            # all that is not tested is fitted, what heads need for validation, too
-            "n_train": int(np.count_nonzero(training.tested_in != fold)),
+            "n_train": n_fitted(training.tested_in, fold),
             "n_validation": 0,
             "probe": "ridge",
             "strength": float(fit.strength[0]),
