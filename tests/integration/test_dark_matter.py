@@ -85,6 +85,20 @@ def test_masses_that_are_stored_are_not_those_of_the_header(output, recipe, tmp_
     assert made.maps[0].sum(dtype=float) == pytest.approx(2.5 * count)
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_some_rows_of_masses_of_the_header_are_given_as_all_are(output, mapped):
+    """Of a mapped file they were refused as a field that is not there."""
+    path = sorted((output / "snapdir_099").glob("*.hdf5"))[0]
+    rows = np.array([0, 2, 5])
+    with open_particle_file(path) as file:
+        segment = next(file.segments(1, mapped=mapped))
+        found = segment.take(["Masses", "Coordinates"], rows)
+        assert found["Masses"].tolist() == [file.header.mass_table[1]] * 3
+        np.testing.assert_array_equal(
+            found["Coordinates"], file.read(1, ["Coordinates"])["Coordinates"][rows]
+        )
+
+
 def test_a_quick_look_at_dark_matter_shows_dark_matter(output, tmp_path):
     """It would have shown the masses of the gas, which are there in every file."""
     path = sorted((output / "snapdir_099").glob("*.hdf5"))[0]

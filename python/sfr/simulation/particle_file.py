@@ -441,8 +441,10 @@ class ParticleFile:
         return view if view is not None and view.flags.aligned else None
 
     def _view(self, part_type: int, field: str) -> NDArray[Any] | None:
-        """All rows of a field as they lie in the file; None where it has to be read."""
+        """All rows of a field as they lie in the file; None where it has to be read or made."""
         key = part_type, field
+        if self._constant_mass(part_type, field) is not None:
+            return None
         if key not in self._views:
             dataset = self._dataset(part_type, field)
             mapping = self._map()
