@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import h5py
 import numpy as np
@@ -148,6 +149,26 @@ def test_a_plan_of_maps_of_dark_matter_counts_dark_matter(output, recipe):
         assert bytes_to_read(
             simulation, 99, readings(simulation, recipe, 99, without_gas, allow_partial=False)
         ) < bytes_to_read(simulation, 99, read)
+
+
+def test_bytes_are_counted_where_the_catalogue_lacks_a_group(output, recipe, tmp_path):
+    """It asked for the particles of the group that is not there, as the smallest of all."""
+    folder = shutil.copytree(output.parent, tmp_path / "sim") / "output"
+    with open_simulation(folder) as simulation:
+        found = simulation.catalogue(99, subhalo_fields=(), group_fields=("GroupLenType",))
+        size = simulation.particles(99, "group", 0, 1, ["Coordinates"])["Coordinates"].itemsize
+    rows = {
+        "subhalo_id": found.group_ids,
+        "group_id": found.group_ids,
+        "n_gas_group": np.zeros_like(found.group_ids),
+        "n_stars": np.zeros_like(found.group_ids),
+    }
+    sorted((folder / "groups_099").glob("*.hdf5"))[0].unlink()
+    with open_simulation(folder) as simulation:
+        read = readings(simulation, recipe, 99, rows, allow_partial=True)
+        (dark,) = (r.lengths for r in read if r.part_type == 1)
+        assert (dark == 0).any()
+        assert bytes_to_read(simulation, 99, read) == dark.sum() * (3 * size + 8) > 0
 
 
 def test_a_ledger_that_does_not_add_up_is_refused(output, recipe, monkeypatch):

@@ -266,8 +266,9 @@ def bytes_to_read(simulation: Simulation, snapshot: int, read: Sequence[Reading]
 
 
 def _bytes_per_particle(simulation: Simulation, snapshot: int, reading: Reading) -> int:
-    """Look at the smallest object: types differ between full and mini snapshots."""
-    smallest = int(reading.ids[np.argmin(reading.lengths)])
+    """Look at the smallest object that has some: types differ between full and mini snapshots."""
+    there = np.flatnonzero(reading.lengths)
+    smallest = int(reading.ids[there[np.argmin(reading.lengths[there])]])
     found = simulation.particles(
         snapshot, reading.kind, smallest, reading.part_type, reading.fields
     )
