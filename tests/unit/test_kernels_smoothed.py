@@ -90,6 +90,18 @@ def test_small_cells_are_what_the_twin_makes(columns, rng):
     assert found.ledger[:5] == expected.ledger[:5]
 
 
+@pytest.mark.parametrize("bin_scale", [0.5, 0.99])
+def test_small_cells_are_what_the_twin_makes_where_pixels_lie_beyond_the_frame(bin_scale, rng):
+    """The twin divided the frame by all pixels."""
+    coordinates = rng.uniform(-BINS * 0.6, BINS * 0.6, (700, 3))
+    radii = 10 ** rng.uniform(-3, np.log10(1.19), 700)
+    options = {**FRAME, "bins": BINS, "bin_scale": bin_scale, "volumes": volume(radii)}
+    found = kernels.project(coordinates, [np.ones(700)], **options)
+    expected = reference.project(coordinates, [np.ones(700)], **options)
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=0, atol=1e-12)
+    assert found.ledger[:5] == expected.ledger[:5]
+
+
 def test_large_cells_are_near_to_the_twin(rng):
     for radius in np.geomspace(1.2, 60, 25):
         place = rng.uniform(-40, 40, 2)

@@ -243,11 +243,13 @@ def smooth(
     weights: npt.NDArray[np.float64],
     half: Sequence[float],
     shape: Sequence[int],
+    bin_scale: float = 1.0,
 ) -> npt.NDArray[np.float64]:
     """Spread cells over the pixels of a picture, each by its exact profiles along x and y."""
     shares = []
     for axis in (0, 1):
-        edges = np.linspace(-half[axis], half[axis], shape[axis] + 1)
+        high = 2 * half[axis] / bin_scale - half[axis]
+        edges = np.linspace(-half[axis], high, shape[axis] + 1)
         t = (edges - places[:, axis, None]) / np.maximum(reaches, 1e-300)[:, None]
         shares.append(np.diff(_below(t), axis=1))
     return np.asarray(np.einsum("n,nx,ny->xy", weights, *shares))
@@ -289,7 +291,7 @@ def project(
             deep = (q[:, 2] >= -(depth or np.inf)) & (q[:, 2] < (depth or np.inf))
         inside = np.flatnonzero(flat.all(axis=1) & deep & ~bad)
         held = [np.where(np.isfinite(c), c, 0)[inside] for c in channels]
-        maps = [smooth(q[inside], far[inside], c, half, shape) for c in held]
+        maps = [smooth(q[inside], far[inside], c, half, shape, bin_scale) for c in held]
     n_bad = int(np.count_nonzero(bad))
     is_in = np.isin(np.arange(len(coordinates)), inside)
     finite = [np.isfinite(channel) for channel in channels]
