@@ -27,9 +27,9 @@ __all__ = [
     "is_relative",
     "names",
     "part_type",
+    "recipe_fields",
     "required_fields",
     "shown",
-    "size_fields",
     "volume",
     "weight",
 ]
@@ -355,14 +355,23 @@ def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in"
     return sorted(needed)
 
 
-def size_fields(kind: int) -> list[str]:
-    """List the fields that tell the sizes of particles of a type.
+def recipe_fields(recipe: MapsRecipe) -> list[str]:
+    """List the TNG fields that the maps of a recipe need besides ``Coordinates``, sorted.
 
     Raises
     ------
     ConfigError
-        They have no size.
+        As of `part_type`, or particles without a size that are to be smoothed.
     """
+    channels = (*recipe.channels, *recipe.candidates)
+    needed = required_fields(channels, star_forming_gas=recipe.star_forming_gas)
+    if recipe.deposit == "smoothed":
+        needed += _size_fields(shown(recipe))
+    return sorted(set(needed))
+
+
+def _size_fields(kind: int) -> list[str]:
+    """List the fields that tell the sizes of particles of a type; raise where they have none."""
     if kind != GAS:
         raise ConfigError(
             f'maps.deposit = "smoothed" spreads gas cells by their volume; '

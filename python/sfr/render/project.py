@@ -21,9 +21,8 @@ from sfr.render.fields import (
     finish,
     is_relative,
     part_type,
-    required_fields,
+    recipe_fields,
     shown,
-    size_fields,
     volume,
     weight,
 )
@@ -234,11 +233,9 @@ class _Weigher:
         #: Particles given so far.
         self.n_given = 0
         self._plan((*recipe.channels, *recipe.candidates))
-        self._fields = required_fields(self._sums, star_forming_gas=recipe.star_forming_gas)
+        self._fields = recipe_fields(recipe)
         #: Whether particles have sizes, which are handed over with them.
         self.has_sizes = recipe.deposit == "smoothed"
-        if self.has_sizes:
-            self._fields = sorted({*self._fields, *size_fields(self._part_type)})
 
     def _plan(self, channels: Sequence[Channel]) -> None:
         seen: dict[tuple[str, str, str], tuple[int, int | None]] = {}
@@ -444,10 +441,6 @@ def _velocity(
 def particle_fields(recipe: Recipe) -> dict[int, list[str]]:
     """List the fields that a galaxy's maps and orientation need, by particle type."""
     maps = recipe.maps
-    channels = (*maps.channels, *maps.candidates)
     needed = {GAS: {*GAS_FIELDS}, STARS: {*STAR_FIELDS}}
-    mapped = needed.setdefault(shown(maps), {"Coordinates"})
-    mapped.update(required_fields(channels, star_forming_gas=maps.star_forming_gas))
-    if maps.deposit == "smoothed":
-        mapped.update(size_fields(shown(maps)))
+    needed.setdefault(shown(maps), {"Coordinates"}).update(recipe_fields(maps))
     return {kind: sorted(names) for kind, names in needed.items()}
