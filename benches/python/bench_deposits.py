@@ -19,6 +19,7 @@ import argparse
 import importlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ JOBS: dict[str, Callable[[Cells], Job]] = {
     "sfr smoothed": lambda cells: ours(cells, is_smoothed=True),
     "sfr histogram": lambda cells: ours(cells, is_smoothed=False),
     **{
-        f"swiftsimio {name}": lambda cells, name=name: swiftsimio(cells, name)  # type: ignore[misc]
+        f"swiftsimio {name}": partial(swiftsimio, backend=name)
         for name in ("histogram", "fast", "renormalised", "subsampled")
     },
     "pynbody": lambda cells: pynbody(cells, is_approximate=False),
