@@ -330,6 +330,16 @@ def test_damaged_cells_are_in_no_map_of_what_cannot_be_negative(cells):
     assert np.flatnonzero(np.isnan(volume)).tolist() == [2, 3]
 
 
+def test_a_recipe_that_smooths_particles_without_a_size_is_refused_before_anything_is_read():
+    """It was found out only after galaxies had been selected."""
+    dark = tuple(Channel(name, "dark_matter_mass") for name in "abc")
+    maps = load_recipe("corrected").maps
+    fields.check_fields(maps)
+    fields.check_fields(dataclasses.replace(maps, channels=dark, deposit="histogram"))
+    with pytest.raises(ConfigError, match="dark matter particles have none"):
+        fields.check_fields(dataclasses.replace(maps, channels=dark))
+
+
 def test_particles_of_two_types_are_no_recipe():
     dark = Channel("halo", "dark_matter_mass")
     assert fields.part_type([dark]) == 1

@@ -317,8 +317,8 @@ def shown(recipe: MapsRecipe) -> int:
 
 
 def check_fields(recipe: MapsRecipe) -> None:
-    """Raise ConfigError where a channel names a quantity that is not there; see `part_type`."""
-    required_fields([*recipe.channels, *recipe.candidates])
+    """Raise ConfigError where no particles could have the maps of a recipe; see `recipe_fields`."""
+    recipe_fields(recipe)
 
 
 def required_fields(channels: Iterable[Channel], *, star_forming_gas: str = "in") -> list[str]:
