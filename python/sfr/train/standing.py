@@ -151,7 +151,8 @@ def standings(
         name: np.mean([head.on(images).prediction for head in found], axis=0)
         for name, found in alive.items()
     }
-    folds = {name: _folds(workspace, name, images) for name in alive}
+    # heads of one table have the same rows in the same folds, as their settings say
+    fold = _folds(workspace, next(iter(alive)), images)
     draws = rows.draws(predictions)
     r = {name: correlation(rows.truth, p) for name, p in predictions.items()}
     cases = [name for name in alive if heads[name][0].kind == CASE and r[name] is not None]
@@ -172,7 +173,7 @@ def standings(
             r=r[name],
             count=rows.count,
             **_interval(draws.get(name)),
-            r_folds=mean_over_folds(rows.truth, p, folds[name], rows.component),
+            r_folds=mean_over_folds(rows.truth, p, fold, rows.component),
             information_nat=information(rows.truth, p),
             p_chance=chance[name],
             best=float(ranks[name][0]) if name in ranks else None,
