@@ -20,7 +20,7 @@ from sfr.run.shards import IMAGE_COLUMNS, read_shard
 from sfr.run.tables import Table
 from sfr.run.workspace import digest
 from sfr.train.features import open_features
-from sfr.train.spectrum import ANNULI, channel_means, shape_features, shape_kinds
+from sfr.train.spectrum import channel_means, shape_features, shape_kinds
 from sfr.train.training import Training
 
 __all__ = ["Known"]
@@ -201,12 +201,15 @@ class Known:
         return shape_kinds(3, self.training.recipe.maps.pixels)
 
     def profiles(self) -> Floats:
-        """Return radial profiles of the channels, `ANNULI` each."""
-        return self.shapes()[:, self.shape_kinds % 2 == 1].reshape(-1, 3 * ANNULI)
+        """Return radial profiles of the channels."""
+        return self.shapes()[:, self.shape_kinds % 2 == 1]
 
-    def spectra(self) -> Floats:
-        """Return power spectra of the channels."""
-        return self.shapes()[:, self.shape_kinds % 2 == 0]
+    @property
+    def profile_kinds(self) -> NDArray[np.int64]:
+        """Kind of each of `profiles`."""
+        kinds = self.shape_kinds
+        found: NDArray[np.int64] = kinds[kinds % 2 == 1]
+        return found
 
 
 def _measure(image: Floats) -> Floats:
