@@ -216,6 +216,29 @@ def test_controls_are_there_the_next_time(in_folds):
     assert CaseFiles(in_folds, "control.profiles").metrics.stat().st_mtime_ns == stamp
 
 
+def test_controls_are_predicted_again_where_the_catalogue_says_something_else(in_folds):
+    """A selection with other masses left those of before in the tables."""
+    controls(in_folds, ridge())
+    names = ("stellar_mass", "scalars", "scalars_boosted")
+    before = [CaseFiles(in_folds, PREFIX + name).read().predictions["seed_0"] for name in names]
+    write_sample(in_folds, stellar_mass_msun=np.arange(1.0, N + 1) ** 2)
+    controls(in_folds, ridge())
+    after = [CaseFiles(in_folds, PREFIX + name).read().predictions["seed_0"] for name in names]
+    for old, new in zip(before, after, strict=True):
+        assert not np.array_equal(old, new)
+
+
+def test_a_mass_that_one_galaxy_lacks_makes_its_control_absent_and_is_no_scalar(in_folds):
+    controls(in_folds, ridge())
+    masses = np.arange(1.0, N + 1)
+    masses[3] = np.nan
+    write_sample(in_folds, stellar_mass_msun=masses)
+    heads, absent = controls(in_folds, ridge())
+    assert "no stellar_mass_msun of some galaxies" in absent["control.stellar_mass"]
+    assert "control.stellar_mass" not in heads
+    assert np.isfinite(heads["control.scalars"][0].prediction).all()
+
+
 def test_a_case_that_does_not_beat_its_controls_is_marked(in_folds):
     """The brightness of an image is all that a network sees here, and two numbers say it, too."""
     heads, _ = controls(in_folds, ridge())

@@ -247,7 +247,8 @@ def fit_controls(
         wanted[f"{_OF_CASE}{case}"] = partial(_last_block, training, case, folds)
     absent: dict[str, str] = {}
     for name, predict in wanted.items():
-        files, fingerprint = training.files(name), digest([_VERSION, name, training.settings])
+        files = training.files(name)
+        fingerprint = digest([_VERSION, name, training.settings, known.catalogue])
         if files.check(fingerprint).current:
             continue
         try:

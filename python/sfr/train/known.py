@@ -17,7 +17,7 @@ from sfr.progress import Progress, silent
 from sfr.run.edited_tables import galaxy_keys, read_sample
 from sfr.run.names import ImageId
 from sfr.run.shards import IMAGE_COLUMNS, read_shard
-from sfr.run.tables import Table
+from sfr.run.tables import Table, table_digest
 from sfr.run.workspace import digest
 from sfr.train.features import open_features
 from sfr.train.spectrum import channel_means, shape_features, shape_kinds
@@ -72,6 +72,11 @@ class Known:
         pairs = zip(rows.snapshot.tolist(), rows.subhalo_id.tolist(), strict=True)
         at = [place[pair] for pair in pairs]
         return {name: column[at] for name, column in sample.items()}
+
+    @cached_property
+    def catalogue(self) -> str:
+        """Digest of the scalars; images and labels are part of the settings of the training."""
+        return table_digest({name: self._sample[name] for name in (*_LOGARITHMS, *_PLAIN)})
 
     def scalar(self, name: str) -> Floats:
         """Return a column of the catalogue, shape (N, 1); masses and numbers as log10.
