@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.integration.test_train_heads import content, recipe, write_run, write_split
 
+from sfr.errors import DataFormatError
 from sfr.run.cells import read_cells
 from sfr.run.names import ModelId
 from sfr.run.tables import SAMPLE, read_table, write_table
@@ -133,6 +134,22 @@ def test_the_network_of_a_head_is_not_taken_for_that_of_ridge(workspace, whole_n
     train_case(workspace, ridge(), "mass")
     assert path.read_bytes() != of_head
     assert [file.name for file in path.parent.iterdir()] == ["model.keras"]
+
+
+def test_fits_that_cannot_be_read_are_named_where_their_network_is_made_again(
+    in_folds, whole_network
+):
+    """Keras was asked to average the predictions of no fold."""
+    train_case(in_folds, ridge(), "mass")
+    (in_folds.head(ModelId("mass")) / "model.keras").unlink()
+    path = CaseFiles(in_folds, "mass").probe
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(DataFormatError, match=r"probe\.npz cannot be read"):
+        train_case(in_folds, ridge(), "mass")
+    assert train_case(in_folds, ridge(), "mass", force=True).results[0].status == "trained"
+    assert (in_folds.head(ModelId("mass")) / "model.keras").is_file()
 
 
 # -- controls --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sfr.errors import DataFormatError
 from sfr.nn.keras_import import without_keras_json
 from sfr.run.documents import read_json
 from sfr.run.names import ModelId
@@ -92,7 +93,10 @@ def _joined_head(training: Training, weights: Path) -> Any:  # noqa: ANN401
 
 def _joined_ridge(training: Training, case: str) -> Any:  # noqa: ANN401
     """Return the backbone with the fits of a case."""
-    fits = training.files(case).fits(training.fingerprint(case))
+    files = training.files(case)
+    fits = files.fits(training.fingerprint(case))
+    if not fits:
+        raise DataFormatError(f"{files.probe} cannot be read; train {case} again with --force")
     return build_ridge(training.backbone.model, fits)
 
 
