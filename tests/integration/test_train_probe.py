@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.integration.test_train_heads import content, recipe, write_run, write_split
 
+from sfr.errors import DataFormatError
 from sfr.run.cells import read_cells
 from sfr.run.names import ModelId
 from sfr.run.tables import SAMPLE, read_table, write_table
@@ -135,6 +136,22 @@ def test_the_network_of_a_head_is_not_taken_for_that_of_ridge(workspace, whole_n
     assert [file.name for file in path.parent.iterdir()] == ["model.keras"]
 
 
+def test_fits_that_cannot_be_read_are_named_where_their_network_is_made_again(
+    in_folds, whole_network
+):
+    """Keras was asked to average the predictions of no fold."""
+    train_case(in_folds, ridge(), "mass")
+    (in_folds.head(ModelId("mass")) / "model.keras").unlink()
+    path = CaseFiles(in_folds, "mass").probe
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(DataFormatError, match=r"probe\.npz cannot be read"):
+        train_case(in_folds, ridge(), "mass")
+    assert train_case(in_folds, ridge(), "mass", force=True).results[0].status == "trained"
+    assert (in_folds.head(ModelId("mass")) / "model.keras").is_file()
+
+
 # -- controls --------------------------------------------------------------------------------------
 
 
@@ -214,6 +231,29 @@ def test_controls_are_there_the_next_time(in_folds):
     controls(in_folds, ridge())
     assert content(CaseFiles(in_folds, "control.profiles").folder) == before
     assert CaseFiles(in_folds, "control.profiles").metrics.stat().st_mtime_ns == stamp
+
+
+def test_controls_are_predicted_again_where_the_catalogue_says_something_else(in_folds):
+    """A selection with other masses left those of before in the tables."""
+    controls(in_folds, ridge())
+    names = ("stellar_mass", "scalars", "scalars_boosted")
+    before = [CaseFiles(in_folds, PREFIX + name).read().predictions["seed_0"] for name in names]
+    write_sample(in_folds, stellar_mass_msun=np.arange(1.0, N + 1) ** 2)
+    controls(in_folds, ridge())
+    after = [CaseFiles(in_folds, PREFIX + name).read().predictions["seed_0"] for name in names]
+    for old, new in zip(before, after, strict=True):
+        assert not np.array_equal(old, new)
+
+
+def test_a_mass_that_one_galaxy_lacks_makes_its_control_absent_and_is_no_scalar(in_folds):
+    controls(in_folds, ridge())
+    masses = np.arange(1.0, N + 1)
+    masses[3] = np.nan
+    write_sample(in_folds, stellar_mass_msun=masses)
+    heads, absent = controls(in_folds, ridge())
+    assert "no stellar_mass_msun of some galaxies" in absent["control.stellar_mass"]
+    assert "control.stellar_mass" not in heads
+    assert np.isfinite(heads["control.scalars"][0].prediction).all()
 
 
 def test_a_case_that_does_not_beat_its_controls_is_marked(in_folds):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -77,7 +78,8 @@ class Folds:
                 **_BOOSTING, min_samples_leaf=least, early_stopping=False, random_state=0
             )
             trees.fit(features[train], self.label[train])
-            return trees.predict  # type: ignore[no-any-return]
+            predict: Callable[[Floats], Floats] = trees.predict
+            return predict
 
         # threads that wait for each other cost more than they save on so few rows
         with threadpool_limits(1):
@@ -137,17 +139,6 @@ class Control:
     is_rival: bool = False
 
 
-def _shape(how: str) -> Callable[[Known, Folds], Floats]:
-    def predict(known: Known, folds: Folds) -> Floats:
-        if how == "ridge":
-            return folds.linear(known.shapes(), known.shape_kinds, FLOOR)
-        if how == "permuted":
-            return folds.permuted(known.shapes(), known.shape_kinds)
-        return folds.boosted(known.shapes())
-
-    return predict
-
-
 #: By the name after `PREFIX`, in the order of tables.
 CONTROLS: Final[dict[str, Control]] = {
     "mean": Control("mean of the training labels", lambda _, folds: folds.mean()),
@@ -181,22 +172,28 @@ CONTROLS: Final[dict[str, Control]] = {
     "snapshot": Control("snapshot", lambda known, folds: folds.linear(known.snapshot())),
     "profiles": Control(
         "radial profiles, ridge",
-        lambda known, folds: folds.linear(known.profiles(), np.repeat([0, 1, 2], 16), FLOOR),
+        lambda known, folds: folds.linear(known.profiles(), known.profile_kinds, FLOOR),
     ),
     "profiles_boosted": Control(
         "radial profiles, boosted trees", lambda known, folds: folds.boosted(known.profiles())
     ),
     "neighbour": Control(
         "nearest neighbour in radial profiles",
-        lambda known, folds: folds.nearest(known.profiles(), np.repeat([0, 1, 2], 16)),
+        lambda known, folds: folds.nearest(known.profiles(), known.profile_kinds),
     ),
-    "spectrum": Control("power spectra and radial profiles, ridge", _shape("ridge"), is_rival=True),
+    "spectrum": Control(
+        "power spectra and radial profiles, ridge",
+        lambda known, folds: folds.linear(known.shapes(), known.shape_kinds, FLOOR),
+        is_rival=True,
+    ),
     "spectrum_boosted": Control(
-        "power spectra and radial profiles, boosted trees", _shape("boosted"), is_rival=True
+        "power spectra and radial profiles, boosted trees",
+        lambda known, folds: folds.boosted(known.shapes()),
+        is_rival=True,
     ),
     "permuted": Control(
         "power spectra and radial profiles, labels of other galaxies",
-        _shape("permuted"),
+        lambda known, folds: folds.permuted(known.shapes(), known.shape_kinds),
         is_rival=True,
     ),
 }
@@ -243,21 +240,22 @@ def fit_controls(
     known = Known(training, on_progress)
     folds = Folds(rows.label, training.tested_in, rows.component)
     wanted: dict[str, Callable[[], Floats]] = {
-        f"{PREFIX}{name}": lambda control=control: control.predict(known, folds)  # type: ignore[misc]
+        f"{PREFIX}{name}": partial(control.predict, known, folds)
         for name, control in CONTROLS.items()
     }
     for case in () if training.is_ridge else cases:
-        wanted[f"{_OF_CASE}{case}"] = lambda case=case: _last_block(training, case, folds)  # type: ignore[misc]
+        wanted[f"{_OF_CASE}{case}"] = partial(_last_block, training, case, folds)
     absent: dict[str, str] = {}
     for name, predict in wanted.items():
-        files, fingerprint = training.files(name), digest([_VERSION, name, training.settings])
+        files = training.files(name)
+        fingerprint = digest([_VERSION, name, training.settings, known.catalogue])
         if files.check(fingerprint).current:
             continue
         try:
             prediction = predict()
         except SfrError as error:
             absent[name] = str(error)
-            _forget(training, files)
+            _forget(files)
         else:
             _write(training, files, fingerprint, prediction)
         reasons = {ModelId(name): absent[name]} if name in absent else {}
@@ -291,7 +289,7 @@ def _write(training: Training, files: CaseFiles, fingerprint: str, prediction: F
     files.replace(fingerprint, training.images, found)
 
 
-def _forget(training: Training, files: CaseFiles) -> None:
+def _forget(files: CaseFiles) -> None:
     """Remove what an earlier control left that cannot be had any more."""
     for path in (files.metrics, files.predictions):
         path.unlink(missing_ok=True)

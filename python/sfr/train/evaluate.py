@@ -443,14 +443,11 @@ def _span(numbers: set[Any]) -> str:
 
 def _histories(output: CaseOutput, models: Iterable[ModelId]) -> tuple[Table, ...]:
     """Return the losses of some heads, of those that have any."""
-    history = output.history
-    if history is None:
+    if output.history is None:
         return ()
-    found = []
-    for model in models:
-        mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
-        found.append({n: history[n][mine] for n in ("epoch", "loss", "validation_loss")})
-    return tuple(part for part in found if part["epoch"].size)
+    found = map(output.history_of, models)
+    columns = ("epoch", "loss", "validation_loss")
+    return tuple({n: part[n] for n in columns} for part in found if part["epoch"].size)
 
 
 def case_table(

@@ -5,6 +5,7 @@ Two steps in parts: the features of the cases, then their heads.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import threading
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from sfr.nn.keras_import import chosen_backend, stated_backend
 from sfr.progress import Progress, silent
 from sfr.recipe import Recipe
 from sfr.run.names import ModelId
-from sfr.run.parts import Parts, do_parts
+from sfr.run.parts import Parts, PartsDone, do_parts
 from sfr.run.workspace import Workspace, digest
 from sfr.train.batch import BatchResult, train_batch
 from sfr.train.latest import remember_settings
@@ -34,6 +35,8 @@ from sfr.train.training import Training
 __all__ = ["HeadResult", "TrainSummary", "train_case", "train_cases", "training_of"]
 
 log = logging.getLogger(__name__)
+
+MadeT = TypeVar("MadeT")
 
 #: Features of the cases that train in one program, at most [bytes]: they all lie in memory.
 _TOGETHER_BYTES: Final = 2 << 30
@@ -281,20 +284,40 @@ def _parts(models: Sequence[ModelId], count: int) -> list[tuple[ModelId, ...]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Features(Parts[float]):
-    """Features of some cases, a case a part, which returns the time that it took [s]."""
+class _Step(Parts[MadeT]):
+    """One of the two, whose parts are cases or heads: what fails costs these, and no others."""
 
     training: Training
-    cases: tuple[str, ...]
     force: bool
-    hear: Progress | None
+    #: Hears of a part by name, where this process makes it; None: others do.
+    hear: Progress | None = None
+
+    def give_up(self, part: int, error: SfrError) -> None:
+        """Leave it out."""
+
+    def hearing(self, on_done: Callable[[int], None]) -> Progress:
+        """Return what hears of a part that is being made."""
+        return self.hear or _counting(on_done)
+
+    def run(self, workers: Workers | None, on_progress: Progress) -> PartsDone[MadeT]:
+        """Make all parts that are not there, here or elsewhere."""
+        if workers is None:
+            return do_parts(dataclasses.replace(self, hear=on_progress), force=self.force)
+        return do_parts(self, workers=workers, force=self.force, on_progress=on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Features(_Step[float]):
+    """Features of some cases, a case a part, which returns the time that it took [s]."""
+
+    cases: tuple[str, ...]
 
     def make(self, part: int, on_done: Callable[[int], None]) -> float:
         """Run the backbone over a case."""
         start = time.monotonic()
         with _ONE_AT_A_TIME:
             self.training.load_backend()
-            on_progress = self.hear or _counting(on_done)
+            on_progress = self.hearing(on_done)
             self.training.features(self.cases[part], force=self.force, on_progress=on_progress)
         return time.monotonic() - start
 
@@ -306,28 +329,21 @@ class _Features(Parts[float]):
         """Images of a case."""
         return self.training.rows.label.size
 
-    def give_up(self, part: int, error: SfrError) -> None:
-        """Leave out the case."""
-
     def finish(self) -> Iterable[Path]:
         """Answer for the cases' files."""
         return map(self.training.features_file, self.cases)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Heads(Parts[BatchResult]):
+class _Heads(_Step[BatchResult]):
     """Heads that are to be trained, a batch a part."""
 
-    training: Training
     batches: tuple[tuple[ModelId, ...], ...]
-    force: bool
-    hear: Progress | None
 
     def make(self, part: int, on_done: Callable[[int], None]) -> BatchResult:
         """Train a batch."""
         with _ONE_AT_A_TIME:
-            on_progress = self.hear or _counting(on_done)
-            batch = self.batches[part]
+            on_progress, batch = self.hearing(on_done), self.batches[part]
             if self.training.is_ridge:
                 return fit_case(self.training, batch, on_progress=on_progress)
             return train_batch(self.training, batch, force=self.force, on_progress=on_progress)
@@ -343,9 +359,6 @@ class _Heads(Parts[BatchResult]):
     def size(self, part: int) -> int:
         """Epochs of a batch; ridge has none, and counts as one."""
         return 1 if self.training.is_ridge else self.training.recipe.train.epochs
-
-    def give_up(self, part: int, error: SfrError) -> None:
-        """Leave out the batch."""
 
     def finish(self) -> Iterable[Path]:
         """Answer for nothing: `CaseFiles` knows what of a case is current."""
@@ -385,11 +398,8 @@ def _extract(
         training=training,
         cases=tuple(cases),
         force=force,
-        hear=on_progress if workers is None else None,
     )
-    found = do_parts(
-        step, workers=workers, force=force, on_progress=silent if workers is None else on_progress
-    )
+    found = step.run(workers, on_progress)
     done.errors = {cases[part]: error for part, error in found.failed.items()}
     done.seconds_features = sum(found.made.values())
     return done
@@ -418,11 +428,8 @@ def _train(
         training=training,
         batches=tuple(batches),
         force=force,
-        hear=on_progress if workers is None else None,
     )
-    found = do_parts(
-        step, workers=workers, force=force, on_progress=silent if workers is None else on_progress
-    )
+    found = step.run(workers, on_progress)
     for result in found.made.values():
         done.add(result)
     for part, error in found.failed.items():

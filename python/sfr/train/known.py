@@ -17,10 +17,10 @@ from sfr.progress import Progress, silent
 from sfr.run.edited_tables import galaxy_keys, read_sample
 from sfr.run.names import ImageId
 from sfr.run.shards import IMAGE_COLUMNS, read_shard
-from sfr.run.tables import Table
+from sfr.run.tables import Table, table_digest
 from sfr.run.workspace import digest
 from sfr.train.features import open_features
-from sfr.train.spectrum import ANNULI, channel_means, shape_features, shape_kinds
+from sfr.train.spectrum import channel_means, shape_features, shape_kinds
 from sfr.train.training import Training
 
 __all__ = ["Known"]
@@ -72,6 +72,11 @@ class Known:
         pairs = zip(rows.snapshot.tolist(), rows.subhalo_id.tolist(), strict=True)
         at = [place[pair] for pair in pairs]
         return {name: column[at] for name, column in sample.items()}
+
+    @cached_property
+    def catalogue(self) -> str:
+        """Digest of the scalars; images and labels are part of the settings of the training."""
+        return table_digest({name: self._sample[name] for name in (*_LOGARITHMS, *_PLAIN)})
 
     def scalar(self, name: str) -> Floats:
         """Return a column of the catalogue, shape (N, 1); masses and numbers as log10.
@@ -201,12 +206,15 @@ class Known:
         return shape_kinds(3, self.training.recipe.maps.pixels)
 
     def profiles(self) -> Floats:
-        """Return radial profiles of the channels, `ANNULI` each."""
-        return self.shapes()[:, self.shape_kinds % 2 == 1].reshape(-1, 3 * ANNULI)
+        """Return radial profiles of the channels."""
+        return self.shapes()[:, self.shape_kinds % 2 == 1]
 
-    def spectra(self) -> Floats:
-        """Return power spectra of the channels."""
-        return self.shapes()[:, self.shape_kinds % 2 == 0]
+    @property
+    def profile_kinds(self) -> NDArray[np.int64]:
+        """Kind of each of `profiles`."""
+        kinds = self.shape_kinds
+        found: NDArray[np.int64] = kinds[kinds % 2 == 1]
+        return found
 
 
 def _measure(image: Floats) -> Floats:

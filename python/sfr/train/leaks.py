@@ -35,7 +35,7 @@ from sfr.run.tables import (
 )
 from sfr.run.workspace import Workspace, digest
 from sfr.target import Target, read_values
-from sfr.train.evaluate import metrics
+from sfr.train.statistics import correlation
 
 __all__ = [
     "Neighbours",
@@ -140,7 +140,7 @@ def find_neighbours(
             tested += part.tolist()
             nearest += train[best].tolist()
     same = galaxy[tested] == galaxy[nearest]
-    r = metrics(label[tested], label[nearest])["r"]
+    r = correlation(label[tested], label[nearest])
     mean, deviation = _permuted(label, galaxy, tested, nearest)
     return Neighbours(split, len(tested), r, mean, deviation, int(same.sum()), near, distance)
 
@@ -153,7 +153,7 @@ def _permuted(
     rng, found = np.random.default_rng(_RANDOM), []
     for _ in range(_PERMUTATIONS):
         permuted = rng.permutation(label_of)[galaxy]
-        found.append(metrics(permuted[tested], permuted[nearest])["r"])
+        found.append(correlation(permuted[tested], permuted[nearest]))
     known = [r for r in found if r is not None]
     if not known:
         return None, None

@@ -131,6 +131,14 @@ class CaseOutput:
         """Columns `HISTORY`; None where the file is not there."""
         return read_table(self.files.history, HISTORY) if self.files.history.is_file() else None
 
+    def history_of(self, model: ModelId) -> Table:
+        """Return the rows of a head; no column where the file is not there."""
+        table = self.history or {}
+        return {
+            name: column[(table["fold"] == model.fold) & (table["seed"] == model.seed)]
+            for name, column in table.items()
+        }
+
 
 class CaseFiles:
     """The files of a case's heads.
@@ -181,9 +189,9 @@ class CaseFiles:
         """
         if not self.metrics.is_file():
             return CaseOutput(self, {})
-        found = read_json(self.metrics, _ADVICE).get("heads")
+        content = read_json(self.metrics, _ADVICE)
         try:
-            entries = {ModelId(self.case, int(e["fold"]), int(e["seed"])): dict(e) for e in found}  # type: ignore[union-attr]
+            entries = {self._model(entry): dict(entry) for entry in content["heads"]}
         except (TypeError, ValueError, KeyError) as error:
             raise DataFormatError(
                 f"{self.metrics} lists no heads with fold and seed; {_ADVICE}"
@@ -235,10 +243,7 @@ class CaseFiles:
         """Return the settings that heads failed with, and the reason of each; none if lost."""
         try:
             content = read_json(self.failed, _ADVICE)
-            reasons = {
-                ModelId(self.case, int(e["fold"]), int(e["seed"])): str(e["reason"])
-                for e in content["heads"]
-            }
+            reasons = {self._model(entry): str(entry["reason"]) for entry in content["heads"]}
             return str(content["settings"]), reasons
         except (DataFormatError, OSError, KeyError, TypeError, ValueError):
             return "", {}
@@ -355,10 +360,9 @@ class CaseFiles:
 
     def _write_history(self, old: CaseOutput, trained: Mapping[ModelId, State]) -> None:
         parts = {model: _history(state) for model, state in trained.items()}
-        if old.metrics and (history := old.history) is not None:
+        if old.metrics and old.history is not None:
             for model in old.metrics:
-                mine = (history["fold"] == model.fold) & (history["seed"] == model.seed)
-                parts.setdefault(model, {name: history[name][mine] for name in HISTORY})
+                parts.setdefault(model, old.history_of(model))
         if not parts:
             return
         ordered = [parts[model] for model in sorted(parts)]
@@ -393,6 +397,10 @@ class CaseFiles:
         files |= {*self.folder.glob("predictions-epoch-*.csv")}
         files |= {self.workspace.head(model) / name for model in models for name in PUBLISHED}
         return sorted(path for path in files if path.is_file())
+
+    def _model(self, entry: Mapping[str, Any]) -> ModelId:
+        """Say which head an entry of a file is of."""
+        return ModelId(self.case, int(entry["fold"]), int(entry["seed"]))
 
     @property
     def _step(self) -> str:

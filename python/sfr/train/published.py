@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sfr.errors import DataFormatError
 from sfr.nn.keras_import import without_keras_json
 from sfr.run.documents import read_json
 from sfr.run.names import ModelId
@@ -72,23 +73,30 @@ def complete_network(training: Training, model: ModelId) -> None:
     is_shown = training.save_models or model.seed == _SHOWN_SEED
     wanted = is_shown and (model.fold == 0 if training.is_ridge else training.has_one_fold)
     if wanted and not path.is_file():
-        join = _joined_ridge if training.is_ridge else _joined_head
-        _save_network(training, model.case, join(training, model.case, path), path)
+        network = (
+            _joined_ridge(training, model.case)
+            if training.is_ridge
+            else _joined_head(training, path.with_name("head.weights.h5"))
+        )
+        _save_network(training, model.case, network, path)
 
 
-def _joined_head(training: Training, case: str, path: Path) -> Any:  # noqa: ANN401
-    """Return the backbone with a head, whose weights lie beside the network's file."""
+def _joined_head(training: Training, weights: Path) -> Any:  # noqa: ANN401
+    """Return the backbone with a head, whose weights lie in a file."""
     backbone = training.backbone.model
     height, width, channels = backbone.output.shape[1:]
     head = training.heads.published((int(height), int(width), int(channels)))
     with without_keras_json():
-        head.load_weights(path.parent / "head.weights.h5")
+        head.load_weights(weights)
     return build_network(backbone, head)
 
 
-def _joined_ridge(training: Training, case: str, path: Path) -> Any:  # noqa: ANN401
+def _joined_ridge(training: Training, case: str) -> Any:  # noqa: ANN401
     """Return the backbone with the fits of a case."""
-    fits = training.files(case).fits(training.fingerprint(case))
+    files = training.files(case)
+    fits = files.fits(training.fingerprint(case))
+    if not fits:
+        raise DataFormatError(f"{files.probe} cannot be read; train {case} again with --force")
     return build_ridge(training.backbone.model, fits)
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sfr.errors import DataFormatError, DataMissingError, EmptySelectionError
 from sfr.imaging.inputs import inputs_of
@@ -22,7 +22,7 @@ from sfr.run.workspace import Workspace, digest
 from sfr.target import Target, read_values, target_of
 from sfr.train.bootstrap import CONSTANT_RANGE
 
-__all__ = ["Rows", "read_rows"]
+__all__ = ["Rows", "components_of", "read_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,8 @@ class Rows:
 
     @cached_property
     def component(self) -> NDArray[np.int64]:
-        """What is independent: what the split keeps together, by image galaxies."""
-        groups, number = np.unique(self.group, return_inverse=True)
-        return galaxy_numbers(self.galaxy_id) if groups.size == self.group.size else number
+        """Number of what is independent, of each row."""
+        return components_of(self.group, self.galaxy_id)
 
     def subset(self, fold: int = 0) -> NDArray[np.str_]:
         """Return the subset of each row for the networks of a fold: train, validation or test."""
@@ -88,6 +87,25 @@ class Rows:
         """Identify names, places in the split, labels and what they are of."""
         columns = [list(self.filenames), list(map(str, self.places)), self.label.tolist()]
         return digest([*columns, self.target.to_dict()])
+
+
+def components_of(group: ArrayLike, galaxy_id: ArrayLike) -> NDArray[np.int64]:
+    """Give what is independent numbers: what the split keeps together, by image galaxies.
+
+    Parameters
+    ----------
+    group : array_like of str, shape (N,)
+        What the split keeps together; different ones throughout where it is by image.
+    galaxy_id : array_like of int, shape (N,)
+        As in ``sample.csv``.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        From 0.
+    """
+    groups, number = np.unique(np.asarray(group), return_inverse=True)
+    return galaxy_numbers(galaxy_id) if groups.size == number.size else number
 
 
 def read_rows(workspace: Workspace, recipe: Recipe) -> Rows:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfr.errors import ShapeError
+from sfr.imaging.profiles import annuli
 
 __all__ = [
     "channel_means",
@@ -155,7 +156,7 @@ def _frequency(pixels: int) -> Floats:
 
 @lru_cache(4)
 def _annuli(pixels: int) -> _Bins:
-    return _bins((_radius(pixels) * 2 * ANNULI / pixels).astype(np.int64), ANNULI)
+    return _bins(annuli(pixels, ANNULI), ANNULI)
 
 
 @lru_cache(4)

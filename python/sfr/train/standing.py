@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from sfr.run.edited_tables import galaxy_keys, read_groups, read_sample
 from sfr.run.names import ImageId
-from sfr.run.tables import Table, galaxy_numbers
+from sfr.run.tables import Table
 from sfr.run.workspace import Workspace
 from sfr.target import SSFR, Target
 from sfr.train.bootstrap import FEWEST_GALAXIES, percentiles, resampled_r
 from sfr.train.controls import PREFIX, is_rival, words_of
 from sfr.train.evaluate import CASE, ScoredHead
 from sfr.train.output import CaseFiles
+from sfr.train.rows import components_of
 from sfr.train.statistics import (
     Adds,
     Difference,
@@ -150,7 +151,8 @@ def standings(
         name: np.mean([head.on(images).prediction for head in found], axis=0)
         for name, found in alive.items()
     }
-    folds = {name: _folds(workspace, name, images) for name in alive}
+    # heads of one table have the same rows in the same folds, as their settings say
+    fold = _folds(workspace, next(iter(alive)), images)
     draws = rows.draws(predictions)
     r = {name: correlation(rows.truth, p) for name, p in predictions.items()}
     cases = [name for name in alive if heads[name][0].kind == CASE and r[name] is not None]
@@ -171,7 +173,7 @@ def standings(
             r=r[name],
             count=rows.count,
             **_interval(draws.get(name)),
-            r_folds=mean_over_folds(rows.truth, p, folds[name], rows.component),
+            r_folds=mean_over_folds(rows.truth, p, fold, rows.component),
             information_nat=information(rows.truth, p),
             p_chance=chance[name],
             best=float(ranks[name][0]) if name in ranks else None,
@@ -230,12 +232,10 @@ class _Rows:
         ids = [ImageId.parse(name) for name in images.tolist()]
         at = [place[image._replace(view=0).filename] for image in ids]
         kept = [groups.get(name, name) for name in images.tolist()]
-        number = np.unique(kept, return_inverse=True)[1]
-        by_image = np.unique(kept).size == images.size
         value = target.value(head.truth)
         return cls(
             truth=head.truth,
-            component=galaxy_numbers(head.galaxy_id) if by_image else number.astype(np.int64),
+            component=components_of(kept, head.galaxy_id),
             snapshot=np.array([image.snapshot for image in ids], np.int64),
             is_central=np.asarray(sample["is_central"])[at] == 1,
             is_quenched=value < QUENCHED if target.column == SSFR else None,
@@ -244,14 +244,13 @@ class _Rows:
     @property
     def count(self) -> int:
         """Components."""
-        return int(np.unique(self.component).size)
+        return int(self.component.max()) + 1
 
     def draws(self, predictions: Mapping[str, Floats]) -> dict[str, Floats]:
         """R of each in the same resamples of components; none with too few of them."""
         if self.count < FEWEST_GALAXIES:
             return {}
-        number = np.unique(self.component, return_inverse=True)[1]
-        found = resampled_r(self.truth, np.stack(list(predictions.values())), number)
+        found = resampled_r(self.truth, np.stack(list(predictions.values())), self.component)
         return dict(zip(predictions, found, strict=True))
 
     def regimes(self, prediction: Floats) -> dict[str, Any]:

@@ -415,7 +415,7 @@ def adds(
         return None
     part = np.random.default_rng(_SEED).permutation(number.max() + 1)[number] % _PARTS
     alone, both, weights = np.empty(y.size), np.empty(y.size), []
-    for out in (part == number for number in range(_PARTS)):
+    for out in (part == place for place in range(_PARTS)):
         alone[out] = _second_fit(y, columns[:1], out)[0]
         both[out], weight = _second_fit(y, columns, out)
         weights.append(weight)

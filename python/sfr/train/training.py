@@ -103,12 +103,9 @@ class Training:
     @cached_property
     def images(self) -> Table:
         """Columns of ``predictions.csv`` before those of the seeds."""
-        rows = self.rows
-        fold, subset = np.zeros(rows.label.size, np.int64), rows.subset()
-        if not self.has_one_fold:
-            fold = fold - 1
-            for number, of_fold in enumerate(self.data.folds):
-                fold[of_fold.test], subset[of_fold.test] = number, TEST
+        rows, tested = self.rows, self.tested_in
+        # the head of the only fold predicts the other subsets, too
+        fold = np.zeros_like(tested) if self.has_one_fold else tested
         return {
             "filename": np.array(rows.filenames),
             "snapshot": rows.snapshot,
@@ -116,7 +113,7 @@ class Training:
             "view": np.array([ImageId.parse(name).view for name in rows.filenames], np.int64),
             "galaxy_id": rows.galaxy_id,
             "fold": fold,
-            "subset": subset,
+            "subset": np.where(tested >= 0, TEST, rows.subset()),
             "truth": rows.label,
         }
 
